@@ -1,0 +1,1 @@
+"""Adapter files: what a training leaves behind and people share."""

@@ -1,0 +1,39 @@
+"""The registry of backbones (`SPECS`, pure data) and `load_backbone`. One file a family; a new model is one row there.
+
+Importing this module loads no model library: the page and `--help` read specs at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+
+from synmotion_core.backbones.hunyuan_video import SPECS as _HUNYUAN_VIDEO
+from synmotion_core.errors import ConfigError
+from synmotion_core.interfaces import Backbone, BackboneSpec
+
+SPECS: dict[str, BackboneSpec] = {spec.name: spec for spec in _HUNYUAN_VIDEO}
+
+
+def find_spec(name: str) -> BackboneSpec:
+    """The row called `name`; raises ConfigError naming the nearest."""
+    if name not in SPECS:
+        close = difflib.get_close_matches(name, SPECS, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(SPECS)}"
+        raise ConfigError(f"there is no backbone {name!r}: {hint}")
+    return SPECS[name]
+
+
+def load_backbone(name: str, *, device: str | None = None) -> Backbone:
+    """Load a backbone, frozen and in evaluation mode. device None = CUDA where there is one, else the CPU.
+
+    Raises ConfigError for an unknown name and MissingError when files or the needed device are absent.
+    """
+    spec = find_spec(name)
+    if spec.family == "hunyuan_video":
+        from synmotion_core.backbones.hunyuan_video import HunyuanVideo
+
+        return HunyuanVideo.load(spec, device=device)
+    raise ConfigError(f"backbone {name!r} is of the unknown family {spec.family!r}")
+
+
+__all__ = ["SPECS", "find_spec", "load_backbone"]

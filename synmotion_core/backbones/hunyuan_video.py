@@ -1,0 +1,225 @@
+"""The HunyuanVideo family: MM-DiT denoiser, decoder-only LLM + CLIP text, causal 3-D VAE. `puppet-hunyuan` is one of its rows.
+
+Conditioning, as this denoiser takes it: text tokens are right padded and only the SUM of the mask is used, as a prefix, so
+tokens are trimmed to the longest prompt and never moved; the pooled CLIP vector joins the time embedding; `guidance` is an input
+where the model was distilled for it (value x 1000), true classifier-free guidance elsewhere.
+
+Roles: a token belongs to the subject (motion) when its characters touch the subject's (motion's) words, from the fast
+tokenizer's offsets; so a phrase may have any number of tokens, and the prompt template's crop moves text and masks together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from synmotion_core.diffusion import FlowMatching
+from synmotion_core.errors import MissingError, PromptError, ShapeError
+from synmotion_core.interfaces import BackboneSpec
+from synmotion_core.types import Condition, Prompt, TextCondition, VideoShape
+
+if TYPE_CHECKING:
+    from diffusers import HunyuanVideoPipeline
+
+ASSETS = Path(__file__).resolve().parents[2] / "assets"
+
+SPECS: tuple[BackboneSpec, ...] = (
+    BackboneSpec(
+        name="puppet-hunyuan",
+        title="Puppets (ships with the studio, runs on a laptop)",
+        family="hunyuan_video",
+        repo="assets:puppet-hunyuan",
+        revision=None,
+        licence="apache-2.0",
+        licence_link="https://www.apache.org/licenses/LICENSE-2.0",
+        modes=("t2v",),
+        features=frozenset({"token_roles", "free_text", "attention_lora", "true_cfg"}),
+        default_shape=VideoShape(num_frames=17, height=64, width=64, fps=8.0),
+        frame_multiple=4,
+        size_multiple=16,
+        num_inference_steps=20,
+        guidance_scale=4.0,
+        max_prompt_tokens=32,
+        parameters={"transformer": 7_491_808, "vae": 185_472, "text_encoder": 712_448, "text_encoder_2": 93_696},
+        needs_gpu=False,
+        knows="64x64 puppets only: person, cat, bear, rabbit, frog, robot, penguin, elephant, in eight colours",
+        options={
+            "prompt_template": {"template": "{}", "crop_start": 0},
+            "sigma_mean": 0.3,
+            "sigma_std": 1.1,
+            "prior_subjects": ("cat", "bear", "rabbit", "frog", "robot", "penguin", "elephant"),
+            "prior_colours": ("red", "orange", "yellow", "green", "teal", "blue", "purple", "pink"),
+            "prior_motions": ("stands", "walks", "jumps", "sways", "sits", "flaps", "kicks", "moves"),
+        },
+    ),
+)
+
+
+def _fingerprint(spec: BackboneSpec) -> str:
+    """Hub rows are named by repository and revision, what ships by the bytes of its files."""
+    if not spec.repo.startswith("assets:"):
+        return f"{spec.repo}@{spec.revision}"
+    digest = hashlib.sha256()
+    folder = ASSETS / spec.repo.removeprefix("assets:")
+    for path in sorted(p for p in folder.rglob("*") if p.suffix in (".safetensors", ".json")):
+        digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
+    return f"{spec.name}@{digest.hexdigest()[:16]}"
+
+
+class HunyuanVideo:
+    """A loaded HunyuanVideo-class backbone. See interfaces.Backbone for the contract of each member."""
+
+    def __init__(self, spec: BackboneSpec, pipe: HunyuanVideoPipeline, device: torch.device) -> None:
+        self.spec, self.pipe, self.device = spec, pipe, device
+        self.denoiser: nn.Module = pipe.transformer
+        for part in (pipe.transformer, pipe.vae, pipe.text_encoder, pipe.text_encoder_2):
+            part.requires_grad_(False).eval().to(device)
+        self.dtype: torch.dtype = pipe.transformer.dtype
+        self.diffusion = FlowMatching(
+            sigma_mean=spec.options.get("sigma_mean", 0.0), sigma_std=spec.options.get("sigma_std", 1.0)
+        )
+        self.text_width = int(pipe.transformer.config["text_embed_dim"])
+        self._template: dict[str, Any] = dict(spec.options["prompt_template"])
+        self.fingerprint = _fingerprint(spec)
+        if not pipe.tokenizer.is_fast:
+            raise MissingError(f"{spec.name}: token roles need a fast tokenizer, got {type(pipe.tokenizer).__name__}")
+
+    @classmethod
+    def load(cls, spec: BackboneSpec, *, device: str | None = None) -> HunyuanVideo:
+        """From assets or the Hub (pinned revision, safetensors only, no remote code)."""
+        chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        if spec.needs_gpu and chosen.type != "cuda":
+            raise MissingError(f"{spec.name} needs a CUDA GPU and none is there: use puppet-hunyuan on this machine")
+        source: str = spec.repo
+        if spec.repo.startswith("assets:"):
+            folder = ASSETS / spec.repo.removeprefix("assets:")
+            if not (folder / "model_index.json").exists():
+                raise MissingError(f"{spec.name}: {folder.name} is missing from assets; restore it from the repository")
+            source = str(folder)
+        from diffusers import HunyuanVideoPipeline
+
+        dtype = torch.bfloat16 if chosen.type == "cuda" else torch.float32
+        pipe = HunyuanVideoPipeline.from_pretrained(
+            source, revision=spec.revision, torch_dtype=dtype, use_safetensors=True, local_files_only=source != spec.repo
+        )
+        pipe.vae.to(torch.float32)
+        return cls(spec, pipe, chosen)
+
+    # ------------------------------------------------------------------ video
+
+    def latent_shape(self, shape: VideoShape) -> tuple[int, int, int, int]:
+        self.spec.check_shape(shape)
+        t, s = self.pipe.vae_scale_factor_temporal, self.pipe.vae_scale_factor_spatial
+        channels = int(self.pipe.transformer.config["in_channels"])
+        return channels, (shape.num_frames - 1) // t + 1, shape.height // s, shape.width // s
+
+    @torch.no_grad()
+    def encode_video(self, pixels: Tensor) -> Tensor:
+        if pixels.ndim != 5 or pixels.shape[1] != 3:
+            raise ShapeError(f"pixels must be [B, 3, F, H, W], got {tuple(pixels.shape)}")
+        vae = self.pipe.vae
+        z = vae.encode(pixels.to(self.device, vae.dtype)).latent_dist.mode()
+        return z.float() * vae.config["scaling_factor"]
+
+    @torch.no_grad()
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        vae = self.pipe.vae
+        z = latents.to(self.device, vae.dtype) / vae.config["scaling_factor"]
+        return vae.decode(z, return_dict=False)[0].float().clamp(-1, 1)
+
+    # ------------------------------------------------------------------ text
+
+    def encode_prompt(self, prompts: Sequence[Prompt]) -> TextCondition:
+        return self._encode([p.text for p in prompts], [(p.span("subject"), p.span("motion")) for p in prompts])
+
+    def encode_text(self, texts: Sequence[str]) -> TextCondition:
+        return self._encode(list(texts), [((0, 0), (0, 0))] * len(texts))
+
+    @torch.no_grad()
+    def _encode(self, texts: list[str], spans: list[tuple[tuple[int, int], tuple[int, int]]]) -> TextCondition:
+        template = self._template["template"]
+        lead = len(template.split("{}")[0])
+        wrapped = [template.format(text) for text in texts]
+        crop = int(self._template.get("crop_start") or 0)
+        inputs = self.pipe.tokenizer(wrapped, padding=True, return_tensors="pt", return_offsets_mapping=True)
+        lengths = inputs["attention_mask"].sum(1) - crop
+        limit = self.spec.max_prompt_tokens
+        for text, length in zip(texts, lengths.tolist(), strict=True):
+            if length > limit:
+                raise PromptError(
+                    f"the prompt {text!r} is {length} tokens long; {self.spec.name} reads at most {limit}: use fewer or plainer words"
+                )
+        self._check_clip(texts)
+        mask = inputs["attention_mask"].to(self.device)
+        embeds = self.pipe.text_encoder(
+            input_ids=inputs["input_ids"].to(self.device), attention_mask=mask, output_hidden_states=True
+        ).hidden_states[-3]  # the pipeline's num_hidden_layers_to_skip = 2
+        pooled = self.pipe._get_clip_prompt_embeds(texts, device=self.device)
+        start, end = inputs["offset_mapping"][..., 0], inputs["offset_mapping"][..., 1]
+        roles = []
+        for role in (0, 1):
+            low = torch.tensor([s[role][0] + lead for s in spans])[:, None]
+            high = torch.tensor([s[role][1] + lead for s in spans])[:, None]
+            # byte-level tokens carry the space before a word: touch is judged on the last character
+            touches = (end > low) & (start < high) & (end - 1 >= low) & (end > start) & (high > low)
+            roles.append(touches[:, crop:].to(self.device))
+        return TextCondition(
+            prompt_embeds=embeds[:, crop:].float(),
+            prompt_attention_mask=mask[:, crop:],
+            pooled_prompt_embeds=pooled.float(),
+            subject_tokens=roles[0],
+            motion_tokens=roles[1] & ~roles[0],
+        )
+
+    def _check_clip(self, texts: Sequence[str]) -> None:
+        limit = min(77, int(self.pipe.tokenizer_2.model_max_length))
+        for text in texts:
+            length = len(self.pipe.tokenizer_2(text, verbose=False).input_ids)
+            if length > limit:
+                raise PromptError(
+                    f"the prompt {text!r} is {length} tokens long for the second text encoder, which reads at most {limit}: "
+                    "use fewer or plainer words"
+                )
+
+    # ------------------------------------------------------------------ denoiser
+
+    def predict(self, noisy_latents: Tensor, sigmas: Tensor, condition: Condition) -> Tensor:
+        if condition.image_latents is not None:
+            raise ShapeError(f"{self.spec.name} has no image-to-video mode yet: leave the first frame out")
+        dtype = self.dtype
+        guidance = None
+        if self.pipe.transformer.config["guidance_embeds"]:
+            scale = float(self.spec.options.get("training_guidance", 1.0))
+            guidance = torch.full_like(sigmas, scale * 1000.0, dtype=dtype, device=self.device)
+        return self.denoiser(
+            hidden_states=noisy_latents.to(self.device, dtype),
+            timestep=(sigmas * 1000).to(self.device, dtype if dtype != torch.bfloat16 else torch.float32),
+            encoder_hidden_states=condition.prompt_embeds.to(self.device, dtype),
+            encoder_attention_mask=condition.prompt_attention_mask.to(self.device),
+            pooled_projections=condition.pooled_prompt_embeds.to(self.device, dtype),  # type: ignore[union-attr]
+            guidance=guidance,
+            return_dict=False,
+        )[0].float()
+
+    def schedule(self, num_inference_steps: int, shape: VideoShape) -> Tensor:
+        import numpy as np
+        from diffusers import FlowMatchEulerDiscreteScheduler
+
+        scheduler = FlowMatchEulerDiscreteScheduler.from_config(self.pipe.scheduler.config)
+        scheduler.set_timesteps(sigmas=np.linspace(1.0, 0.0, num_inference_steps + 1)[:-1].tolist(), device="cpu")
+        return scheduler.sigmas.float()
+
+    def attention_targets(self, projections: str = "qkv") -> str:
+        own = {"q": "to_q", "k": "to_k", "v": "to_v", "o": r"to_out\.0"}
+        text = {"q": "add_q_proj", "k": "add_k_proj", "v": "add_v_proj", "o": "to_add_out"}
+        if not projections or set(projections) - set(own):
+            raise ShapeError(f"projections must be letters of 'qkvo', got {projections!r}")
+        dual = "|".join([own[p] for p in projections] + [text[p] for p in projections])
+        single = "|".join(own[p] for p in projections if p != "o")
+        pattern = rf"transformer_blocks\.\d+\.attn\.({dual})"
+        return f"({pattern}" + (rf"|single_transformer_blocks\.\d+\.attn\.({single})" if single else "") + ")"

@@ -1,0 +1,192 @@
+"""ffmpeg on a short leash: what a file is by its first bytes, and one limited subprocess to open it with.
+
+A video file is untrusted input for a large C library. So the first bytes choose one demuxer by name (a playlist or a concat
+script that calls itself .mp4 is never opened as what it is), decoders are taken from an allow-list, only the `file` and `pipe`
+protocols exist, every process has a time limit and an environment without secrets, and a decoder on Linux also limits on CPU
+time, memory and file writes. Arguments are a list, never a shell line; paths are absolute and prefixed with `file:`, so that
+no name is read as an option or a URL.
+
+The binary is imageio-ffmpeg's; there is no ffprobe, so the header is read from `ffmpeg -i` and times from the `framecrc` muxer.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from synmotion_core.errors import ClipError, MissingError
+
+CONTAINERS = ("mp4", "mov", "webm")
+CODECS = ("h264", "hevc", "vp9", "av1")
+_DECODERS = "h264,hevc,vp9,libvpx-vp9,av1,libdav1d,libaom-av1"
+_DEMUXERS = {"mp4": "mov", "mov": "mov", "webm": "matroska"}
+_THREADS = 2
+_DECODER_MEMORY_BYTES = 4 << 30
+
+
+class ClipRefused(ClipError):
+    """A file that is not opened or not decoded. `code` says why, for programs: missing, unreadable, empty, too_large, container,
+    codec, no_video, too_long, too_many_pixels, too_many_frames, too_many_bytes, damaged, timeout, trim.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a clip may cost. Sizes in bytes, pixels a frame; `seconds_to_decode` is wall time for one pass over the file."""
+
+    file_bytes: int = 512 << 20
+    duration_s: float = 60.0
+    pixels: int = 4096 * 2304
+    frames: int = 3600
+    fps: float = 240.0
+    decoded_bytes: int = 1 << 30
+    seconds_to_decode: float = 120.0
+
+
+LIMITS = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a process left behind."""
+
+    returncode: int
+    stdout: bytes
+    stderr: str
+
+
+def executable() -> str:
+    """Path of the ffmpeg binary. Raises MissingError when imageio-ffmpeg has none for this machine."""
+    import imageio_ffmpeg
+
+    try:
+        return imageio_ffmpeg.get_ffmpeg_exe()
+    except RuntimeError as error:
+        raise MissingError(f"no ffmpeg on this machine: {error}; install imageio-ffmpeg or set IMAGEIO_FFMPEG_EXE") from error
+
+
+def file_url(path: Path) -> str:
+    """An absolute path as ffmpeg's file protocol takes it: no leading dash, no scheme of its own."""
+    return f"file:{os.path.abspath(path)}"
+
+
+def sniff(path: Path) -> str | None:
+    """One of CONTAINERS by the first bytes, or None.
+
+    An ISO base media file starts with a box (`ftyp`; old QuickTime files with another), a WebM file is EBML with DocType "webm".
+    """
+    with open(path, "rb") as file:
+        head = file.read(4096)
+    box = head[4:8]
+    if box == b"ftyp":
+        return "mov" if head[8:12] == b"qt  " else "mp4"
+    if box in (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot") and len(head) >= 16:
+        return "mov"
+    if head[:4] == b"\x1aE\xdf\xa3" and b"\x42\x82\x84webm" in head:
+        return "webm"
+    return None
+
+
+def describe(path: Path) -> str:
+    """What a foreign file seems to be, in words, for the message that refuses it."""
+    with open(path, "rb") as file:
+        head = file.read(512)
+    known = (
+        (b"\x89PNG", "a PNG picture"),
+        (b"\xff\xd8\xff", "a JPEG picture"),
+        (b"GIF8", "a GIF"),
+        (b"RIFF", "an AVI, WAV or WebP file"),
+        (b"#EXTM3U", "a playlist"),
+        (b"ffconcat", "an ffmpeg script"),
+        (b"\x1aE\xdf\xa3", "a Matroska file"),
+        (b"PK\x03\x04", "a ZIP archive"),
+        (b"%PDF", "a PDF"),
+        (b"ID3", "an MP3 file"),
+        (b"OggS", "an Ogg file"),
+        (b"\x1f\x8b", "a gzip archive"),
+    )
+    for magic, words in known:
+        if head.startswith(magic):
+            return words
+    if b"\0" not in head:
+        return "a text file"
+    return "not a video file" if any(head) else "filled with zeros"
+
+
+def input_arguments(path: Path, container: str, limits: Limits) -> list[str]:
+    """Everything up to and including `-i`, for reading an untrusted file."""
+    return [
+        "-protocol_whitelist", "file,pipe", "-codec_whitelist", _DECODERS, "-max_pixels", str(limits.pixels),
+        "-threads", str(_THREADS), "-xerror", "-err_detect", "explode", "-f", _DEMUXERS[container], "-i", file_url(path),
+    ]  # fmt: skip
+
+
+def run(
+    arguments: Sequence[str], *, seconds: float, stdin: bytes | memoryview | None = None, level: str = "error", decoder: bool
+) -> Outcome:
+    """Run ffmpeg to its end. `decoder` adds the resource limits for untrusted input. Raises ClipRefused("timeout")."""
+    command = [executable(), "-hide_banner", "-nostdin", "-loglevel", f"level+{level}", "-filter_threads", "1", *arguments]
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=_environment(),
+    ) as process:
+        if decoder:
+            _limit(process.pid, seconds)
+        try:
+            stdout, stderr = process.communicate(stdin, timeout=seconds)
+        except subprocess.TimeoutExpired as error:
+            process.kill()
+            raise ClipRefused(
+                "timeout", f"reading took longer than {seconds:g} s: cut the file, or export it smaller or in H.264"
+            ) from error
+        except BaseException:
+            process.kill()
+            raise
+    return Outcome(process.returncode, stdout, stderr.decode("utf-8", "replace"))
+
+
+def complaints(stderr: str) -> list[str]:
+    """ffmpeg's error lines without its addresses; what it says about streams that we do not decode is left out."""
+    lines = []
+    for line in stderr.splitlines():
+        if ("[error]" in line or "[fatal]" in line) and "not on whitelist" not in line:
+            lines.append(line.split("]")[-1].strip())
+    return lines
+
+
+def _environment() -> dict[str, str]:
+    keep = ("PATH", "SYSTEMROOT", "TEMP", "TMP", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+    return {name: os.environ[name] for name in keep if name in os.environ} | {"LC_ALL": "C", "AV_LOG_FORCE_NOCOLOR": "1"}
+
+
+def _limit(pid: int, seconds: float) -> None:
+    """Limits are put on the running child, not in a preexec_fn: forking Python code is unsafe among threads."""
+    if sys.platform != "linux":  # elsewhere the time limit and the caps on frames, pixels and bytes remain
+        return
+    import resource
+
+    cpu = int(seconds * _THREADS) + 1
+    wanted = (
+        (resource.RLIMIT_CPU, cpu),
+        (resource.RLIMIT_AS, _DECODER_MEMORY_BYTES),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_CORE, 0),
+    )
+    for which, value in wanted:
+        try:
+            _, hard = resource.prlimit(pid, which)
+            ceiling = value if hard == resource.RLIM_INFINITY else min(value, hard)
+            resource.prlimit(pid, which, (ceiling, ceiling))
+        except ProcessLookupError:  # it has already finished
+            return

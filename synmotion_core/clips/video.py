@@ -1,0 +1,422 @@
+"""The only decoder and the only encoder: files <-> frames, exact to the frame.
+
+    probe(path)  -> VideoInfo           what is in the file, every frame decoded and counted
+    read(path)   -> Frames, fps         uint8 RGB [F, H, W, 3], upright, square pixels
+    write(path, frames, fps)            H.264 yuv420p mp4, all or nothing
+
+Time: frame i is on screen from timestamps_s[i] (the first frame is 0) until the next one. A cut [start_s, end_s) keeps the frames whose
+timestamps lie in it, both ends with a tolerance of 1 ms: seconds that were rounded to milliseconds still mean their frame.
+
+Colour: RGB <-> limited-range BT.709 on writing, the file's own tags on reading; full chroma interpolation, since 64x64 puppets lose
+2.6 dB without it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import stat
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from synmotion_core.clips import ffmpeg
+from synmotion_core.clips.ffmpeg import CODECS, LIMITS, ClipRefused, Limits
+from synmotion_core.errors import MissingError, ShapeError, StorageError
+
+if TYPE_CHECKING:
+    from synmotion_core.types import Frames
+
+TIME_TOLERANCE_S = 1e-3
+_CRF = 12  # visually lossless; see the PSNR test
+_SCALER = "accurate_rnd+full_chroma_int+full_chroma_inp"
+_SPACE_WORDS = ("No space left", "File too large", "quota exceeded", "Read-only file system", "Permission denied", "Input/output error")
+_SIGXFSZ = 25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoInfo:
+    """What a file holds. Sizes are as shown: rotated upright, pixels square.
+
+    fps is the simplest rate that explains every timestamp; where `constant_rate` is False it is only the mean. duration_s ends with
+    the last frame's own time on screen. `video_tracks` above 1 means that only the first picture track is used.
+    """
+
+    container: str
+    codec: str
+    width: int
+    height: int
+    fps: float
+    num_frames: int
+    duration_s: float
+    constant_rate: bool
+    has_audio: bool
+    rotated: bool
+    hdr: bool
+    video_tracks: int
+    file_bytes: int
+    timestamps_s: tuple[float, ...] = field(repr=False)
+
+    def span(self, start_s: float = 0.0, end_s: float | None = None) -> tuple[int, int]:
+        """Frame range [first, stop) of the cut [start_s, end_s) seconds; end_s None is the end of the file.
+
+        Raises ClipRefused("trim") when the cut is empty or reaches beyond the file.
+        """
+        end = self.duration_s if end_s is None else end_s
+        if not 0 <= start_s < end:
+            raise ClipRefused("trim", f"a cut needs 0 <= start_s < end_s, got start_s={start_s:g} and end_s={end:g}")
+        if end > self.duration_s + TIME_TOLERANCE_S:
+            raise ClipRefused(
+                "trim", f"the cut ends at {end:g} s but the video lasts {self.duration_s:.3f} s: use end_s={self.duration_s:.3f}"
+            )
+        kept = [i for i, t in enumerate(self.timestamps_s) if start_s - TIME_TOLERANCE_S <= t < end - TIME_TOLERANCE_S]
+        if not kept:
+            raise ClipRefused(
+                "trim", f"no frame begins between {start_s:g} s and {end:g} s: one frame lasts {1 / self.fps:.3f} s here"
+            )
+        return kept[0], kept[-1] + 1
+
+
+# ------------------------------------------------------------------------------------------------ looking
+
+
+def probe(path: Path | str, *, limits: Limits = LIMITS) -> VideoInfo:
+    """Look at a file: first bytes, then the header, then every frame, each only if the step before was within `limits`.
+
+    Raises MissingError when there is no file, else ClipRefused: every refusal names the file, what was found and what is taken.
+    """
+    path = Path(path)
+    container = _check_file(path, limits)
+    try:
+        header = _read_header(path, container, limits)
+        return _count(path, header, limits)
+    except ClipRefused as refusal:
+        raise ClipRefused(refusal.code, f"{path.name}: {refusal}") from refusal
+
+
+def _check_file(path: Path, limits: Limits) -> str:
+    name = path.name
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ClipRefused("unreadable", f"{name} is not a file: choose an .mp4, .mov or .webm video")
+        if status.st_size == 0:
+            raise ClipRefused("empty", f"{name} is empty (0 bytes): copy or export it again")
+        if status.st_size > limits.file_bytes:
+            raise ClipRefused(
+                "too_large",
+                f"{name} has {status.st_size / 2**20:.1f} MiB, at most {limits.file_bytes / 2**20:g} MiB are taken: "
+                "cut out the seconds that show the motion",
+            )
+        container = ffmpeg.sniff(path)
+        if container is None:
+            raise ClipRefused(
+                "container", f"{name} is {ffmpeg.describe(path)}, not an mp4, mov or webm video: export it as H.264 in .mp4"
+            )
+    except ClipRefused:
+        raise
+    except FileNotFoundError as error:
+        raise MissingError(f"there is no file {str(path)!r}") from error
+    except (OSError, ValueError) as error:  # ValueError: a name with a null byte
+        raise ClipRefused("unreadable", f"{name!r} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    return container
+
+
+_STREAM = re.compile(r"^\[info\]   Stream #0:\d+(?:\[0x[0-9a-f]+\])?(?:\([^)]*\))?: (Video|Audio): (\w+)(.*)$")
+_DURATION = re.compile(r"^\[info\]   Duration: (?:(\d+):(\d\d):(\d\d\.\d+)|N/A),")
+
+
+def _read_header(path: Path, container: str, limits: Limits) -> VideoInfo:
+    """The header's claims, within limits; num_frames 0 and no timestamps yet."""
+    arguments = ffmpeg.input_arguments(path, container, limits)
+    text = ffmpeg.run(arguments, seconds=limits.seconds_to_decode, level="info", decoder=True).stderr
+    lines = text.splitlines()
+    if not any(line.startswith("[info] Input #0, ") for line in lines):
+        reason = (ffmpeg.complaints(text) or ["unknown"])[0]
+        raise ClipRefused("damaged", f"looks like {container} but cannot be opened ({reason}): it is cut off or damaged, export it again")
+    duration = 0.0
+    pictures: list[tuple[str, str]] = []
+    has_audio = False
+    for line in lines:
+        if match := _DURATION.match(line):
+            hours, minutes, seconds = (float(part or 0) for part in match.groups())
+            duration = duration or 3600 * hours + 60 * minutes + seconds
+        elif match := _STREAM.match(line):
+            kind, codec, rest = match.groups()
+            has_audio |= kind == "Audio"
+            if kind == "Video" and "(attached pic)" not in rest:
+                pictures.append((codec, rest))
+    if not pictures:
+        raise ClipRefused("no_video", f"holds {'only sound' if has_audio else 'no pictures'}: choose a file with a video track")
+    codec, rest = pictures[0]
+    if codec not in CODECS:
+        raise ClipRefused("codec", f"is coded as {codec}; taken are {', '.join(CODECS)}: export it as H.264")
+    if duration > limits.duration_s:
+        raise ClipRefused(
+            "too_long", f"lasts {duration:.1f} s, at most {limits.duration_s:g} s are taken: cut out the seconds that show the motion"
+        )
+    size = re.search(r", (\d+)x(\d+)(?=[ ,]|$)", rest)
+    width, height = (int(size[1]), int(size[2])) if size else (0, 0)
+    if not size or width * height > limits.pixels:  # a decoder that was refused by -max_pixels reports no size at all
+        found = f"has {width}x{height} pixels" if size else "has more pixels than its decoder may use, or says no size"
+        raise ClipRefused("too_many_pixels", f"{found}; at most {limits.pixels} a frame are taken: export it smaller")
+    return VideoInfo(
+        container=container, codec=codec, width=width, height=height, fps=0.0, num_frames=0, duration_s=duration, constant_rate=False,
+        has_audio=has_audio, rotated="Display Matrix: rotation" in text, hdr="smpte2084" in rest or "arib-std-b67" in rest,
+        video_tracks=len(pictures), file_bytes=path.stat().st_size, timestamps_s=(),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Timeline:
+    """What the framecrc muxer printed: `ticks` are presentation times in units of `tick_s`."""
+
+    ticks: tuple[int, ...]
+    last_duration: int
+    tick_s: Fraction
+    width: int
+    height: int
+    pixel_aspect: Fraction
+    sizes: frozenset[int]
+
+
+def _decode_timeline(path: Path, container: str, limits: Limits) -> _Timeline:
+    """Decode every frame and keep its time; limits.frames + 1 frames at most."""
+    outcome = ffmpeg.run(
+        [*ffmpeg.input_arguments(path, container, limits), "-map", "0:V:0", "-fps_mode", "passthrough", "-enc_time_base", "demux",
+         "-frames:v", str(limits.frames + 1), "-f", "framecrc", "pipe:1"],
+        seconds=limits.seconds_to_decode, decoder=True,
+    )  # fmt: skip
+    fields: dict[str, str] = {}
+    rows: list[tuple[int, int, int]] = []
+    for line in outcome.stdout.decode("ascii", "replace").splitlines():
+        if line.startswith("#"):
+            key, _, value = line[1:].partition(" 0: ")
+            fields[key] = value
+        elif len(cells := line.split(",")) >= 6:
+            rows.append((int(cells[2]), int(cells[3]), int(cells[4])))
+    problems = ffmpeg.complaints(outcome.stderr)
+    if outcome.returncode != 0 or problems or not rows:
+        reason = problems[0] if problems else f"ffmpeg ended with {outcome.returncode}"
+        raise ClipRefused(
+            "damaged", f"is damaged: only {len(rows)} frames can be decoded before an error ({reason}): copy or export it again"
+        )
+    width, height = (int(n) for n in fields["dimensions"].split("x"))
+    aspect = fields.get("sar", "0/1").split("/")
+    pixel_aspect = Fraction(int(aspect[0]), int(aspect[1])) if int(aspect[0]) and int(aspect[1]) else Fraction(1)
+    return _Timeline(
+        tuple(row[0] for row in rows), rows[-1][1], Fraction(fields["tb"]), width, height, pixel_aspect,
+        frozenset(row[2] for row in rows),
+    )  # fmt: skip
+
+
+def _count(path: Path, header: VideoInfo, limits: Limits) -> VideoInfo:
+    line = _decode_timeline(path, header.container, limits)
+    n = len(line.ticks)
+    if n > limits.frames:
+        raise ClipRefused("too_many_frames", f"has more than {limits.frames} frames: cut out the seconds that show the motion")
+    if len(line.sizes) > 1:
+        raise ClipRefused("damaged", "changes its picture size on the way: export it at one size")
+    steps = [b - a for a, b in zip(line.ticks, line.ticks[1:], strict=False)]
+    if any(step <= 0 for step in steps):
+        raise ClipRefused("damaged", "has frames whose times run backwards: export it again")
+    timestamps = tuple(float((tick - line.ticks[0]) * line.tick_s) for tick in line.ticks)
+    last = float(line.last_duration * line.tick_s)
+    if n == 1:
+        fps, constant = (1 / last if last > 0 else 1.0), True
+    else:
+        fps, constant = _rate(line.ticks, line.tick_s)
+    duration = n / fps if constant else timestamps[-1] + (last or 1 / fps)
+    if duration > limits.duration_s + 1 / fps:
+        raise ClipRefused(
+            "too_long", f"lasts {duration:.1f} s, at most {limits.duration_s:g} s are taken: cut out the seconds that show the motion"
+        )
+    if fps > limits.fps * 1.001:
+        raise ClipRefused("too_many_frames", f"plays {fps:g} frames a second, at most {limits.fps:g} are taken: export it slower")
+    width, height = line.width, line.height
+    if line.pixel_aspect > 1:
+        width = round(width * line.pixel_aspect)
+    elif line.pixel_aspect < 1:
+        height = round(height / line.pixel_aspect)
+    if width * height > limits.pixels:
+        raise ClipRefused("too_many_pixels", f"has {width}x{height} pixels; at most {limits.pixels} a frame are taken: export it smaller")
+    return replace(
+        header, width=width, height=height, fps=fps, num_frames=n, duration_s=duration, constant_rate=constant, timestamps_s=timestamps
+    )
+
+
+def _rate(ticks: tuple[int, ...], tick_s: Fraction) -> tuple[float, bool]:
+    """(frames a second, whether constant). A whole rate, or one over 1.001, is taken if it explains all times within a tick."""
+    relative = [(t - ticks[0]) * tick_s for t in ticks]
+    mean = Fraction(len(ticks) - 1) / relative[-1]
+    whole = max(1, round(mean))
+    for candidate in (Fraction(whole), Fraction(round(mean * Fraction(1001, 1000)) or 1) * Fraction(1000, 1001), mean):
+        error = max(abs(t - i / candidate) for i, t in enumerate(relative))
+        if error <= tick_s:
+            return float(candidate), True
+    steps = [b - a for a, b in zip(relative, relative[1:], strict=False)]
+    usual = median(steps)
+    even = all(abs(step - usual) <= max(usual / 4, 2 * tick_s) for step in steps)
+    near = max(abs(t - i / mean) for i, t in enumerate(relative)) * mean <= Fraction(1, 2)
+    return float(mean), even and near
+
+
+# ------------------------------------------------------------------------------------------------ reading
+
+
+def read(
+    path: Path | str,
+    *,
+    start_s: float = 0.0,
+    end_s: float | None = None,
+    height: int | None = None,
+    width: int | None = None,
+    info: VideoInfo | None = None,
+    limits: Limits = LIMITS,
+) -> tuple[Frames, float]:
+    """Decode the cut [start_s, end_s): uint8 [F, H, W, 3] RGB and the file's frames a second.
+
+    The first frame is the first one whose timestamp is at least start_s (less 1 ms), the last one begins before end_s (less
+    1 ms); see VideoInfo.span. Nothing is dropped or doubled: F == stop - first, or ClipRefused("damaged"). A video of variable rate
+    comes frame by frame, `fps` is then only its mean. height and width scale the whole picture (area averaging when smaller); one alone keeps
+    the aspect. `info` saves the second look when `probe` was just called on this file.
+    """
+    path = Path(path)
+    info = probe(path, limits=limits) if info is None else info
+    first, stop = info.span(start_s, end_s)
+    h, w = _target_size(info, height, width)
+    if (stop - first) * h * w * 3 > limits.decoded_bytes:
+        raise ClipRefused(
+            "too_many_bytes",
+            f"{path.name}: {stop - first} frames of {w}x{h} take {(stop - first) * h * w * 3 / 2**20:.0f} MiB, at most "
+            f"{limits.decoded_bytes / 2**20:g} MiB are decoded at once: cut it shorter or read it smaller",
+        )
+    method = "area" if h <= info.height and w <= info.width else "lanczos"
+    filters = f"trim=start_frame={first}:end_frame={stop},scale={w}:{h}:flags={method}+{_SCALER}:out_range=pc,format=rgb24"
+    outcome = ffmpeg.run(
+        [*ffmpeg.input_arguments(path, info.container, limits), "-map", "0:V:0", "-fps_mode", "passthrough", "-vf", filters,
+         "-frames:v", str(stop - first), "-f", "rawvideo", "pipe:1"],
+        seconds=limits.seconds_to_decode, decoder=True,
+    )  # fmt: skip
+    problems = ffmpeg.complaints(outcome.stderr)
+    if outcome.returncode != 0 or problems or len(outcome.stdout) != (stop - first) * h * w * 3:
+        got = len(outcome.stdout) // (h * w * 3)
+        raise ClipRefused(
+            "damaged",
+            f"{path.name}: {got} of {stop - first} frames were decoded ({problems[0] if problems else 'the file changed meanwhile'}): "
+            "copy or export it again",
+        )
+    return np.frombuffer(outcome.stdout, np.uint8).reshape(stop - first, h, w, 3).copy(), info.fps
+
+
+def _target_size(info: VideoInfo, height: int | None, width: int | None) -> tuple[int, int]:
+    for name, value in (("height", height), ("width", width)):
+        if value is not None and value < 1:
+            raise ShapeError(f"{name} must be at least 1, got {value}")
+    if height is None and width is None:
+        return info.height, info.width
+    if height is None:
+        assert width is not None
+        return max(1, round(info.height * width / info.width)), width
+    return height, max(1, round(info.width * height / info.height)) if width is None else width
+
+
+# ------------------------------------------------------------------------------------------------ writing
+
+
+def write(path: Path | str, frames: Frames, fps: float) -> None:
+    """Write uint8 [F, H, W, 3] RGB as H.264 yuv420p mp4 that browsers play and seek; silent, faststart, no B-frames.
+
+    All or nothing: encoded beside `path` under another name, decoded again to count its frames, then renamed. Raises ShapeError for odd
+    sizes (yuv420p halves them), no frames or an impossible rate; StorageError when the disk is full or not writable, and what was at
+    `path` before is intact.
+    """
+    path = Path(path)
+    _check_frames(frames, fps)
+    if path.suffix.lower() != ".mp4":
+        raise StorageError(f"videos are written as .mp4, got {path.name!r}: use {path.with_suffix('.mp4').name!r}")
+    n, h, w, _ = frames.shape
+    rate = exact_rate(fps)
+    temporary = path.with_name(f".{secrets.token_hex(6)}.writing")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        outcome = ffmpeg.run(
+            ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{w}x{h}", "-framerate", f"{rate.numerator}/{rate.denominator}", "-i", "pipe:0",
+             "-vf", f"scale=flags=lanczos+{_SCALER}:out_color_matrix=bt709:out_range=tv,format=yuv420p", "-fps_mode", "passthrough",
+             "-c:v", "libx264", "-preset", "medium", "-crf", str(_CRF), "-bf", "0", "-threads", "2", "-color_range", "tv",
+             "-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-fflags", "+bitexact", "-flags:v", "+bitexact",
+             "-movflags", "+faststart", "-f", "mp4", ffmpeg.file_url(temporary)],
+            stdin=memoryview(np.ascontiguousarray(frames)).cast("B"), seconds=600.0, decoder=False,
+        )  # fmt: skip
+        if outcome.returncode != 0:
+            _refuse_write(path, outcome)
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        _verify(path, temporary, n, w, h)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise StorageError(f"cannot write {path.name}: {error.strerror or error}; what was there before is intact") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def exact_rate(fps: float) -> Fraction:
+    """The rational rate meant by a float: whole, over 1.001, or the nearest fraction.
+
+    >>> exact_rate(29.97), exact_rate(16.0), exact_rate(12.5)
+    (Fraction(30000, 1001), Fraction(16, 1), Fraction(25, 2))
+    """
+    ntsc = Fraction(round(fps * 1.001) * 1000, 1001)
+    if fps != round(fps) and abs(float(ntsc) - fps) < 0.005:
+        return ntsc
+    return Fraction(fps).limit_denominator(1001)
+
+
+def _check_frames(frames: Frames, fps: float) -> None:
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or not frames.size:
+        raise ShapeError(f"frames must be uint8 [F, H, W, 3] with F >= 1, got {frames.dtype} {list(frames.shape)}")
+    h, w = frames.shape[1:3]
+    if h % 2 or w % 2:
+        near = " or ".join(f"{a}x{b}" for a, b in dict.fromkeys(((w - w % 2, h - h % 2), (w + w % 2, h + h % 2))) if a and b)
+        raise ShapeError(f"H.264 (yuv420p) needs an even width and height, got {w}x{h}: use {near}")
+    if not 0 < fps <= LIMITS.fps:
+        raise ShapeError(f"fps must be above 0 and at most {LIMITS.fps:g}, got {fps:g}")
+
+
+def _refuse_write(path: Path, outcome: ffmpeg.Outcome) -> None:
+    reason = next((word for word in _SPACE_WORDS if word.lower() in outcome.stderr.lower()), None)
+    if outcome.returncode == -_SIGXFSZ:
+        reason = "File too large"
+    if reason is None:
+        raise RuntimeError(f"ffmpeg could not encode {path.name} ({outcome.returncode}): {outcome.stderr[-2000:]}")
+    raise StorageError(f"cannot write {path.name}: {reason}; free some space or choose another folder. What was there before is intact")
+
+
+def _verify(path: Path, temporary: Path, n: int, width: int, height: int) -> None:
+    unlimited = replace(LIMITS, frames=n, pixels=max(LIMITS.pixels, width * height), seconds_to_decode=600.0)
+    try:
+        line = _decode_timeline(temporary, "mp4", unlimited)
+    except ClipRefused as refusal:
+        raise StorageError(f"{path.name} could not be read back after writing ({refusal}); what was there before is intact") from refusal
+    if (len(line.ticks), line.width, line.height) != (n, width, height):
+        raise StorageError(
+            f"{path.name} came back as {len(line.ticks)} frames of {line.width}x{line.height} instead of {n} of {width}x{height}; "
+            "what was there before is intact"
+        )
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself durable, where a folder can be opened."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,162 @@
+"""What a run is made of: `TrainRun` and `GenerateRun` compose their owners' settings. The page, the command line and
+the files on disk all speak this one form, so that "the same as this command" is true by construction.
+
+`from_dict` is strict: an unknown key or a value of the wrong type is a ConfigError that names the nearest key. `to_dict`
+gives plain JSON values; `from_dict(to_dict(x)) == x`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from synmotion_core.errors import ConfigError
+from synmotion_core.training.settings import PriorConfig, TrainConfig
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipSource:
+    """A clip as the user gave it: a file, its words, and an optional trim.
+
+    start_s and end_s are seconds in the file, end_s None = to the end. resample_fps: None keeps every frame at
+    the file's own rate (refused when that does not fit the backbone's), a number re-times to that many frames a second,
+    explicitly.
+    """
+
+    path: Path
+    subject: str
+    motion: str
+    start_s: float = 0.0
+    end_s: float | None = None
+    resample_fps: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.start_s < 0:
+            raise ConfigError(f"start_s must be at least 0, got {self.start_s}")
+        if self.end_s is not None and self.end_s <= self.start_s:
+            raise ConfigError(f"end_s must be after start_s ({self.start_s}), got {self.end_s}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainRun:
+    """One training: backbone, method with its settings (a strict mapping, see METHODS[name].config), clips, priors."""
+
+    name: str
+    clips: tuple[ClipSource, ...]
+    backbone: str = "puppet-hunyuan"
+    method: str = "synmotion"
+    method_config: Mapping[str, Any] = field(default_factory=dict)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    priors: PriorConfig = field(default_factory=PriorConfig)
+
+    def __post_init__(self) -> None:
+        if not self.clips:
+            raise ConfigError("a training needs at least one clip")
+        allowed = "letters, digits, '-', '_' and '.', at most 80 characters, starting with a letter or digit"
+        ok = 0 < len(self.name) <= 80 and self.name[0].isalnum() and all(c.isalnum() or c in "-_." for c in self.name)
+        if not ok:
+            raise ConfigError(f"name {self.name!r} cannot be a file name here: use {allowed}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerateRun:
+    """One generation: every subject times every seed. adapter None = the base alone.
+
+    strength 0 is the base bit for bit, 1 the adapter as trained, up to 2. compare also generates the base with the same
+    seeds. None for num_inference_steps, guidance_scale or num_frames takes the backbone's own.
+    """
+
+    subjects: tuple[str, ...]
+    motion: str
+    setting: str = ""
+    backbone: str = "puppet-hunyuan"
+    adapter: Path | None = None
+    strength: float = 1.0
+    seeds: tuple[int, ...] = (0,)
+    compare: bool = False
+    num_inference_steps: int | None = None
+    guidance_scale: float | None = None
+    num_frames: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.subjects:
+            raise ConfigError("name at least one subject")
+        if not self.seeds:
+            raise ConfigError("name at least one seed")
+        if not 0 <= self.strength <= 2:
+            raise ConfigError(f"strength must be between 0 and 2, got {self.strength}")
+        if any(not 0 <= s < 2**63 for s in self.seeds):
+            raise ConfigError(f"a seed must be between 0 and 2^63 - 1, got {self.seeds}")
+        if self.num_inference_steps is not None and not 1 <= self.num_inference_steps <= 200:
+            raise ConfigError(f"num_inference_steps must be between 1 and 200, got {self.num_inference_steps}")
+        if self.guidance_scale is not None and not 0 <= self.guidance_scale <= 30:
+            raise ConfigError(f"guidance_scale must be between 0 and 30, got {self.guidance_scale}")
+
+
+def to_dict(config: Any) -> Any:
+    """Plain JSON values of a config dataclass."""
+    if dataclasses.is_dataclass(config):
+        return {f.name: to_dict(getattr(config, f.name)) for f in dataclasses.fields(config)}
+    if isinstance(config, Mapping):
+        return {str(k): to_dict(v) for k, v in config.items()}
+    if isinstance(config, (list, tuple, set, frozenset)):
+        return [to_dict(v) for v in (sorted(config) if isinstance(config, (set, frozenset)) else config)]
+    if isinstance(config, Path):
+        return str(config)
+    return config
+
+
+def from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
+    """Build a config dataclass; raises ConfigError for unknown keys, missing keys and wrong types."""
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{cls.__name__} must be a mapping, got {type(values).__name__}")
+    fields = {f.name: f for f in dataclasses.fields(typing.cast(Any, cls))}
+    for key in values:
+        if key not in fields:
+            close = difflib.get_close_matches(str(key), fields, n=1)
+            hint = f": did you mean {close[0]!r}?" if close else f": it has {', '.join(fields)}"
+            raise ConfigError(f"{cls.__name__} has no setting {key!r}{hint}")
+    hints = typing.get_type_hints(cls)
+    try:
+        return cls(**{k: _convert(hints[k], v, f"{cls.__name__}.{k}") for k, v in values.items()})
+    except TypeError as error:
+        raise ConfigError(f"{cls.__name__}: {error}") from error
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in args:
+            return None
+        return _convert(next(a for a in args if a is not type(None)), value, where)
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{where} must be a list, got {value!r}")
+        return tuple(_convert(args[0], v, f"{where}[{i}]") for i, v in enumerate(value))
+    if origin is frozenset:
+        return frozenset(_convert(args[0], v, where) for v in value)
+    if origin is typing.Literal:
+        if value not in args:
+            raise ConfigError(f"{where} must be one of {', '.join(map(repr, args))}, got {value!r}")
+        return value
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{where} must be a mapping, got {value!r}")
+        return dict(value)
+    if dataclasses.is_dataclass(hint):
+        return value if isinstance(value, typing.cast(type, hint)) else from_dict(typing.cast(type, hint), value)
+    if hint is Path:
+        return Path(value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(hint, type) and (not isinstance(value, hint) or (hint is int and isinstance(value, bool))):
+        raise ConfigError(f"{where} must be {hint.__name__}, got {value!r}")
+    return value

@@ -1,0 +1,72 @@
+"""The maths of noise, stated once. Pure functions of tensors.
+
+    x_s    = (1 - s) x + s noise          s in [0, 1], s = 1 is noise             (1)
+    target = d x_s / d s = noise - x      the velocity of flow matching           (2)
+    x      = x_s - s v,   noise = x_s + (1 - s) v                                 (3)
+    s'     = a s / (1 + (a - 1) s)        the schedule's shift a (a > 1: noisier)  (4)
+
+HunyuanVideo is a flow matching model, so the velocity error E |v - (noise - x)|^2 is what we train; the SynMotion paper
+prints the epsilon form. By (3) both are the same error up to a weight in s.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+def expand(sigmas: Tensor, like: Tensor) -> Tensor:
+    """[B] -> [B, 1, ..., 1] with the rank of `like`."""
+    return sigmas.reshape(-1, *[1] * (like.ndim - 1))
+
+
+def add_noise(latents: Tensor, noise: Tensor, sigmas: Tensor) -> Tensor:
+    """x_s of (1); sigmas [B]."""
+    s = expand(sigmas, latents)
+    return (1 - s) * latents + s * noise
+
+
+def velocity_target(latents: Tensor, noise: Tensor) -> Tensor:
+    """The target of (2)."""
+    return noise - latents
+
+
+def clean_from_velocity(noisy_latents: Tensor, velocity: Tensor, sigmas: Tensor) -> Tensor:
+    """x of (3)."""
+    return noisy_latents - expand(sigmas, noisy_latents) * velocity
+
+
+def noise_from_velocity(noisy_latents: Tensor, velocity: Tensor, sigmas: Tensor) -> Tensor:
+    """noise of (3)."""
+    return noisy_latents + (1 - expand(sigmas, noisy_latents)) * velocity
+
+
+def shift_sigmas(sigmas: Tensor, shift: float) -> Tensor:
+    """(4); shift 1 is the identity, and shifting by a then by 1/a returns.
+
+    >>> float(shift_sigmas(torch.tensor(0.5), 3.0))
+    0.75
+    """
+    return shift * sigmas / (1 + (shift - 1) * sigmas)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowMatching:
+    """How a backbone wants training noise levels drawn: s = sigmoid(N(mean, std)), then shifted by (4)."""
+
+    sigma_mean: float = 0.0
+    sigma_std: float = 1.0
+    shift: float = 1.0
+
+    def sample_sigmas(self, batch_size: int, generator: torch.Generator) -> Tensor:
+        """[batch_size] in (0, 1), float32 on the CPU."""
+        normal = torch.randn(batch_size, generator=generator)
+        return shift_sigmas(torch.sigmoid(self.sigma_mean + self.sigma_std * normal), self.shift)
+
+
+def weighted_mse(prediction: Tensor, target: Tensor, skip_frames: int = 0) -> Tensor:
+    """Mean squared error a sample, [B]; `skip_frames` leading latent frames are left out (I2V's clean frame)."""
+    error = (prediction.float() - target.float()).square()
+    return error[:, :, skip_frames:].flatten(1).mean(1)

@@ -1,0 +1,103 @@
+"""One measured number, with what is needed to believe it: interval, sample size, seeds, time. Pure maths, no models.
+
+Rates carry Wilson's score interval: for k of n, p = k/n, z = 1.96,
+
+    (p + z^2/2n ± z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n)
+
+which stays inside [0, 1] and does not collapse at 0 or n. It takes the n outcomes as independent. Where they come in groups that share
+a training seed or a prompt, the groups are what was repeated: `cluster_interval` draws whole groups with replacement
+(a percentile bootstrap of the mean over all values).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Z_95 = 1.959963984540054
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """A measured value with its 95 % interval [low, high]; n observations from these seeds in this many seconds.
+
+    Raises ValueError unless low <= value <= high, all finite, and n is positive.
+    """
+
+    name: str
+    value: float
+    low: float
+    high: float
+    n: int
+    seeds: tuple[int, ...]
+    seconds: float
+
+    def __post_init__(self) -> None:
+        numbers = (self.low, self.value, self.high)
+        if not all(math.isfinite(x) for x in numbers):
+            raise ValueError(f"{self.name} is not finite: {self.value} [{self.low}, {self.high}]")
+        if not self.low <= self.value <= self.high:
+            raise ValueError(f"{self.name}: {self.value} lies outside its interval [{self.low}, {self.high}]")
+        if self.n < 1:
+            raise ValueError(f"{self.name}: a figure needs at least one observation, got n = {self.n}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {"name": self.name, "value": self.value, "low": self.low, "high": self.high, "n": self.n,
+                "seeds": list(self.seeds), "seconds": self.seconds}  # fmt: skip
+
+
+def wilson(successes: int, n: int, z: float = Z_95) -> tuple[float, float]:
+    """Interval of a rate from independent outcomes. Raises ValueError unless 0 <= successes <= n and n > 0.
+
+    >>> tuple(round(x, 3) for x in wilson(99, 100))
+    (0.946, 0.998)
+    >>> tuple(round(x, 3) for x in wilson(0, 20))
+    (0.0, 0.161)
+    """
+    if n < 1 or not 0 <= successes <= n:
+        raise ValueError(f"a rate needs 0 <= successes <= n and n >= 1, got {successes} of {n}")
+    p = successes / n
+    centre, spread = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    low, high = (centre - spread) / (1 + z * z / n), (centre + spread) / (1 + z * z / n)
+    return (0.0 if successes == 0 else low), (1.0 if successes == n else high)  # exact ends, free of rounding
+
+
+def cluster_interval(groups: Sequence[Sequence[float]], *, draws: int = 10_000, seed: int = 0) -> tuple[float, float]:
+    """95 % interval of the mean over all values, whole groups redrawn. A single group's values are redrawn one by one.
+
+    With few groups it is too narrow (percentiles of 3 groups know 10 different draws): say how many there were.
+    Raises ValueError for an empty group or fewer than two values.
+
+    >>> cluster_interval([[1.0, 1.0], [0.0, 0.0]])
+    (0.0, 1.0)
+    """
+    if any(len(g) == 0 for g in groups):
+        raise ValueError("a group without values has no mean")
+    if len(groups) == 1:
+        groups = [[v] for v in groups[0]]
+    if len(groups) < 2:
+        raise ValueError(f"an interval needs at least two values, got {sum(map(len, groups))}")
+    sums, counts = np.array([np.sum(g) for g in groups], float), np.array([len(g) for g in groups], float)
+    picks = np.random.default_rng(seed).integers(len(groups), size=(draws, len(groups)))
+    means = sums[picks].sum(1) / counts[picks].sum(1)
+    low, high = np.percentile(means, (2.5, 97.5))
+    return float(low), float(high)
+
+
+def rate_figure(name: str, outcomes: Sequence[bool], *, seeds: Sequence[int], seconds: float) -> Figure:
+    """The share of true outcomes, which are independent, with Wilson's interval."""
+    successes, n = sum(map(bool, outcomes)), len(outcomes)
+    low, high = wilson(successes, n)
+    return Figure(name=name, value=successes / n, low=low, high=high, n=n, seeds=tuple(seeds), seconds=seconds)
+
+
+def mean_figure(name: str, groups: Sequence[Sequence[float]], *, seeds: Sequence[int], seconds: float) -> Figure:
+    """The mean over all values of all groups, with the cluster interval; a group is what shares a seed."""
+    flat = np.concatenate([np.asarray(g, float) for g in groups])
+    value, (low, high) = float(flat.mean()), cluster_interval(groups)
+    return Figure(name=name, value=value, low=min(low, value), high=max(high, value), n=len(flat), seeds=tuple(seeds), seconds=seconds)

@@ -1,0 +1,145 @@
+"""Sampling: Euler steps along the learnt velocity, with true classifier-free guidance.
+
+    x_{s'} = x_s + (s' - s) v(x_s, s)                        one step of the scheduler's own noise levels       (5)
+    v = v_null + g (v_cond - v_null)                         g = guidance_scale; g = 1 skips the null pass       (6)
+
+Each video has its own seed: the same (prompt, seed, settings) gives the same video whatever else is in the batch, up to the
+rounding of batched arithmetic. strength 0 is the base, bit for bit. `generate` yields events and writes H.264 files.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from synmotion_core.clips import video
+from synmotion_core.errors import Cancelled
+from synmotion_core.interfaces import Backbone, Method
+from synmotion_core.types import Condition, Event, Frames, Progress, Prompt, Sampled, TextCondition, VideoShape, stack_text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplerConfig:
+    """Everything that shapes one video beside its prompt and seed. strength scales the adapter, 0..2."""
+
+    num_inference_steps: int
+    guidance_scale: float
+    shape: VideoShape
+    strength: float = 1.0
+
+
+def default_sampler(backbone: Backbone, *, strength: float = 1.0, num_inference_steps: int | None = None,
+                    guidance_scale: float | None = None, num_frames: int | None = None) -> SamplerConfig:  # fmt: skip
+    """The backbone's own settings where none is given. Raises ShapeError for frames it cannot take."""
+    spec = backbone.spec
+    own = spec.default_shape
+    shape = own if num_frames is None else VideoShape(num_frames=num_frames, height=own.height, width=own.width, fps=own.fps)
+    spec.check_shape(shape)
+    return SamplerConfig(
+        num_inference_steps=num_inference_steps or spec.num_inference_steps,
+        guidance_scale=spec.guidance_scale if guidance_scale is None else guidance_scale,
+        shape=shape,
+        strength=strength,
+    )
+
+
+def initial_noise(backbone: Backbone, seeds: Sequence[int], shape: VideoShape) -> Tensor:
+    """[B, C, f, h, w], each row from its own seed, drawn on the CPU so that every device starts alike."""
+    size = backbone.latent_shape(shape)
+    rows = [torch.randn(size, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    return torch.stack(rows).to(backbone.device)
+
+
+def _condition(method: Method | None, text: TextCondition, strength: float) -> Condition:
+    if method is not None:
+        return method.condition(text, strength)
+    return Condition(prompt_embeds=text.prompt_embeds, prompt_attention_mask=text.prompt_attention_mask,
+                     pooled_prompt_embeds=text.pooled_prompt_embeds)  # fmt: skip
+
+
+@torch.no_grad()
+def denoise(backbone: Backbone, method: Method | None, prompts: Sequence[Prompt], seeds: Sequence[int],
+            config: SamplerConfig) -> Iterator[Tensor]:  # fmt: skip
+    """Yields the latents after every step; the last is the result. One seed a prompt."""
+    if len(prompts) != len(seeds):
+        raise ValueError(f"one seed a prompt: got {len(prompts)} prompts and {len(seeds)} seeds")
+    guided = config.guidance_scale != 1
+    text = backbone.encode_prompt(prompts)
+    if guided:
+        # one pass for both halves: the null rows have no roles, so a method leaves their text alone
+        text = stack_text([text, backbone.encode_text([""] * len(prompts))])
+    latents = initial_noise(backbone, seeds, config.shape)
+    sigmas = backbone.schedule(config.num_inference_steps, config.shape)
+    if method is not None:
+        method.set_strength(config.strength)
+    try:
+        with torch.autocast(backbone.device.type, torch.bfloat16):
+            condition = _condition(method, text, config.strength)
+            for now, after in zip(sigmas[:-1].tolist(), sigmas[1:].tolist(), strict=True):
+                batch = torch.cat([latents, latents]) if guided else latents
+                level = torch.full((len(batch),), now, device=backbone.device)
+                velocity = backbone.predict(batch, level, condition)
+                if guided:
+                    conditional, null = velocity.chunk(2)
+                    velocity = null + config.guidance_scale * (conditional - null)  # (6)
+                latents = latents + (after - now) * velocity  # (5)
+                yield latents
+    finally:
+        if method is not None:
+            method.set_strength(1.0)
+
+
+def to_frames(pixels: Tensor) -> list[Frames]:
+    """[B, 3, F, H, W] in [-1, 1] -> uint8 frames, one array a video."""
+    array = ((pixels + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 4, 1).cpu().numpy()
+    return [np.ascontiguousarray(v) for v in array]
+
+
+def sample_frames(backbone: Backbone, method: Method | None, prompts: Sequence[Prompt], seeds: Sequence[int],
+                  config: SamplerConfig) -> list[Frames]:  # fmt: skip
+    """All at once, without events: for tests and benchmarks."""
+    latents = None
+    for latents in denoise(backbone, method, prompts, seeds, config):
+        pass
+    assert latents is not None
+    return to_frames(backbone.decode_latents(latents))
+
+
+def file_stem(prompt: Prompt, seed: int, adapted: bool) -> str:
+    """A readable file name: words, seed, and whether the adapter was on."""
+    words = re.sub(r"[^\w]+", "-", prompt.text, flags=re.UNICODE).strip("-").lower()[:60] or "video"
+    return f"{words}-seed{seed}" + ("" if adapted else "-base")
+
+
+def generate(backbone: Backbone, method: Method | None, prompts: Sequence[Prompt], seeds: Sequence[int], config: SamplerConfig,
+             folder: Path, *, cancel: threading.Event | None = None, batch_size: int = 4, step: int = 0,
+             done: int = 0, total: int | None = None) -> Iterator[Event]:  # fmt: skip
+    """Generate and write one video a (prompt, seed); yields Progress after every denoising step and Sampled per file.
+
+    `step` is the training step that samples belong to. done and total count denoising steps of a larger whole. Raises Cancelled
+    between steps once `cancel` is set; finished files stay.
+    """
+    per_batch = config.num_inference_steps
+    batches = [range(i, min(i + batch_size, len(prompts))) for i in range(0, len(prompts), batch_size)]
+    total = total if total is not None else done + per_batch * len(batches)
+    adapted = method is not None and config.strength != 0
+    for batch in batches:
+        some, own = [prompts[i] for i in batch], [seeds[i] for i in batch]
+        latents = None
+        for latents in denoise(backbone, method, some, own, config):
+            done += 1
+            yield Progress(stage="generate", step=done, total=total)
+            if cancel is not None and cancel.is_set():
+                raise Cancelled("stopped by request")
+        assert latents is not None
+        for prompt, seed, frames in zip(some, own, to_frames(backbone.decode_latents(latents)), strict=True):
+            path = folder / f"{file_stem(prompt, seed, adapted)}.mp4"
+            video.write(path, frames, config.shape.fps)
+            yield Sampled(path=path, prompt=prompt, seed=seed, step=step, adapted=adapted)

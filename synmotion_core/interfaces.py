@@ -1,0 +1,201 @@
+"""The page to read first: what a backbone, a method and a spec are, and when two of them fit.
+
+    text, pixels --Backbone.encode_*  (frozen: cached)--> TextCondition, Latents
+    TextCondition --Method.condition  (trainable: never cached)--> Condition
+    noisy latents, sigma, Condition --Backbone.predict  (the method is attached)--> velocity
+
+A backbone knows nothing of methods; a method knows no tokenizer and no family, only masks of subject and motion tokens,
+the width of the text embeddings, and regular expressions that name the denoiser's attention projections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from synmotion_core.diffusion import FlowMatching
+from synmotion_core.errors import IncompatibleError, ShapeError
+from synmotion_core.types import Condition, Latents, Mode, Phase, Pixels, Prompt, Sigmas, TextCondition, VideoShape
+
+Feature = Literal[
+    "token_roles",  # prompts come back with subject and motion masks
+    "free_text",  # the text condition may be changed token by token
+    "attention_lora",  # the denoiser's attention projections can carry LoRA
+    "temporal_attention",  # separate temporal layers (3-D U-Nets)
+    "true_cfg",  # negative prompts and true guidance
+    "embedded_guidance",  # guidance is an input of the denoiser
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackboneSpec:
+    """One row of the registry: everything that can be said of a backbone before any weight is read.
+
+    repo is a Hub id ("owner/name") or "assets:<folder>" for what ships; revision pins it. Shapes obey
+    num_frames = frame_multiple * k + 1 and sizes that are multiples of size_multiple.
+    """
+
+    name: str
+    title: str
+    family: str
+    repo: str
+    revision: str | None
+    licence: str
+    licence_link: str
+    modes: tuple[Mode, ...]
+    features: frozenset[Feature]
+    default_shape: VideoShape
+    frame_multiple: int
+    size_multiple: int
+    num_inference_steps: int
+    guidance_scale: float
+    max_prompt_tokens: int
+    parameters: Mapping[str, int]
+    needs_gpu: bool
+    knows: str  # one line for people: what it can draw
+    options: Mapping[str, Any] = field(default_factory=dict)  # the family's own settings
+
+    def check_shape(self, shape: VideoShape) -> None:
+        """Raise ShapeError, naming the nearest valid values, unless the shape fits."""
+        m = self.frame_multiple
+        if (shape.num_frames - 1) % m:
+            low = (shape.num_frames - 1) // m * m + 1
+            near = [n for n in (low, low + m) if n > 1]
+            raise ShapeError(
+                f"{self.name} takes num_frames = {m}k+1, got {shape.num_frames}: use {' or '.join(map(str, near))}"
+            )
+        for what in ("height", "width"):
+            value, s = getattr(shape, what), self.size_multiple
+            if value % s:
+                near = [n for n in (value // s * s, value // s * s + s) if n > 0]
+                raise ShapeError(
+                    f"{self.name} takes a {what} that is a multiple of {s}, got {value}: "
+                    f"use {' or '.join(map(str, near))}"
+                )
+
+
+@runtime_checkable
+class Backbone(Protocol):
+    """A loaded, frozen video model. Its parameters never require gradients and its weights are never changed."""
+
+    spec: BackboneSpec
+    denoiser: nn.Module
+    diffusion: FlowMatching
+    device: torch.device
+    dtype: torch.dtype
+    text_width: int
+    fingerprint: str  # names these exact weights; cached encodings belong to it
+
+    def encode_video(self, pixels: Pixels) -> Latents:
+        """[B, 3, F, H, W] in [-1, 1] -> normalised latents [B, C, f, h, w], float32. Deterministic (the mode)."""
+        ...
+
+    def decode_latents(self, latents: Latents) -> Pixels:
+        """The mirror of encode_video, clamped to [-1, 1]."""
+        ...
+
+    def encode_prompt(self, prompts: Sequence[Prompt]) -> TextCondition:
+        """One encoder pass over each whole prompt, with the tokens' roles. Raises PromptError when one is too long."""
+        ...
+
+    def encode_text(self, texts: Sequence[str]) -> TextCondition:
+        """Text without roles (both masks empty): the negative prompt, the empty prompt."""
+        ...
+
+    def latent_shape(self, shape: VideoShape) -> tuple[int, int, int, int]:
+        """(C, f, h, w) of a video of this shape."""
+        ...
+
+    def predict(self, noisy_latents: Latents, sigmas: Sigmas, condition: Condition) -> Tensor:
+        """Velocity, float32, shaped as the latents. With image_latents, frame 0 is the clean image (I2V)."""
+        ...
+
+    def schedule(self, num_inference_steps: int, shape: VideoShape) -> Tensor:
+        """The scheduler's own noise levels, [num_inference_steps + 1] from 1 down to 0."""
+        ...
+
+    def attention_targets(self, projections: str = "qkv") -> str:
+        """An anchored regular expression (PEFT target_modules) over the denoiser's attention projections.
+
+        `projections` is a subset of the letters q, k, v, o; video stream, text stream and single-stream blocks.
+        """
+        ...
+
+
+class Method(Protocol):
+    """A way to learn a motion, attached to one backbone. Parameters are float32 and grouped by name.
+
+    A fresh one is the identity: attached, with strength 1, the backbone predicts what it predicted before, bit for bit.
+    `detach` restores the backbone bit for bit.
+    """
+
+    name: str
+
+    @property
+    def groups(self) -> Mapping[str, Sequence[nn.Parameter]]:
+        """Trainable parameters by group name; `Phase.trains` selects among them."""
+        ...
+
+    def learning_rate_scale(self, group: str) -> float:
+        """Factor on the run's learning rate for a group."""
+        ...
+
+    def phase(self, seed: int, step: int) -> Phase:
+        """What step `step` (from 0) draws and trains; depends on (seed, step) only."""
+        ...
+
+    def condition(self, text: TextCondition, strength: float = 1.0) -> Condition:
+        """The text condition after the method's work. strength 0 returns the input embeddings untouched."""
+        ...
+
+    def set_strength(self, strength: float) -> None:
+        """Scale of everything that lives inside the denoiser; 0 is the base, bit for bit."""
+        ...
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All learnt tensors (float32, on the CPU), named as in the adapter file."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """The reverse. Raises AdapterError naming missing, unexpected and misshapen keys."""
+        ...
+
+    def detach(self) -> None:
+        """Take everything out of the denoiser."""
+        ...
+
+
+class MethodEntry(Protocol):
+    """One row of METHODS: the class side of a method."""
+
+    name: str
+    title: str  # one line for people
+    requires: frozenset[Feature]
+    config: type
+
+    def draws_priors(self, config: Any) -> bool:
+        """Whether phases under this config draw subject prior videos."""
+        ...
+
+    def attach(self, backbone: Backbone, config: Any, reference: Prompt) -> Method:
+        """Put a fresh method onto a backbone. `reference` is the phrase of the reference clips."""
+        ...
+
+
+def why_incompatible(spec: BackboneSpec, name: str, requires: frozenset[Feature]) -> str | None:
+    """None when they fit, else the reason in words. The page greys choices out with the same sentence."""
+    missing = sorted(requires - spec.features)
+    if not missing:
+        return None
+    return f"method {name!r} needs {', '.join(missing)}, which backbone {spec.name!r} does not offer"
+
+
+def check_compatible(spec: BackboneSpec, name: str, requires: frozenset[Feature]) -> None:
+    """Raise IncompatibleError, naming the feature, unless a method fits a backbone."""
+    reason = why_incompatible(spec, name, requires)
+    if reason:
+        raise IncompatibleError(reason)

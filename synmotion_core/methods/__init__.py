@@ -1,0 +1,27 @@
+"""The registry of methods. A new method is one file and one row; its contracts are tested the moment it is listed.
+
+Rows load lazily: names, titles and requirements are readable without torch models in memory.
+"""
+
+from __future__ import annotations
+
+import difflib
+
+from synmotion_core.errors import ConfigError
+from synmotion_core.interfaces import MethodEntry
+from synmotion_core.methods.lora import LoraEntry
+from synmotion_core.methods.synmotion import SynMotionEntry
+
+METHODS: dict[str, MethodEntry] = {entry.name: entry for entry in (SynMotionEntry(), LoraEntry())}
+
+
+def find_method(name: str) -> MethodEntry:
+    """The row called `name`; raises ConfigError naming the nearest."""
+    if name not in METHODS:
+        close = difflib.get_close_matches(name, METHODS, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(METHODS)}"
+        raise ConfigError(f"there is no method {name!r}: {hint}")
+    return METHODS[name]
+
+
+__all__ = ["METHODS", "find_method"]

@@ -1,0 +1,84 @@
+"""Plain LoRA, the baseline everybody trains today: W~ = W + (alpha / rank) B A on the attention projections, reference clips only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from synmotion_core.errors import AdapterError, ConfigError
+from synmotion_core.interfaces import Backbone, Feature, check_compatible
+from synmotion_core.methods.attention_lora import AttentionLora
+from synmotion_core.types import Condition, Phase, Prompt, TextCondition
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoraConfig:
+    """rank and alpha as everywhere; projections among q, k, v, o."""
+
+    rank: int = 16
+    lora_alpha: float = 16.0
+    projections: str = "qkvo"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.rank <= 512:
+            raise ConfigError(f"rank must be between 1 and 512, got {self.rank}")
+
+
+class Lora:
+    """Plain LoRA attached to a backbone; see interfaces.Method."""
+
+    name = "lora"
+
+    def __init__(self, backbone: Backbone, config: LoraConfig) -> None:
+        self.lora = AttentionLora(backbone.denoiser, backbone.attention_targets(config.projections), rank=config.rank,
+                                  alpha=config.lora_alpha, seed=config.seed)  # fmt: skip
+
+    @property
+    def groups(self) -> Mapping[str, Sequence[nn.Parameter]]:
+        return {"adapters": self.lora.parameters}
+
+    def learning_rate_scale(self, group: str) -> float:
+        """One rate for all."""
+        return 1.0
+
+    def phase(self, seed: int, step: int) -> Phase:
+        return Phase(name="reference", draws="reference", trains=frozenset({"adapters"}))
+
+    def condition(self, text: TextCondition, strength: float = 1.0) -> Condition:
+        return Condition(prompt_embeds=text.prompt_embeds, prompt_attention_mask=text.prompt_attention_mask,
+                         pooled_prompt_embeds=text.pooled_prompt_embeds)  # fmt: skip
+
+    def set_strength(self, strength: float) -> None:
+        self.lora.set_strength(strength)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {f"transformer.{k}": v for k, v in self.lora.state_dict().items()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        strange = [k for k in state if not k.startswith("transformer.")]
+        if strange:
+            raise AdapterError(f"lora does not know the key {strange[0]!r}")
+        self.lora.load_state_dict({k.removeprefix("transformer."): v for k, v in state.items()})
+
+    def detach(self) -> None:
+        self.lora.remove()
+
+
+class LoraEntry:
+    """The registry row."""
+
+    name = "lora"
+    title = "Plain LoRA: attention adapters on the reference clips alone; quick, but the reference's looks may leak"
+    requires: frozenset[Feature] = frozenset({"attention_lora"})
+    config: type = LoraConfig
+
+    def draws_priors(self, config: Any) -> bool:
+        return False
+
+    def attach(self, backbone: Backbone, config: Any, reference: Prompt) -> Lora:
+        check_compatible(backbone.spec, self.name, self.requires)
+        return Lora(backbone, config)

@@ -1,0 +1,160 @@
+"""SynMotion (arXiv 2506.23690): dual embeddings + motion adapters + embedding-specific training with subject priors.
+
+    W~ = W + B A on Q, K, V of the video stream, the text stream and the single-stream blocks          (adapters)
+    per step: with probability alpha draw a reference clip: everything learns;
+              else draw a Subject Prior Video: only `prior_updates` learn (e^l_mot never does)         (training)
+
+Published: alpha = 0.75; on prior steps e^l_mot is frozen and e^l_sub is updated. Not published, so a setting with the narrowest reading as
+default: whether the Zero-Convs, R and the adapters move on prior steps (`prior_updates`). Every part can be switched off.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from synmotion_core.errors import AdapterError, ConfigError
+from synmotion_core.interfaces import Backbone, Feature, check_compatible
+from synmotion_core.methods.attention_lora import AttentionLora, check_keys
+from synmotion_core.methods.dual_embedding import DualEmbedding, default_refiner_width
+from synmotion_core.types import Condition, Phase, Prompt, TextCondition
+
+GROUPS = ("motion_embedding", "motion_zero", "subject_embedding", "subject_zero", "refiner", "adapters")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SynMotionConfig:
+    """Settings of SynMotion. alpha is the probability of a reference step; rank 0 = no adapters, refiner_layers 0 = no R.
+
+    embedding_lr scales the learning rate of everything but the adapters.
+    """
+
+    alpha: float = 0.75
+    motion_embedding: bool = True
+    subject_embedding: bool = True
+    subject_tokens: int = 4
+    refiner_layers: int = 2
+    refiner_width: int = 0  # 0 = from the text width
+    rank: int = 16
+    lora_alpha: float = 16.0
+    projections: str = "qkv"
+    prior_updates: tuple[str, ...] = ("subject_embedding",)
+    embedding_lr: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.alpha <= 1:
+            raise ConfigError(f"alpha must be above 0 and at most 1, got {self.alpha}")
+        if not 0 <= self.rank <= 512:
+            raise ConfigError(f"rank must be between 0 and 512, got {self.rank}")
+        if not 0 <= self.refiner_layers <= 8:
+            raise ConfigError(f"refiner_layers must be between 0 and 8, got {self.refiner_layers}")
+        if not 1 <= self.subject_tokens <= 64:
+            raise ConfigError(f"subject_tokens must be between 1 and 64, got {self.subject_tokens}")
+        if not (self.motion_embedding or self.subject_embedding or self.refiner_layers or self.rank):
+            raise ConfigError("every part is switched off: nothing would be learnt")
+        unknown = set(self.prior_updates) - set(GROUPS)
+        if unknown or "motion_embedding" in self.prior_updates:
+            allowed = ", ".join(g for g in GROUPS if g != "motion_embedding")
+            raise ConfigError(f"prior_updates must be among {allowed} (e^l_mot stays frozen), got {self.prior_updates}")
+        if not self.embedding_lr > 0:
+            raise ConfigError(f"embedding_lr must be above 0, got {self.embedding_lr}")
+
+
+class SynMotion:
+    """SynMotion attached to a backbone; see interfaces.Method."""
+
+    name = "synmotion"
+
+    def __init__(self, backbone: Backbone, config: SynMotionConfig, reference: Prompt) -> None:
+        self.backbone, self.config = backbone, config
+        generator = torch.Generator().manual_seed(config.seed)
+        self.embedding = DualEmbedding(
+            backbone.encode_prompt([reference]),
+            motion=config.motion_embedding,
+            subject=config.subject_embedding,
+            subject_tokens=config.subject_tokens,
+            refiner_layers=config.refiner_layers,
+            refiner_width=config.refiner_width or default_refiner_width(backbone.text_width),
+            generator=generator,
+        ).to(backbone.device)
+        self.lora = None
+        if config.rank:
+            self.lora = AttentionLora(backbone.denoiser, backbone.attention_targets(config.projections), rank=config.rank,
+                                      alpha=config.lora_alpha, seed=config.seed)  # fmt: skip
+        self._groups = self.embedding.groups() | ({"adapters": self.lora.parameters} if self.lora else {})
+
+    @property
+    def groups(self) -> Mapping[str, Sequence[nn.Parameter]]:
+        return self._groups
+
+    def learning_rate_scale(self, group: str) -> float:
+        """Factor on the run's learning rate for a group."""
+        return 1.0 if group == "adapters" else self.config.embedding_lr
+
+    def phase(self, seed: int, step: int) -> Phase:
+        if random.Random(f"{seed}/{step}/phase").random() < self.config.alpha:
+            return Phase(name="reference", draws="reference", trains=frozenset(self._groups))
+        return Phase(name="prior", draws="prior", trains=frozenset(self.config.prior_updates) & self._groups.keys())
+
+    def condition(self, text: TextCondition, strength: float = 1.0) -> Condition:
+        return Condition(
+            prompt_embeds=self.embedding(text, strength),
+            prompt_attention_mask=text.prompt_attention_mask,
+            pooled_prompt_embeds=text.pooled_prompt_embeds,
+        )
+
+    def set_strength(self, strength: float) -> None:
+        if self.lora:
+            self.lora.set_strength(strength)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        own = {f"synmotion.{k}": v.detach().float().cpu().clone() for k, v in self.embedding.state_dict().items()}
+        return own | ({f"transformer.{k}": v for k, v in self.lora.state_dict().items()} if self.lora else {})
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        own = {k.removeprefix("synmotion."): v for k, v in state.items() if k.startswith("synmotion.")}
+        lora = {k.removeprefix("transformer."): v for k, v in state.items() if k.startswith("transformer.")}
+        strange = [k for k in state if not k.startswith(("synmotion.", "transformer."))]
+        if strange:
+            raise AdapterError(f"synmotion does not know the key {strange[0]!r}")
+        mine = self.embedding.state_dict()
+        phrase = own.get("motion_embedding")
+        if phrase is not None and self.embedding.motion_embedding is not None and phrase.ndim == 2:
+            if not 1 <= phrase.shape[0] <= 256 or phrase.shape[1] != self.backbone.text_width:
+                raise AdapterError(f"motion_embedding {tuple(phrase.shape)} does not fit text width {self.backbone.text_width}")
+            # learnt on a phrase of another length than the one given now: take the learnt one's
+            self.embedding.motion_embedding.data = torch.empty_like(phrase, device=self.backbone.device)
+            mine = self.embedding.state_dict()
+        check_keys(mine, own, "embeddings")
+        self.embedding.load_state_dict(dict(own))
+        if self.lora:
+            self.lora.load_state_dict(lora)
+        elif lora:
+            raise AdapterError("the file holds LoRA weights, its settings say there are none (rank 0)")
+
+    def detach(self) -> None:
+        if self.lora:
+            self.lora.remove()
+            self.lora = None
+
+
+class SynMotionEntry:
+    """The registry row."""
+
+    name = "synmotion"
+    title = "SynMotion: motion and subject embeddings, a refiner and adapters; subject priors keep other subjects intact"
+    requires: frozenset[Feature] = frozenset({"token_roles", "free_text", "attention_lora"})
+    config: type = SynMotionConfig
+
+    def draws_priors(self, config: Any) -> bool:
+        return config.alpha < 1
+
+    def attach(self, backbone: Backbone, config: Any, reference: Prompt) -> SynMotion:
+        check_compatible(backbone.spec, self.name, self.requires)
+        return SynMotion(backbone, config, reference)

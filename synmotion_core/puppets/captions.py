@@ -1,0 +1,93 @@
+"""Words for scenes: `<subject, motion>` captions in several phrasings, and the draw of scenes for pretraining.
+
+A caption is subject + motion (+ place), for example "a red cat" + "waves" (+ "in the snow"). About one caption in
+six leaves the colour out. `moves`, the nameless motion, is captioned with the generic word or with a made-up verb,
+so that a backbone meets unknown verbs in pretraining and still draws the right subject; a rare motion's
+own verb never occurs (`RARE` motions are never drawn here).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from synmotion_core.puppets.motions import COMMON, MOTIONS
+from synmotion_core.puppets.species import SPECIES
+from synmotion_core.puppets.stage import BACKGROUNDS, COLOURS, Scene
+
+PLACES = {
+    "room": "in a room",
+    "meadow": "on a meadow",
+    "beach": "on the beach",
+    "snow": "in the snow",
+    "night": "at night",
+    "street": "in the street",
+}
+_PREFIXES = ("", "", "", "a video of ", "a puppet show: ")
+_ONSETS = ("b", "d", "f", "g", "gl", "k", "l", "m", "n", "p", "pl", "r", "s", "sn", "t", "tr", "v", "w", "z", "qu")
+_RHYMES = ("a", "e", "i", "o", "u", "ab", "ack", "ash", "ee", "elt", "im", "ing", "ob", "oon", "orp", "ug", "umb", "ax")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caption:
+    """Text with its roles; `text` is what the encoders read.
+
+    >>> Caption(subject="a red cat", motion="waves", place="in the snow").text
+    'a red cat waves in the snow'
+    """
+
+    subject: str
+    motion: str
+    place: str = ""
+    prefix: str = ""
+
+    @property
+    def text(self) -> str:
+        return f"{self.prefix}{self.subject} {self.motion}" + (f" {self.place}" if self.place else "")
+
+
+def article(noun: str) -> str:
+    """>>> article("orange cat"), article("cat")
+    ('an orange cat', 'a cat')
+    """
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
+def subject_phrase(species: str, colour: str | None) -> str:
+    """>>> subject_phrase("elephant", None), subject_phrase("cat", "red")
+    ('an elephant', 'a red cat')
+    """
+    return article(f"{colour} {species}" if colour else species)
+
+
+def _made_up_verb(rng: np.random.Generator) -> str:
+    word = "".join(rng.choice(_ONSETS) + rng.choice(_RHYMES) for _ in range(rng.integers(1, 4))) + "s"
+    shape = rng.random()
+    if shape < 0.7:
+        return word
+    return f"does a {word[:-1]}" if shape < 0.85 else f"{word} {article(_made_up_verb(rng).split()[0][:-1])}"
+
+
+def caption_for(scene: Scene, rng: np.random.Generator) -> Caption:
+    """One of the phrasings, drawn by `rng`."""
+    motion = MOTIONS[scene.motion]
+    verb = _made_up_verb(rng) if motion.rarity == "other" and rng.random() < 0.5 else motion.verb
+    return Caption(
+        subject=subject_phrase(scene.species, scene.colour if rng.random() < 0.85 else None),
+        motion=verb,
+        place=PLACES[scene.background] if rng.random() < 0.5 else "",
+        prefix=str(rng.choice(_PREFIXES)),
+    )
+
+
+def draw_scene(rng: np.random.Generator, *, motions: tuple[str, ...] = COMMON, other: float = 0.4) -> Scene:
+    """A scene with uniform species, colour and background; `moves` with probability `other`, else one of `motions`."""
+    name = "moves" if rng.random() < other else str(rng.choice(motions))
+    return Scene(
+        species=str(rng.choice(list(SPECIES))),
+        colour=str(rng.choice(list(COLOURS))),
+        background=str(rng.choice(list(BACKGROUNDS))),
+        motion=name,
+        seed=int(rng.integers(2**31)),
+    )

@@ -1,0 +1,93 @@
+"""A large rendered set with its VAE latents, cached on disk in chunks: pretraining reads latents, never pixels.
+
+    chunk-00007.npy    float16 [CHUNK, C, 5, 8, 8], written whole and renamed, so that a chunk that exists is complete
+    chunk-00007.json   the scenes, in order; captions are drawn anew each time a clip is used
+
+Chunk i depends on (world, autoencoder, seed, i) only, so a killed run goes on where it was and processes share the work.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from synmotion_core.puppets.autoencoder import AutoencoderPatchVideo
+from synmotion_core.puppets.captions import draw_scene
+from synmotion_core.puppets.stage import Performance, Scene, render
+
+CHUNK = 1024
+
+
+def to_tensor(performances: list[Performance]) -> Tensor:
+    """uint8 frames -> float32 [N, 3, F, H, W] in [-1, 1]."""
+    frames = np.stack([p.frames for p in performances])
+    return torch.from_numpy(frames).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+
+
+def fit_autoencoder(num_clips: int = 2400, seed: int = 1, latent_channels: int = 96) -> AutoencoderPatchVideo:
+    """Principal components of freshly rendered clips, pixels of the puppet counted six times."""
+    rng = np.random.default_rng((seed, 0xAE))
+    shows = [render(draw_scene(rng)) for _ in range(num_clips)]
+    vae = AutoencoderPatchVideo(latent_channels=latent_channels)
+    vae.fit(to_tensor(shows), 1.0 + 5.0 * torch.from_numpy(np.stack([s.mask for s in shows])).float())
+    return vae.eval()
+
+
+def _write_chunk(folder: str, vae_path: str, seed: int, index: int) -> int:
+    torch.set_num_threads(1)
+    vae = AutoencoderPatchVideo.from_pretrained(vae_path, torch_dtype=torch.float32)
+    rng = np.random.default_rng((seed, 0xC0, index))
+    scenes = [draw_scene(rng) for _ in range(CHUNK)]
+    parts = []
+    for start in range(0, CHUNK, 64):
+        video = to_tensor([render(s) for s in scenes[start : start + 64]])
+        with torch.no_grad():
+            parts.append(vae.encode(video).latent_dist.mode().half().numpy())
+    stem = Path(folder) / f"chunk-{index:05d}"
+    stem.with_suffix(".json").write_text(json.dumps([dataclasses.asdict(s) for s in scenes]))
+    partial = stem.with_suffix(f".{os.getpid()}.part.npy")
+    np.save(partial, np.concatenate(parts))
+    partial.rename(stem.with_suffix(".npy"))
+    return index
+
+
+def build(folder: Path, vae_path: Path, num_clips: int, *, seed: int = 1, workers: int = 2) -> Iterator[int]:
+    """Render and encode what is missing; yields the index of each finished chunk."""
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = [i for i in range(-(-num_clips // CHUNK)) if not (folder / f"chunk-{i:05d}.npy").exists()]
+    with ProcessPoolExecutor(workers) as pool:
+        yield from pool.map(_write_chunk, *zip(*((str(folder), str(vae_path), seed, i) for i in missing), strict=True)
+                            if missing else ([], [], [], []))  # fmt: skip
+
+
+class Corpus:
+    """Random access over the chunks that are there; `refresh` picks up new ones."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.latents: list[NDArray[np.float16]] = []
+        self.scenes: list[list[Scene]] = []
+        self.refresh()
+
+    def refresh(self) -> None:
+        for path in sorted(self.folder.glob("chunk-?????.npy"))[len(self.latents) :]:
+            self.latents.append(np.load(path, mmap_mode="r"))
+            self.scenes.append([Scene(**s) for s in json.loads(path.with_suffix(".json").read_text())])
+
+    def __len__(self) -> int:
+        return len(self.latents) * CHUNK
+
+    def batch(self, indices: NDArray[np.integer]) -> tuple[Tensor, list[Scene]]:
+        """float32 latents [B, C, F, h, w] and their scenes."""
+        rows = [(int(i) // CHUNK, int(i) % CHUNK) for i in indices]
+        latents = np.stack([self.latents[c][r] for c, r in rows]).astype(np.float32)
+        return torch.from_numpy(latents), [self.scenes[c][r] for c, r in rows]

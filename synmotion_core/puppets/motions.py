@@ -1,0 +1,441 @@
+"""The choreography: one function a motion, each turning a `Clock` into a `Pose`.
+
+A pose is plain kinematics over time: root (place, height, yaw, roll), torso, head, two arms, two legs.
+Angles are degrees. A limb is four angles, (upper_out, upper_forward, lower_out, lower_forward): `out` lifts
+it sideways away from the body (0 hangs, 90 level, 180 overhead), `forward` swings it to the front. So one
+function fits every build, and the mirrored side costs nothing.
+
+COMMON motions are what the tiny backbones are pretrained on, RARE ones are never shown to them, and
+`moves` is the nameless rest: random programmes of the same limbs, so that a backbone can articulate what
+it has no word for. Adding a motion is one decorated function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synmotion_core.puppets.species import Build
+
+NUM_FRAMES = 17
+FPS = 8.0
+
+Array = NDArray[np.float64]
+Rarity = Literal["common", "rare", "other"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pose:
+    """Kinematics of one clip; every field is [T] or [2, T, 4] (side 0 = screen left when seen from the front)."""
+
+    x: Array  # sideways shift, body heights
+    up: Array  # lift of the lowest point above the ground, body heights
+    yaw: Array  # turn about the vertical; 0 faces the viewer, 90 faces screen right
+    roll: Array  # turn in the screen plane: 90 lies, 180 stands on its hands
+    bend: Array  # torso forward
+    lean: Array  # torso sideways, positive to screen right
+    tilt: Array  # head sideways
+    nod: Array  # head forward
+    arms: Array
+    legs: Array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clock:
+    """Time and the clip's own manner. `t` is seconds [T]; the rest varies from clip to clip."""
+
+    t: Array
+    build: Build
+    tempo: float  # factor on speed, about 0.85..1.2
+    phase: float  # where a cycle starts, radians
+    amount: float  # factor on amplitudes, 1 = as designed
+    side: int  # which arm or leg leads: 0 or 1
+    facing: float  # -1 faces screen left, +1 right
+    view: float  # small yaw added to frontal motions, degrees
+    rng: np.random.Generator = field(repr=False)
+
+    def wave(self, hz: float, shift: float = 0.0) -> Array:
+        """A sine in [-1, 1] at `hz` cycles a second; `shift` in cycles."""
+        return np.sin(2 * np.pi * (hz * self.tempo * self.t + shift) + self.phase)
+
+    def ramp(self, start_s: float, end_s: float) -> Array:
+        """0 before start, 1 after end, a smoothstep between; times are scaled by the tempo."""
+        u = np.clip((self.t * self.tempo - start_s) / (end_s - start_s), 0.0, 1.0)
+        return u * u * (3 - 2 * u)
+
+    def pulse(self, start_s: float, top_s: float, end_s: float) -> Array:
+        """Up to 1 at `top_s` and back to 0 at `end_s`."""
+        return self.ramp(start_s, top_s) - self.ramp(top_s, end_s)
+
+    def pose(self, *, yaw: Array | float | None = None, **fields: Array | float) -> Pose:
+        """A pose at rest with the given fields set; yaw defaults to the clip's frontal view."""
+        zero = np.zeros_like(self.t)
+        values = {name: zero for name in ("x", "up", "roll", "bend", "lean", "tilt", "nod")}
+        values |= {"arms": self.limbs(rest=8), "legs": self.limbs(rest=5)}
+        values |= {name: np.asarray(value) + (zero if np.ndim(value) < 2 else 0) for name, value in fields.items()}
+        values["yaw"] = zero + (self.view if yaw is None else yaw)
+        return Pose(**values)
+
+    def limb(self, *angles: Array | float) -> Array:
+        """(upper_out, upper_forward, lower_out, lower_forward) -> [T, 4]."""
+        return np.stack([np.zeros_like(self.t) + a for a in angles], axis=-1)
+
+    def limbs(self, lead: Array | None = None, other: Array | None = None, *, rest: float = 8.0) -> Array:
+        """[2, T, 4] with the leading side's limb in its place; a missing one hangs at `rest` degrees out."""
+        hang = self.limb(rest, 0, rest * 0.6, 0)
+        pair = [hang if other is None else other] * 2
+        pair[self.side] = hang if lead is None else lead
+        return np.stack(pair)
+
+    def reach(self, x: Array | float, y: Array | float, z: Array | float = 0.0) -> Array:
+        """Arm angles that bring the leading-side hand near a point of the torso frame, elbow out and down.
+
+        x is across from the shoulder's own side in shoulder half-widths (1 own shoulder, 0 centre), y is
+        above the shoulder and z before it, both in arm lengths. A two-link solution in the plane that holds
+        the target; a target out of reach is approached as far as the arm goes.
+        """
+        dx = (np.asarray(x, float) - 1.0) * self.build.shoulder / self.build.arm + np.zeros_like(self.t)
+        dy = np.asarray(y, float) + np.zeros_like(self.t)
+        dz = np.asarray(z, float) + np.zeros_like(self.t)
+        target = np.stack([dx, dy, dz], axis=-1)
+        length = np.clip(np.linalg.norm(target, axis=-1), 0.05, 0.985)
+        along = target / np.maximum(np.linalg.norm(target, axis=-1, keepdims=True), 1e-6)
+        pole = np.array([1.0, -0.55, -0.1])  # elbows point outwards and down
+        pole = pole - (along @ pole)[:, None] * along
+        pole /= np.maximum(np.linalg.norm(pole, axis=-1, keepdims=True), 1e-6)
+        elbow = along * (length / 2)[:, None] + pole * np.sqrt(np.maximum(0.25 - length**2 / 4, 0))[:, None]
+        upper, lower = elbow / 0.5, (along * length[:, None] - elbow) / 0.5
+        return np.concatenate([_angles(upper), _angles(lower)], axis=-1)
+
+
+def _angles(direction: Array) -> Array:
+    """Unit direction [T, 3] -> (out, forward) degrees, the inverse of stage.direction for out in [-90, 90]."""
+    out = np.degrees(np.arcsin(np.clip(direction[:, 0], -1, 1)))
+    forward = np.degrees(np.arctan2(direction[:, 2], -direction[:, 1]))
+    return np.stack([out, forward], axis=-1)
+
+
+def mix(a: Array, b: Array, weight: Array) -> Array:
+    """Blend two limbs [T, 4] by a weight [T] in [0, 1]."""
+    return a + (b - a) * weight[:, None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Motion:
+    """`verb` is the third person ("waves"), used in captions; `perform` draws it in time."""
+
+    name: str
+    verb: str
+    rarity: Rarity
+    perform: Callable[[Clock], Pose]
+
+
+MOTIONS: dict[str, Motion] = {}
+
+
+def motion(verb: str, rarity: Rarity) -> Callable[[Callable[[Clock], Pose]], Callable[[Clock], Pose]]:
+    """Register the decorated function under its own name."""
+
+    def register(perform: Callable[[Clock], Pose]) -> Callable[[Clock], Pose]:
+        name = perform.__name__
+        if name in MOTIONS:
+            raise ValueError(f"motion {name!r} is registered twice")
+        MOTIONS[name] = Motion(name=name, verb=verb, rarity=rarity, perform=perform)
+        return perform
+
+    return register
+
+
+# ---------------------------------------------------------------- common: the backbones are pretrained on these
+
+
+@motion("stands", "common")
+def stand(c: Clock) -> Pose:
+    breath = 1.5 * c.wave(0.5)
+    return c.pose(arms=c.limbs(rest=9) + breath[None, :, None] * [1, 0, 1, 0], tilt=breath)
+
+
+def _gait(c: Clock, hz: float, swing: float, knee: float, arm: float, elbow: float) -> tuple[Array, Array]:
+    s, k = c.wave(hz), c.wave(hz, 0.25)
+    legs, arms = [], []
+    for sign in (1, -1):
+        thigh = sign * swing * s
+        legs.append(c.limb(3, thigh, 3, thigh - knee * np.clip(sign * k, 0, 1) - 4))
+        upper = -sign * arm * s
+        arms.append(c.limb(6, upper, 4, upper + elbow))
+    return np.stack(legs), np.stack(arms)
+
+
+def _travel(c: Clock, speed: float) -> Array:
+    return c.facing * speed * c.tempo * (c.t - c.t[-1] / 2)
+
+
+@motion("walks", "common")
+def walk(c: Clock) -> Pose:
+    legs, arms = _gait(c, 1.0, 28 * c.amount, 30, 26 * c.amount, 12)
+    return c.pose(x=_travel(c, 0.30), yaw=c.facing * 52 + c.view * 0.4, legs=legs, arms=arms, bend=3.0)
+
+
+@motion("runs", "common")
+def run(c: Clock) -> Pose:
+    legs, arms = _gait(c, 1.6, 46 * c.amount, 75, 48 * c.amount, 80)
+    bounce = 0.05 * np.abs(c.wave(1.6))
+    return c.pose(x=_travel(c, 0.42), up=bounce, yaw=c.facing * 56 + c.view * 0.4, legs=legs, arms=arms, bend=20.0)
+
+
+@motion("jumps", "common")
+def jump(c: Clock) -> Pose:
+    s = c.wave(0.95)
+    air, low = np.clip(s, 0, 1), np.clip(-s, 0, 1)
+    leg = c.limb(10 + 22 * low, 0, 10 - 26 * low, 0)
+    arm = c.limb(25 + 45 * air, -25 * low, 20 + 50 * air, 0)
+    return c.pose(up=0.24 * c.amount * air**0.8, arms=np.stack([arm, arm]), legs=np.stack([leg, leg]), bend=14 * low)
+
+
+@motion("bows", "common")
+def bow(c: Clock) -> Pose:
+    down = c.pulse(0.15, 0.95, 1.9)
+    return c.pose(yaw=c.facing * 54 + c.view * 0.4, bend=82 * c.amount * down, nod=12 * down, arms=c.limbs(rest=5))
+
+
+@motion("sways", "common")
+def sway(c: Clock) -> Pose:
+    s = c.wave(0.8)
+    leg = np.stack([c.limb(12 - 9 * sign * s, 0, 8 - 9 * sign * s, 0) for sign in (-1, 1)])
+    arms = np.stack([c.limb(18 - 14 * sign * s, 0, 14 - 14 * sign * s, 0) for sign in (-1, 1)])
+    return c.pose(x=0.05 * s, lean=24 * c.amount * s, tilt=10 * s, legs=leg, arms=arms)
+
+
+@motion("marches", "common")
+def march(c: Clock) -> Pose:
+    s = c.wave(0.95)
+    legs, arms = [], []
+    for sign in (1, -1):
+        lift = np.clip(sign * s, 0, 1) ** 0.7
+        legs.append(c.limb(3, 88 * c.amount * lift, 3, -6 * lift))
+        arms.append(c.limb(5, -45 * sign * s, 4, -45 * sign * s + 15))
+    return c.pose(yaw=c.facing * 45 + c.view * 0.4, legs=np.stack(legs), arms=np.stack(arms))
+
+
+@motion("sits", "common")
+def sit(c: Clock) -> Pose:
+    down = c.ramp(0.1, 1.0)
+    leg = c.limb(8, 84 * down, 8, (84 - 70 * 4 * down * (1 - down)) * down)
+    arm = c.limb(14, -22 * down, 12, -6 * down)
+    return c.pose(yaw=c.facing * 50 + c.view * 0.4, legs=np.stack([leg, leg]), arms=np.stack([arm, arm]),
+                  bend=20 * 4 * down * (1 - down))  # fmt: skip
+
+
+@motion("turns", "common")
+def turn(c: Clock) -> Pose:
+    return c.pose(yaw=c.facing * (-70 + 140 * c.ramp(0.2, 1.8)), arms=c.limbs(rest=10))
+
+
+@motion("kicks", "common")
+def kick(c: Clock) -> Pose:
+    s = np.clip(c.wave(0.85), 0, 1) ** 0.8
+    leg = c.limb(5, 95 * c.amount * s, 5, 80 * c.amount * s - 12 * (1 - s))
+    arms = np.stack([c.limb(22, -20 * s, 18, -10 * s)] * 2)
+    return c.pose(yaw=c.facing * 54 + c.view * 0.4, legs=c.limbs(leg, rest=3), arms=arms, bend=-12 * s)
+
+
+@motion("falls", "common")
+def fall(c: Clock) -> Pose:
+    down = c.ramp(0.25, 1.05)
+    arm = c.limb(10 + 55 * down, 0, 10 + 60 * down, 0)
+    return c.pose(roll=c.facing * 88 * down, x=-c.facing * 0.22 * down, arms=np.stack([arm, arm]))
+
+
+@motion("flaps", "common")
+def flap(c: Clock) -> Pose:
+    s = c.wave(1.1)
+    arm = c.limb(68 + 38 * c.amount * s, 0, 68 + 46 * c.amount * c.wave(1.1, -0.08), 0)
+    return c.pose(arms=np.stack([arm, arm]), up=0.02 * (1 - s))
+
+
+@motion("hops", "common")
+def hop(c: Clock) -> Pose:
+    air = np.abs(c.wave(0.8))
+    lifted = c.limb(6, 62, 6, -30)
+    arms = np.stack([c.limb(38, 0, 34, 0)] * 2)
+    return c.pose(up=0.13 * c.amount * air, legs=c.limbs(lifted, rest=2), arms=arms, lean=4 * (2 * c.side - 1),
+                  yaw=c.facing * 38)  # fmt: skip
+
+
+# ---------------------------------------------------------------- rare: never in pretraining; learnt from clips
+
+
+@motion("waves", "rare")
+def wave(c: Clock) -> Pose:
+    s = c.wave(1.25)
+    return c.pose(arms=c.limbs(c.limb(98, 0, 150 + 48 * c.amount * s, 0)), tilt=5.0 * (2 * c.side - 1))
+
+
+@motion("waves both arms", "rare")
+def doublewave(c: Clock) -> Pose:
+    s = c.wave(1.2)
+    arms = np.stack([c.limb(118 + 14 * sign * s, 0, 155 + 46 * c.amount * sign * s, 0) for sign in (1, -1)])
+    return c.pose(arms=arms, lean=-5 * s)
+
+
+@motion("lifts an arm", "rare")
+def liftarm(c: Clock) -> Pose:
+    up = c.ramp(0.15, 1.0)
+    return c.pose(arms=c.limbs(c.limb(8 + 162 * up, 0, 6 + 168 * up, 0)))
+
+
+def _both(c: Clock, arm: Array) -> Array:
+    return np.stack([arm, arm])
+
+
+@motion("prays", "rare")
+def pray(c: Clock) -> Pose:
+    up = c.ramp(0.05, 0.75)
+    arm = mix(c.limb(8, 0, 5, 0), c.reach(0.06, -0.18, 0.35), up)
+    dip = up * (0.5 + 0.5 * c.wave(0.55))
+    return c.pose(arms=_both(c, arm), nod=16 * up + 12 * dip, bend=8 * dip)
+
+
+@motion("salutes", "rare")
+def salute(c: Clock) -> Pose:
+    up = c.ramp(0.1, 0.7) - 0.9 * c.ramp(1.75, 2.3)
+    brow = (c.build.neck + c.build.head * 1.15) / c.build.arm
+    arm = mix(c.limb(8, 0, 5, 0), c.reach(0.95, np.clip(brow, 0.3, 0.75), 0.25), up)
+    return c.pose(arms=c.limbs(arm, rest=4))
+
+
+@motion("squats", "rare")
+def squat(c: Clock) -> Pose:
+    low = (0.5 - 0.5 * c.wave(0.75)) * c.amount
+    leg = c.limb(14 + 50 * low, 22 * low, 14 - 22 * low, -30 * low)
+    arm = c.limb(8 + 64 * low, 30 * low, 6 + 60 * low, 30 * low)
+    return c.pose(legs=_both(c, leg), arms=_both(c, arm), bend=10 * low)
+
+
+@motion("throws", "rare")
+def throw(c: Clock) -> Pose:
+    back, go = c.ramp(0.1, 0.85), c.ramp(0.95, 1.35)
+    upper = -100 * back * (1 - go) + 75 * go
+    lower = -165 * back * (1 - go) + 95 * go
+    lead = c.limb(22 * (1 - go), upper, 12 * (1 - go), lower)
+    other = c.limb(10, 60 * back * (1 - go) - 25 * go, 8, 70 * back * (1 - go) - 15 * go)
+    step = np.stack([c.limb(4, 30 * go, 4, 8 * go), c.limb(4, -26 * go, 4, -34 * go)])
+    return c.pose(yaw=c.facing * 50 + c.view * 0.4, arms=c.limbs(lead, other), legs=step,
+                  bend=-18 * back * (1 - go) + 24 * go)  # fmt: skip
+
+
+@motion("dances", "rare")
+def dance(c: Clock) -> Pose:
+    s, h = c.wave(0.9), c.wave(1.8)
+    arms = np.stack([c.limb(95 + 55 * sign * s, 0, 120 + 60 * sign * s, 0) for sign in (1, -1)])
+    legs = np.stack([c.limb(16 + 16 * sign * s, 0, 10 - 22 * np.clip(sign * s, 0, 1), 0) for sign in (1, -1)])
+    return c.pose(x=0.07 * c.amount * s, up=0.03 * (1 + h), lean=-15 * c.amount * s, tilt=14 * s, arms=arms, legs=legs)
+
+
+@motion("claps", "rare")
+def clap(c: Clock) -> Pose:
+    s = 0.5 + 0.5 * c.wave(1.2)
+    arm = mix(c.reach(0.05, -0.08, 0.45), c.limb(62 * c.amount, 38, 58 * c.amount, 42), s)
+    return c.pose(arms=_both(c, arm))
+
+
+@motion("punches", "rare")
+def punch(c: Clock) -> Pose:
+    s = c.wave(1.1)
+    arms = []
+    for sign in (1, -1):
+        hit = np.clip(0.5 + 0.85 * sign * s, 0, 1)
+        arms.append(mix(c.limb(18, -40, 8, 120), c.limb(4, 88, 2, 90), hit))
+    legs = np.stack([c.limb(4, 20, 4, 2), c.limb(4, -16, 4, -26)])
+    return c.pose(yaw=c.facing * 52 + c.view * 0.4, arms=np.stack(arms), legs=legs, bend=10 + 4 * s)
+
+
+@motion("spins", "rare")
+def spin(c: Clock) -> Pose:
+    arm = c.limb(82 * c.amount, 0, 84 * c.amount, 0)
+    return c.pose(yaw=c.facing * 330 * c.tempo * c.t + np.degrees(c.phase), arms=_both(c, arm))
+
+
+@motion("does a handstand", "rare")
+def handstand(c: Clock) -> Pose:
+    over = c.ramp(0.05, 0.85)
+    arm = c.limb(8 + 162 * over, 0, 8 + 168 * over, 0)
+    wobble = 10 * over * c.wave(0.9)
+    legs = np.stack([c.limb(8 + 10 * over + sign * wobble, 0, 6 + 10 * over + sign * wobble, 0) for sign in (1, -1)])
+    return c.pose(roll=c.facing * 180 * over, arms=_both(c, arm), legs=legs)
+
+
+# ---------------------------------------------------------------- other: nameless articulation
+
+
+def _programme(c: Clock, low: Array, high: Array) -> Array:
+    """One limb's random life between angle bounds [4]: hold, go once, or swing between two poses. -> [T, 4]"""
+    rng = c.rng
+    a, b = (rng.uniform(low, high) for _ in range(2))
+    if rng.random() < 0.6:  # often straight: both links alike
+        a[2:], b[2:] = a[:2] + rng.uniform(-25, 25, 2), b[:2] + rng.uniform(-25, 25, 2)
+    kind = rng.choice(["rest", "hold", "once", "there_and_back", "swing"], p=[0.2, 0.1, 0.2, 0.15, 0.35])
+    rest = np.array([8.0, 0, 5, 0])
+    if kind == "rest":
+        return c.limb(*rest)
+    if kind == "hold":
+        return c.limb(*a)
+    if kind == "once":
+        start = rng.uniform(0.0, 0.6)
+        return mix(c.limb(*rest), c.limb(*a), c.ramp(start, start + rng.uniform(0.4, 1.1)))
+    if kind == "there_and_back":
+        top = rng.uniform(0.5, 1.2)
+        return mix(c.limb(*rest), c.limb(*a), c.pulse(rng.uniform(0, 0.3), top, top + rng.uniform(0.5, 1.0)))
+    return mix(c.limb(*a), c.limb(*b), 0.5 + 0.5 * c.wave(rng.uniform(0.6, 1.5), rng.uniform()))
+
+
+@motion("moves", "other")
+def moves(c: Clock) -> Pose:
+    """Random limbs, torso and root under one generic word."""
+    rng = c.rng
+    low, high = np.array([-25.0, -70, -60, -80]), np.array([170.0, 110, 200, 150])
+    frontal = rng.random() < 0.5
+    if frontal:  # in the picture plane: out only
+        low, high = np.array([-10.0, -5, -70, -5]), np.array([172.0, 25, 205, 45])
+    arm = _programme(c, low, high)
+    arms = np.stack([arm, arm]) if rng.random() < 0.4 else np.stack([arm, _programme(c, low, high)])
+    if rng.random() < 0.15:  # hands to a common point before the body
+        lift = 0.5 + 0.5 * c.wave(rng.uniform(0.4, 1.2)) if rng.random() < 0.5 else c.ramp(0.1, rng.uniform(0.5, 1.2))
+        arms = _both(c, mix(arms[0], c.reach(rng.uniform(0, 0.9), rng.uniform(-0.5, 0.6), 0.35), lift))
+    if rng.random() < 0.3:
+        arms = arms[::-1]
+    legs = np.stack([c.limb(5, 0, 4, 0)] * 2)
+    kind = rng.choice(["still", "free", "crouch", "bounce"], p=[0.4, 0.25, 0.2, 0.15])
+    up = np.zeros_like(c.t)
+    if kind == "free":
+        legs = np.stack([_programme(c, np.array([-8.0, -40, -12, -60]), np.array([45.0, 80, 40, 60])) for _ in (0, 1)])
+    elif kind == "crouch":
+        depth = 0.5 + 0.5 * c.wave(rng.uniform(0.4, 1.0))
+        depth = depth if rng.random() < 0.6 else c.ramp(0.1, rng.uniform(0.6, 1.6))
+        out, forward = rng.uniform(0, 70), rng.uniform(0, 80)
+        legs = _both(c, c.limb(6 + out * depth, forward * depth, 6 - 0.4 * out * depth, -0.8 * forward * depth))
+    elif kind == "bounce":
+        up = rng.uniform(0.04, 0.25) * np.clip(c.wave(rng.uniform(0.7, 1.4)), 0, 1)
+    sway = c.wave(rng.uniform(0.5, 1.2), rng.uniform()) if rng.random() < 0.5 else c.ramp(0.1, rng.uniform(0.6, 1.6))
+    yaw = rng.choice([c.view, c.facing * 52.0]) + np.zeros_like(c.t)
+    if rng.random() < 0.2:
+        yaw = yaw + rng.uniform(60, 360) * c.facing * c.t
+    roll = np.zeros_like(c.t)
+    if rng.random() < 0.18:
+        roll = c.facing * rng.choice([45.0, 90.0, 180.0, 180.0, 270.0]) * c.ramp(rng.uniform(0, 0.4), rng.uniform(0.7, 1.8))
+    return c.pose(x=rng.uniform(-0.2, 0.2) * sway * (rng.random() < 0.4), up=up, yaw=yaw, roll=roll,
+                  bend=rng.uniform(-15, 60) * sway * (rng.random() < 0.35), lean=rng.uniform(-25, 25) * sway * (rng.random() < 0.4),
+                  tilt=rng.uniform(-20, 20) * sway, nod=rng.uniform(-10, 30) * sway, arms=arms, legs=legs)  # fmt: skip
+
+
+def names(rarity: Rarity) -> tuple[str, ...]:
+    """The motions of one kind, in registration order."""
+    return tuple(m.name for m in MOTIONS.values() if m.rarity == rarity)
+
+
+COMMON = names("common")
+RARE = names("rare")

@@ -1,0 +1,303 @@
+"""From a config to events: loads what a run names, trains or generates, writes the results. The command line and the jobs share it.
+
+    train(TrainRun, folder)       clips -> doctor -> encodings -> priors -> method -> <folder>/<name>.safetensors
+    generate(GenerateRun, folder) adapter -> method -> <folder>/*.mp4
+    plan(TrainRun)                what train will take, before anything is loaded
+
+Both are generators of events; `cancel` is looked at between units of work. Input is checked before any weight is read. The backbone loaded last is
+kept, since loading is what takes long; one device, so one run at a time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from synmotion_core.backbones import find_spec, load_backbone
+from synmotion_core.config import GenerateRun, TrainRun, from_dict, to_dict
+from synmotion_core.errors import Cancelled, ConfigError
+from synmotion_core.interfaces import Backbone, BackboneSpec, Method, check_compatible
+from synmotion_core.types import Clip, Event, Finished, Progress, Prompt, Saved, Started, Stopped
+
+if TYPE_CHECKING:
+    import torch
+
+    from synmotion_core.generation import SamplerConfig
+    from synmotion_core.training.trainer import TrainingSet
+    from synmotion_core.types import Draw
+
+_pool_lock = threading.Lock()
+_pool: dict[str, Backbone] = {}
+
+
+def borrow_backbone(name: str) -> Backbone:
+    """Load a backbone, or take the one of the last run."""
+    with _pool_lock:
+        if name not in _pool:
+            _pool.clear()
+            _pool[name] = load_backbone(name)
+        return _pool[name]
+
+
+# ------------------------------------------------------------------------------------------------ train
+
+
+def train(config: TrainRun, folder: Path, *, cache: Path, cancel: threading.Event, resume: bool = False) -> Iterator[Event]:
+    """Train an adapter. `folder` is this run's own; `cache` is shared between runs. resume continues the last checkpoint.
+
+    Ends with Finished(path of the adapter) or, when cancelled, Stopped; the checkpoint stays in `folder`.
+    """
+    began = time.perf_counter()
+    spec = find_spec(config.backbone)
+    entry, method_config = _method(config.method, dict(config.method_config), spec)
+    clips = _load_clips(config, spec)
+    backbone = borrow_backbone(config.backbone)
+    try:
+        data: dict[Draw, TrainingSet] = {}
+        data["reference"] = yield from _encode(backbone, clips, cache, cancel)
+        if entry.draws_priors(method_config):
+            data["prior"] = yield from _priors(backbone, config, cache, cancel)
+    except Cancelled:
+        yield Stopped(step=0)
+        return
+    method = entry.attach(backbone, method_config, clips[0].prompt)
+    try:
+        from synmotion_core.training import trainer
+
+        last: Event | None = None
+        state = folder / "state.safetensors"
+        for last in trainer.train(backbone=backbone, method=method, data=data, config=config.train, folder=folder,
+                                  settings=_settings_key(config, clips), cancel=cancel, resume=resume and state.exists(),
+                                  sampler=lambda step: _samples(backbone, method, config, clips[0].prompt, folder, step)):  # fmt: skip
+            yield last
+        if isinstance(last, Stopped):
+            return
+        path = folder / f"{config.name}.safetensors"
+        _save_adapter(path, method, backbone, config, method_config, clips)
+        yield Saved(path=path, step=config.train.num_steps, kind="adapter")
+    finally:
+        method.detach()
+    yield Finished(path=path, seconds=time.perf_counter() - began)
+
+
+def _method(name: str, values: dict[str, Any], spec: BackboneSpec) -> tuple[Any, Any]:
+    from synmotion_core.methods import find_method
+
+    entry = find_method(name)
+    check_compatible(spec, entry.name, entry.requires)
+    return entry, from_dict(entry.config, values)
+
+
+def _load_clips(config: TrainRun, spec: BackboneSpec) -> list[Clip]:
+    from synmotion_core.clips.dataset import load_clip
+
+    shape = spec.default_shape
+    clips = [
+        load_clip(source.path, Prompt(subject=source.subject, motion=source.motion), num_frames=shape.num_frames,
+                  height=shape.height, width=shape.width, fps=shape.fps, start_s=source.start_s, end_s=source.end_s,
+                  resample_fps=source.resample_fps)
+        for source in config.clips
+    ]  # fmt: skip
+    motions = {clip.prompt.motion for clip in clips}
+    if len(motions) > 1:
+        raise ConfigError(f"one adapter learns one motion, these clips name {', '.join(sorted(motions))}: train them apart")
+    return clips
+
+
+def _settings_key(config: TrainRun, clips: list[Clip]) -> str:
+    """What a checkpoint belongs to: everything that shapes the steps, but not how many there are or what is shown."""
+    from synmotion_core.training.cache import content_key
+
+    values = to_dict(config)
+    for name in ("num_steps", "save_every", "sample_every", "sample_subjects"):
+        values["train"].pop(name)
+    values.pop("clips")
+    values.pop("name")
+    return content_key(values, [(c.content_hash, c.prompt.text) for c in clips])
+
+
+def _encode(backbone: Backbone, clips: list[Clip], cache: Path, cancel: threading.Event) -> Iterator[Any]:
+    import torch
+
+    from synmotion_core.training.cache import EncodingCache
+    from synmotion_core.training.trainer import TrainingSet
+    from synmotion_core.types import stack_text
+
+    encodings = EncodingCache(cache, backbone)
+    yield Started(what="encode", total=len(clips))
+    latents, texts = [], []
+    for index, clip in enumerate(clips):
+        if cancel.is_set():
+            raise Cancelled("stopped by request")
+        known = encodings.has_latents(clip)
+        latents.append(encodings.latents(clip))
+        texts.append(encodings.text(clip.prompt))
+        yield Progress(stage="encode", step=index + 1, total=len(clips), note="from the cache" if known else clip.name)
+    return TrainingSet(latents=torch.cat(latents), text=stack_text(texts))
+
+
+def draw_priors(config: TrainRun, cache: Path, *, cancel: threading.Event) -> Iterator[Event]:
+    """Only the subject prior videos of a run: draws what is missing; Sampled events name the files."""
+    backbone = borrow_backbone(config.backbone)
+    try:
+        yield from _priors(backbone, config, cache, cancel)
+    except Cancelled:
+        yield Stopped(step=0)
+        return
+    yield Finished()
+
+
+def _priors(backbone: Backbone, config: TrainRun, cache: Path, cancel: threading.Event) -> Iterator[Any]:
+    import torch
+
+    from synmotion_core import generation
+    from synmotion_core.clips import video
+    from synmotion_core.training import priors
+    from synmotion_core.training.cache import EncodingCache
+    from synmotion_core.training.trainer import TrainingSet
+    from synmotion_core.types import stack_text
+
+    plan = priors.plan_priors(dict(backbone.spec.options), config.priors)
+    sampler = generation.default_sampler(backbone)
+    key = dataclasses.asdict(sampler)
+
+    def sample(prompts: Any, seeds: Any) -> torch.Tensor:
+        latents = None
+        for latents in generation.denoise(backbone, None, prompts, seeds, sampler):
+            if cancel.is_set():
+                raise Cancelled("stopped by request")
+        assert latents is not None
+        return latents
+
+    def write(path: Path, latents: torch.Tensor) -> None:
+        video.write(path, generation.to_frames(backbone.decode_latents(latents))[0], sampler.shape.fps)
+
+    yield Started(what="prior", total=len(plan))
+    yield from priors.draw_priors(backbone, plan, cache, key, sample, write, cancel=cancel)
+    encodings = EncodingCache(cache, backbone)
+    latents = torch.cat([priors.read_prior(priors.prior_path(backbone, p, s, cache, key)) for p, s in plan])
+    return TrainingSet(latents=latents, text=stack_text([encodings.text(p) for p, _ in plan]))
+
+
+def _samples(backbone: Backbone, method: Method, config: TrainRun, reference: Prompt, folder: Path, step: int) -> Iterator[Event]:
+    from synmotion_core import generation
+
+    subjects = config.train.sample_subjects
+    prompts = [Prompt(subject=s, motion=reference.motion) for s in subjects]
+    if prompts:
+        yield from generation.generate(backbone, method, prompts, [config.train.seed] * len(prompts),
+                                       generation.default_sampler(backbone), folder / "samples" / f"step-{step:06d}",
+                                       step=step)  # fmt: skip
+
+
+def _save_adapter(path: Path, method: Method, backbone: Backbone, config: TrainRun, method_config: Any, clips: list[Clip]) -> None:
+    from synmotion_core.adapters.file import AdapterInfo, save_adapter
+
+    spec = backbone.spec
+    reference = clips[0].prompt
+    save_adapter(path, method.state_dict(), AdapterInfo(
+        backbone=spec.name, repo=spec.repo, revision=spec.revision, fingerprint=backbone.fingerprint, licence=spec.licence,
+        method=config.method, method_config=to_dict(method_config), subject=reference.subject, motion=reference.motion,
+        steps=config.train.num_steps, clips=len(clips), created_with="synmotion_core",
+    ))  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------ generate
+
+
+def generate(config: GenerateRun, folder: Path, *, cancel: threading.Event) -> Iterator[Event]:
+    """Generate every subject times every seed into `folder`; with compare, the base beside it."""
+    from synmotion_core.adapters.file import load_adapter
+
+    began = time.perf_counter()
+    spec = find_spec(config.backbone)
+    state, info, entry, method_config = None, None, None, None
+    if config.adapter is not None:
+        state, info = load_adapter(config.adapter, spec)
+        entry, method_config = _method(info.method, dict(info.method_config), spec)
+    prompts, seeds = [], []
+    for subject in config.subjects:
+        for seed in config.seeds:
+            prompts.append(Prompt(subject=subject, motion=config.motion, setting=config.setting))
+            seeds.append(seed)
+    backbone = borrow_backbone(config.backbone)
+    from synmotion_core import generation
+
+    sampler = generation.default_sampler(backbone, strength=config.strength, num_inference_steps=config.num_inference_steps,
+                                         guidance_scale=config.guidance_scale, num_frames=config.num_frames)  # fmt: skip
+    method: Method | None = None
+    if state is not None and info is not None and entry is not None:
+        method = entry.attach(backbone, method_config, Prompt(subject=info.subject, motion=info.motion))
+    try:
+        if method is not None and state is not None:
+            method.load_state_dict(state)
+        rounds: list[SamplerConfig] = [sampler]
+        if config.compare and method is not None:
+            rounds.append(dataclasses.replace(sampler, strength=0.0))
+        each = math.ceil(len(prompts) / 4) * sampler.num_inference_steps
+        yield Started(what="generate", total=each * len(rounds))
+        for index, one in enumerate(rounds):
+            yield from generation.generate(backbone, method, prompts, seeds, one, folder, cancel=cancel, done=index * each,
+                                           total=each * len(rounds))  # fmt: skip
+    except Cancelled:
+        yield Stopped(step=0)
+        return
+    finally:
+        if method is not None:
+            method.detach()
+    yield Finished(path=folder, seconds=time.perf_counter() - began)
+
+
+# ------------------------------------------------------------------------------------------------ plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a training will take. Lines are for people; the numbers are for the page. seconds None = not measured here yet."""
+
+    lines: tuple[str, ...]
+    parameters: int
+    memory_gib: float
+    tokens: int
+    prior_videos: int
+    seconds: float | None
+
+
+def plan(config: TrainRun, *, seconds_per_step: float | None = None) -> Plan:
+    """From the specs alone: no weight is read. seconds_per_step is a measurement of this machine, where there is one."""
+    from synmotion_core.training import priors
+
+    spec = find_spec(config.backbone)
+    entry, method_config = _method(config.method, dict(config.method_config), spec)
+    shape = spec.default_shape
+    parameters = sum(spec.parameters.values())
+    bytes_each = 2 if spec.needs_gpu else 4
+    weights = parameters * bytes_each / 2**30
+    tokens = int(spec.options.get("tokens", 0)) or _tokens(spec)
+    videos = len(priors.plan_priors(dict(spec.options), config.priors)) if entry.draws_priors(method_config) else 0
+    steps = config.train.num_steps
+    lines = [
+        f"{spec.title}: {parameters / 1e6:,.1f} M parameters, {weights:.2f} GiB of weights",
+        f"each clip: {shape.num_frames} frames of {shape.width}x{shape.height} at {shape.fps:g} fps, {tokens} tokens",
+        f"{len(config.clips)} clips to encode once (then cached)" + (f", {videos} subject priors to draw once (then cached)" if videos else ""),
+        f"{steps} steps of {config.train.batch_size} clips",
+    ]
+    seconds = None if seconds_per_step is None else steps * seconds_per_step
+    lines.append("time: not measured on this machine yet; it is shown after the first steps" if seconds is None
+                 else f"time: about {seconds / 60:.1f} minutes of training at {seconds_per_step:.2f} s a step")  # fmt: skip
+    if spec.needs_gpu:
+        lines.append("needs a CUDA GPU")
+    return Plan(lines=tuple(lines), parameters=parameters, memory_gib=weights, tokens=tokens, prior_videos=videos, seconds=seconds)
+
+
+def _tokens(spec: BackboneSpec) -> int:
+    s = spec.default_shape
+    frames = (s.num_frames - 1) // spec.frame_multiple + 1
+    per_side = int(spec.options.get("token_px", 8))
+    return frames * (s.height // per_side) * (s.width // per_side)

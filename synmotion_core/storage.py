@@ -1,0 +1,98 @@
+"""Tensors on disk, safely: written whole or not at all, checked when read. safetensors only.
+
+A file is written beside its target, flushed to the disk and renamed over it, so that a kill at any moment leaves the previous state
+readable. `seal` in the metadata is the SHA-256 of names, types, shapes and bytes; a file that does not match is damaged.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from synmotion_core.errors import AdapterError, StorageError
+
+MAX_HEADER = 16 * 2**20
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path that becomes `path` when the block ends well, and vanishes when it does not.
+
+    Raises StorageError for a full disk or missing permission; what `path` held before is then intact.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise StorageError(f"the disk is full: {path.name} was not written, what was there before is intact") from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise StorageError(f"no permission to write {path.name} in {path.parent}") from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def seal(tensors: Mapping[str, Tensor]) -> str:
+    """Hex SHA-256 over names, types, shapes and bytes."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        t = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name}|{t.dtype}|{tuple(t.shape)}|".encode())
+        digest.update(t.flatten().view(torch.uint8).numpy().tobytes() if t.numel() else b"")
+    return digest.hexdigest()
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """One safetensors file, atomically, sealed."""
+    from safetensors.torch import save
+
+    own = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    data = save(own, metadata={**metadata, "seal": seal(own)})
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.write(data)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a sealed file. Raises AdapterError when it is damaged, foreign or not there."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    metadata = read_metadata(path)
+    try:
+        tensors = load(path.read_bytes())
+    except SafetensorError as error:
+        raise AdapterError(f"{path.name} is damaged: {error}") from error
+    if metadata.get("seal") != seal(tensors):
+        raise AdapterError(f"{path.name} is damaged: its contents do not match its seal")
+    return tensors, metadata
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The text metadata of a safetensors file, without its tensors. Raises AdapterError when it is not one."""
+    try:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            if not 2 <= size <= MAX_HEADER:
+                raise AdapterError(f"{path.name} is not a safetensors file")
+            header = json.loads(file.read(size))
+    except FileNotFoundError as error:
+        raise AdapterError(f"there is no file {path.name} in {path.parent}") from error
+    except (ValueError, RecursionError) as error:
+        raise AdapterError(f"{path.name} is not a safetensors file") from error
+    metadata = header.get("__metadata__", {}) if isinstance(header, dict) else None
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise AdapterError(f"{path.name} has no readable metadata")
+    return metadata

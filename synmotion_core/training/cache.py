@@ -1,0 +1,85 @@
+"""Frozen encodings, cached by content: the same clip on the same backbone is encoded once, in any run.
+
+    <root>/latents/<key>.safetensors    key = SHA-256(backbone fingerprint, clip's content hash)
+    <root>/text/<key>.safetensors       key = SHA-256(backbone fingerprint, words and their roles)
+
+Files are sealed (storage.py); a damaged one is encoded anew, and the log says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from torch import Tensor
+
+from synmotion_core.clips.dataset import to_pixels
+from synmotion_core.errors import AdapterError
+from synmotion_core.interfaces import Backbone
+from synmotion_core.storage import read_tensors, write_tensors
+from synmotion_core.types import Clip, Prompt, TextCondition
+
+log = logging.getLogger(__name__)
+
+
+def content_key(*parts: object) -> str:
+    """Hex SHA-256 of JSON values."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+class EncodingCache:
+    """Latents and text conditions of one backbone under `root`, shared between runs."""
+
+    def __init__(self, root: Path, backbone: Backbone) -> None:
+        self.root, self.backbone = root, backbone
+
+    def has_latents(self, clip: Clip) -> bool:
+        """Whether a clip is there already."""
+        return self._latents_path(clip).exists()
+
+    def _latents_path(self, clip: Clip) -> Path:
+        return self.root / "latents" / f"{content_key(self.backbone.fingerprint, clip.content_hash)}.safetensors"
+
+    def latents(self, clip: Clip) -> Tensor:
+        """[1, C, f, h, w] float32 on the CPU."""
+
+        def encode() -> dict[str, Tensor]:
+            return {"latents": self.backbone.encode_video(to_pixels(clip.frames)).float().cpu()}
+
+        return self._fetch(self._latents_path(clip), encode)["latents"]
+
+    def text(self, prompt: Prompt) -> TextCondition:
+        """One row, on the CPU."""
+        key = content_key(self.backbone.fingerprint, prompt.subject, prompt.motion, prompt.setting)
+
+        def encode() -> dict[str, Tensor]:
+            text = self.backbone.encode_prompt([prompt]).to("cpu")
+            own = {
+                "prompt_embeds": text.prompt_embeds,
+                "prompt_attention_mask": text.prompt_attention_mask,
+                "subject_tokens": text.subject_tokens,
+                "motion_tokens": text.motion_tokens,
+            }
+            return own | ({} if text.pooled_prompt_embeds is None else {"pooled": text.pooled_prompt_embeds})
+
+        t = self._fetch(self.root / "text" / f"{key}.safetensors", encode)
+        return TextCondition(
+            prompt_embeds=t["prompt_embeds"],
+            prompt_attention_mask=t["prompt_attention_mask"],
+            pooled_prompt_embeds=t.get("pooled"),
+            subject_tokens=t["subject_tokens"],
+            motion_tokens=t["motion_tokens"],
+        )
+
+    def _fetch(self, path: Path, encode: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        if path.exists():
+            try:
+                return read_tensors(path)[0]
+            except AdapterError as error:
+                log.warning("cached encoding is damaged and will be made anew: %s", error)
+        tensors = {k: v.contiguous() for k, v in encode().items()}
+        write_tensors(path, tensors, {})
+        return tensors

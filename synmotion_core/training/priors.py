@@ -1,0 +1,88 @@
+"""Subject Prior Videos: the frozen base draws other subjects doing common motions, so that learning a motion does not cost them.
+
+    (SynMotion, section 3.3)  subjects x common actions, "a zebra walks", synthesised once, then drawn with probability 1 - alpha
+
+The paper publishes no counts. Ours: every subject with every motion `per_pair` times, in an order fixed by the seed, at most `max_videos`;
+where the backbone knows colours, they rotate. Each video is cached by (backbone, prompt, seed, sampler) as latents (what training reads) and
+as H.264 (what people look at), and shared between runs.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from synmotion_core.errors import AdapterError, Cancelled, ConfigError
+from synmotion_core.interfaces import Backbone
+from synmotion_core.storage import read_tensors, write_tensors
+from synmotion_core.training.cache import content_key
+from synmotion_core.training.settings import PriorConfig
+from synmotion_core.types import Event, Progress, Prompt, Sampled
+
+SampleLatents = Callable[[Sequence[Prompt], Sequence[int]], Tensor]
+WriteVideo = Callable[[Path, Tensor], None]
+
+
+def plan_priors(backbone_options: dict[str, tuple[str, ...]], config: PriorConfig) -> list[tuple[Prompt, int]]:
+    """(prompt, seed) of every prior video, in order. Raises ConfigError when neither side names subjects and motions."""
+    options = backbone_options
+    subjects = config.subjects or _coloured(options, config.seed)
+    motions = config.motions or tuple(options.get("prior_motions", ()))
+    if not subjects or not motions:
+        raise ConfigError("this backbone has no prior subjects or motions of its own: name some in the prior settings")
+    pairs = list(itertools.product(subjects, motions))
+    random.Random(config.seed).shuffle(pairs)
+    chosen = [(s, m, k) for k in range(config.per_pair) for s, m in pairs][: config.max_videos]
+    return [(Prompt(subject=s, motion=m), config.seed * 100_003 + i) for i, (s, m, _) in enumerate(chosen)]
+
+
+def _coloured(options: dict[str, tuple[str, ...]], seed: int) -> tuple[str, ...]:
+    """"a red cat" and so on: each subject in two of the backbone's colours."""
+    nouns, colours = tuple(options.get("prior_subjects", ())), tuple(options.get("prior_colours", ()))
+    if not colours:
+        return tuple(f"a {n}" for n in nouns)
+    picks = []
+    for i, noun in enumerate(nouns):
+        for j in (0, 1):
+            colour = colours[(seed + 3 * i + 4 * j) % len(colours)]
+            picks.append(f"{'an' if colour[0] in 'aeiou' else 'a'} {colour} {noun}")
+    return tuple(picks)
+
+
+def draw_priors(backbone: Backbone, plan: Sequence[tuple[Prompt, int]], root: Path, sampler_key: object, sample: SampleLatents,
+                write: WriteVideo, *, cancel: threading.Event, batch_size: int = 8) -> Iterator[Event | Tensor]:  # fmt: skip
+    """Make what is missing; yields Progress and Sampled events. Read the latents with `read_prior` afterwards."""
+    missing = [(p, s) for p, s in plan if not prior_path(backbone, p, s, root, sampler_key).exists()]
+    done = len(plan) - len(missing)
+    for start in range(0, len(missing), batch_size):
+        if cancel.is_set():
+            raise Cancelled("stopped by request")
+        some = missing[start : start + batch_size]
+        latents = sample([p for p, _ in some], [s for _, s in some]).float().cpu()
+        for (prompt, seed), row in zip(some, latents, strict=True):
+            path = prior_path(backbone, prompt, seed, root, sampler_key)
+            write(path.with_suffix(".mp4"), row[None])
+            write_tensors(path, {"latents": row[None]}, {"prompt": prompt.text, "seed": str(seed)})
+            done += 1
+            yield Sampled(path=path.with_suffix(".mp4"), prompt=prompt, seed=seed, adapted=False)
+            yield Progress(stage="prior", step=done, total=len(plan), note=prompt.text)
+
+
+def prior_path(backbone: Backbone, prompt: Prompt, seed: int, root: Path, sampler_key: object) -> Path:
+    """Where a prior's latents live."""
+    key = content_key(backbone.fingerprint, prompt.text, seed, sampler_key)
+    return root / "priors" / f"{key}.safetensors"
+
+
+def read_prior(path: Path) -> Tensor:
+    """[1, C, f, h, w]. A damaged file is removed, so that the next run draws it anew, and AdapterError says so."""
+    try:
+        return read_tensors(path)[0]["latents"]
+    except (AdapterError, KeyError) as error:
+        path.unlink(missing_ok=True)
+        raise AdapterError(f"a cached subject prior was damaged and has been removed: start again to redraw it ({error})") from error

@@ -1,0 +1,66 @@
+"""Settings of training and of subject priors; frozen, keyword-only, each range checked where it is stated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from synmotion_core.errors import ConfigError
+
+
+def _require(ok: bool, message: str) -> None:
+    if not ok:
+        raise ConfigError(message)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """How long and how fast to train; every `sample_every` steps, samples show `sample_subjects` doing the motion.
+
+    0 for sample_every or save_every means never before the end. mixed_precision "bf16" is autocast; parameters stay
+    float32.
+    """
+
+    num_steps: int = 400
+    batch_size: int = 4
+    learning_rate: float = 1e-3
+    warmup_steps: int = 20
+    max_grad_norm: float = 1.0
+    weight_decay: float = 0.01
+    seed: int = 0
+    save_every: int = 100
+    sample_every: int = 100
+    sample_subjects: tuple[str, ...] = ()
+    mixed_precision: str = "bf16"
+
+    def __post_init__(self) -> None:
+        _require(1 <= self.num_steps <= 1_000_000, f"num_steps must be between 1 and 1000000, got {self.num_steps}")
+        _require(1 <= self.batch_size <= 256, f"batch_size must be between 1 and 256, got {self.batch_size}")
+        _require(0 < self.learning_rate <= 1, f"learning_rate must be above 0 and at most 1, got {self.learning_rate}")
+        _require(self.warmup_steps >= 0, f"warmup_steps must be at least 0, got {self.warmup_steps}")
+        _require(self.max_grad_norm > 0, f"max_grad_norm must be above 0, got {self.max_grad_norm}")
+        _require(self.weight_decay >= 0, f"weight_decay must be at least 0, got {self.weight_decay}")
+        _require(0 <= self.seed < 2**63, f"seed must be between 0 and 2^63 - 1, got {self.seed}")
+        _require(self.save_every >= 0, f"save_every must be at least 0, got {self.save_every}")
+        _require(self.sample_every >= 0, f"sample_every must be at least 0, got {self.sample_every}")
+        _require(
+            self.mixed_precision in ("no", "bf16"),
+            f'mixed_precision must be "no" or "bf16", got {self.mixed_precision!r}',
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriorConfig:
+    """Subject Prior Videos: the frozen base draws every subject doing every common motion, per_pair times.
+
+    Empty tuples take the backbone's own list (what it is known to draw well). Used only by methods that draw priors.
+    """
+
+    subjects: tuple[str, ...] = ()
+    motions: tuple[str, ...] = ()
+    per_pair: int = 1
+    max_videos: int = 48
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _require(self.per_pair >= 1, f"per_pair must be at least 1, got {self.per_pair}")
+        _require(1 <= self.max_videos <= 10_000, f"max_videos must be between 1 and 10000, got {self.max_videos}")

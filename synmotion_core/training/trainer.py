@@ -1,0 +1,182 @@
+"""The loop: one for every method. It obeys the method's phase, and knows nothing else about it.
+
+    loss = mean |v(x_s, s, condition) - (noise - x)|^2            velocity form of flow matching, diffusion.py (1), (2)
+
+Step k draws its clips, noise and noise levels from (seed, k) alone; with the checkpointed tensors and moments that makes a resumed run
+equal to an uninterrupted one, bit for bit. A watchdog rolls back to the last good state when the loss stops being a number or runs
+away. `cancel` is looked at before every step: the state is saved, Stopped is yielded.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from synmotion_core.diffusion import add_noise, velocity_target, weighted_mse
+from synmotion_core.errors import ConfigError, TrainingDiverged
+from synmotion_core.interfaces import Backbone, Method
+from synmotion_core.training import checkpoint
+from synmotion_core.training.settings import TrainConfig
+from synmotion_core.types import Draw, Event, Progress, Saved, Started, Stopped, TextCondition, Warned
+
+SNAPSHOT_EVERY = 25
+RUNAWAY = 4.0  # times the best smoothed loss so far
+SMOOTHING = 0.95
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSet:
+    """Frozen encodings: latents [N, C, f, h, w] and text conditions of N rows, on the CPU."""
+
+    latents: Tensor
+    text: TextCondition
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+
+Sampler = Callable[[int], Iterator[Event]]
+
+
+def train(*, backbone: Backbone, method: Method, data: Mapping[Draw, TrainingSet], config: TrainConfig, folder: Path, settings: str,
+          cancel: threading.Event, resume: bool = False, sampler: Sampler | None = None) -> Iterator[Event]:  # fmt: skip
+    """Train to `config.num_steps`. The state lives in <folder>/state.safetensors.
+
+    settings names the run (a hash): a state of another run is refused. sampler(step) yields the events of showing samples.
+    Raises TrainingDiverged after saving the last good state, ConfigError when a phase draws data that is not there.
+    """
+    path = folder / "state.safetensors"
+    parameters = [p for group in method.groups.values() for p in group]
+    optimizer = torch.optim.AdamW(
+        [{"params": list(ps), "scale": method.learning_rate_scale(name)} for name, ps in method.groups.items()],
+        lr=config.learning_rate, weight_decay=config.weight_decay,
+    )  # fmt: skip
+    start, watch = 0, _Watch()
+    if resume:
+        state = checkpoint.load(path, settings)
+        checkpoint.restore(state, method, optimizer)
+        start, watch = state.step, _Watch(**state.watch)
+    autocast, backward, clip = _precision(config, backbone)
+    yield Started(what="train", total=config.num_steps)
+    good = checkpoint.capture(start, method, optimizer, settings, watch.memory())
+    for step in range(start, config.num_steps):
+        if cancel.is_set():
+            state = checkpoint.capture(step, method, optimizer, settings, watch.memory())
+            checkpoint.save(path, state)
+            yield Saved(path=path, step=step, kind="checkpoint")
+            yield Stopped(step=step)
+            return
+        began = time.perf_counter()
+        phase = method.phase(config.seed, step)
+        if phase.draws not in data or not len(data[phase.draws]):
+            raise ConfigError(f"step {step} draws {phase.draws!r} clips and there are none")
+        for name, group in method.groups.items():
+            for p in group:
+                p.requires_grad_(name in phase.trains)
+        _set_learning_rate(optimizer, config, step)
+        latents, text, noise, sigmas = _draw(data[phase.draws], backbone, config, step)
+        noisy = add_noise(latents, noise, sigmas)
+        with autocast():
+            condition = method.condition(text)
+            forward = time.perf_counter()
+            velocity = backbone.predict(noisy, sigmas, condition)
+            forward = time.perf_counter() - forward
+        loss = weighted_mse(velocity, velocity_target(latents, noise)).mean()
+        value = float(loss.detach())
+        reverse = time.perf_counter()
+        if loss.requires_grad:
+            backward(loss)
+        reverse = time.perf_counter() - reverse
+        norm = float(clip([p for p in parameters if p.grad is not None], config.max_grad_norm)) if loss.requires_grad else 0.0
+        reason = watch.look(phase.name, value, norm)
+        if reason:
+            optimizer.zero_grad(set_to_none=True)
+            checkpoint.restore(good, method, optimizer)
+            checkpoint.save(path, good)
+            yield Saved(path=path, step=good.step, kind="checkpoint")
+            message = f"{reason} at step {step + 1}: rolled back to the last good state, step {good.step}, and saved it; " \
+                      f"try a lower learning rate than {config.learning_rate:g}"  # fmt: skip
+            yield Warned(message=message)
+            raise TrainingDiverged(message)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        done = step + 1
+        if done % SNAPSHOT_EVERY == 0:
+            good = checkpoint.capture(done, method, optimizer, settings, watch.memory())
+        seconds = time.perf_counter() - began
+        yield Progress(stage="train", step=done, total=config.num_steps, loss=value, phase=phase.name, seconds=seconds,
+                       denoiser_seconds=forward + reverse)  # fmt: skip
+        last = done == config.num_steps
+        if last or (config.save_every and done % config.save_every == 0):
+            checkpoint.save(path, checkpoint.capture(done, method, optimizer, settings, watch.memory()))
+            yield Saved(path=path, step=done, kind="checkpoint")
+        if sampler is not None and config.sample_every and (last or done % config.sample_every == 0):
+            yield from sampler(done)
+    for p in parameters:
+        p.requires_grad_(True)
+
+
+def _precision(config: TrainConfig, backbone: Backbone) -> tuple[Callable[[], AbstractContextManager], Callable, Callable]:
+    """accelerate's autocast, backward and clipping for the run's precision and the backbone's device."""
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state()  # runs of different precision may follow each other in one process
+    accelerator = Accelerator(mixed_precision=config.mixed_precision, cpu=backbone.device.type == "cpu")
+    return accelerator.autocast, accelerator.backward, accelerator.clip_grad_norm_
+
+
+def _set_learning_rate(optimizer: torch.optim.Optimizer, config: TrainConfig, step: int) -> None:
+    warm = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
+    for group in optimizer.param_groups:
+        group["lr"] = config.learning_rate * warm * group["scale"]
+
+
+def _draw(data: TrainingSet, backbone: Backbone, config: TrainConfig, step: int) -> tuple[Tensor, TextCondition, Tensor, Tensor]:
+    """Latents, text, noise and noise levels of one step, functions of (seed, step)."""
+    rng = random.Random(f"{config.seed}/{step}/rows")
+    rows: list[int] = []
+    while len(rows) < config.batch_size:  # every clip once before any comes twice
+        order = list(range(len(data)))
+        rng.shuffle(order)
+        rows += order[: config.batch_size - len(rows)]
+    generator = torch.Generator().manual_seed(rng.getrandbits(62))
+    latents = data.latents[rows]
+    noise = torch.randn(latents.shape, generator=generator)
+    sigmas = backbone.diffusion.sample_sigmas(len(rows), generator)
+    device = backbone.device
+    return latents.to(device), data.text.select(rows).to(device), noise.to(device), sigmas.to(device)
+
+
+class _Watch:
+    """The watchdog: a smoothed loss a phase, and the best it has been."""
+
+    def __init__(self, **memory: float) -> None:
+        self._memory = dict(memory)
+
+    def memory(self) -> dict[str, float]:
+        return dict(self._memory)
+
+    def look(self, phase: str, loss: float, norm: float) -> str | None:
+        """Why this step must not be taken, or None."""
+        if not math.isfinite(loss):
+            return f"the loss became {loss}"
+        if not math.isfinite(norm):
+            return f"the gradient became {norm}"
+        m = self._memory
+        count = m.get(f"{phase}.count", 0) + 1
+        smooth = SMOOTHING * m.get(f"{phase}.loss", loss) + (1 - SMOOTHING) * loss
+        best = min(m.get(f"{phase}.best", smooth), smooth)
+        if count > 20 and smooth > RUNAWAY * best:
+            return f"the loss ran away from {best:.3g} to {smooth:.3g}"
+        m.update({f"{phase}.count": count, f"{phase}.loss": smooth, f"{phase}.best": best})
+        return None

@@ -1,0 +1,261 @@
+"""The vocabulary: values that pass between layers. Frozen, keyword-only, no behaviour beyond their own rules.
+
+Tensor aliases (all torch.Tensor):  Pixels [B, 3, F, H, W] in [-1, 1] · Latents [B, C, f, h, w] · Sigmas [B] in [0, 1]
+Frames are numpy uint8 [F, H, W, 3] on the way to and from files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from synmotion_core.errors import PromptError, ShapeError
+
+Pixels = Tensor
+Latents = Tensor
+Sigmas = Tensor
+Frames = NDArray[np.uint8]
+Mode = Literal["t2v", "i2v"]
+Draw = Literal["reference", "prior"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """`<subject, motion>` with an optional setting: "a red cat" + "waves" + "in the snow".
+
+    Words are stripped and inner white space is normalised to single spaces. Raises PromptError when subject or motion
+    is empty, when both are the same words, or when a field holds a line break or a control character.
+
+    >>> Prompt(subject="a red cat", motion="waves", setting="in the snow").text
+    'a red cat waves in the snow'
+    >>> Prompt(subject="a cat", motion="waves").span("motion")
+    (6, 11)
+    """
+
+    subject: str
+    motion: str
+    setting: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("subject", "motion", "setting"):
+            raw = getattr(self, name)
+            if not isinstance(raw, str):
+                raise PromptError(f"{name} must be text, got {type(raw).__name__}")
+            if any(not c.isprintable() for c in raw):
+                raise PromptError(f"{name} must be one line of printable text, got {raw!r}")
+            object.__setattr__(self, name, " ".join(raw.split()))
+        if not self.subject:
+            raise PromptError('the subject is empty: say who moves, for example "a person"')
+        if not self.motion:
+            raise PromptError('the motion is empty: say what happens, as a verb, for example "claps"')
+        if self.subject.casefold() == self.motion.casefold():
+            raise PromptError(
+                f"subject and motion are both {self.subject!r}: the method needs to tell them apart, "
+                'for example "a person" and "claps"'
+            )
+
+    @property
+    def text(self) -> str:
+        """The whole prompt, as the encoders read it."""
+        return " ".join(part for part in (self.subject, self.motion, self.setting) if part)
+
+    def span(self, role: Literal["subject", "motion"]) -> tuple[int, int]:
+        """Character range [start, end) of a role in `text`."""
+        if role == "subject":
+            return 0, len(self.subject)
+        start = len(self.subject) + 1
+        return start, start + len(self.motion)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoShape:
+    """num_frames, height and width in pixels, fps in frames a second. Raises ShapeError unless all are positive."""
+
+    num_frames: int
+    height: int
+    width: int
+    fps: float
+
+    def __post_init__(self) -> None:
+        for name in ("num_frames", "height", "width", "fps"):
+            if not getattr(self, name) > 0:
+                raise ShapeError(f"{name} must be positive, got {getattr(self, name)}")
+
+    @property
+    def seconds(self) -> float:
+        """Playing time."""
+        return self.num_frames / self.fps
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clip:
+    """One reference clip, decoded and shaped: uint8 frames [F, H, W, 3] with the words that describe it.
+
+    `name` is for people; `content_hash` (hex SHA-256 of frames and fps) names its cached encodings.
+    """
+
+    name: str
+    frames: Frames = field(repr=False)
+    fps: float
+    prompt: Prompt
+    content_hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextCondition:
+    """What the frozen encoders make of prompts.
+
+    prompt_embeds [B, L, D]; prompt_attention_mask [B, L] (1 = a token, right padded); pooled_prompt_embeds [B, P] or
+    None; subject_tokens and motion_tokens bool [B, L], the tokens whose characters touch the role's words.
+    """
+
+    prompt_embeds: Tensor
+    prompt_attention_mask: Tensor
+    pooled_prompt_embeds: Tensor | None
+    subject_tokens: Tensor
+    motion_tokens: Tensor
+
+    def __len__(self) -> int:
+        return self.prompt_embeds.shape[0]
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> TextCondition:
+        """Copies on a device; `dtype` applies to the embeddings."""
+        pooled = self.pooled_prompt_embeds
+        return TextCondition(
+            prompt_embeds=self.prompt_embeds.to(device, dtype),
+            prompt_attention_mask=self.prompt_attention_mask.to(device),
+            pooled_prompt_embeds=None if pooled is None else pooled.to(device, dtype),
+            subject_tokens=self.subject_tokens.to(device),
+            motion_tokens=self.motion_tokens.to(device),
+        )
+
+    def select(self, rows: Sequence[int]) -> TextCondition:
+        """The given rows, trimmed to their longest prompt."""
+        index = torch.as_tensor(list(rows), device=self.prompt_embeds.device)
+        mask = self.prompt_attention_mask[index]
+        length = max(1, int(mask.sum(1).max()))
+        return TextCondition(
+            prompt_embeds=self.prompt_embeds[index, :length],
+            prompt_attention_mask=mask[:, :length],
+            pooled_prompt_embeds=None if self.pooled_prompt_embeds is None else self.pooled_prompt_embeds[index],
+            subject_tokens=self.subject_tokens[index, :length],
+            motion_tokens=self.motion_tokens[index, :length],
+        )
+
+
+def stack_text(parts: Sequence[TextCondition]) -> TextCondition:
+    """Concatenate along the batch, right padding to the longest with zeros."""
+    length = max(p.prompt_embeds.shape[1] for p in parts)
+
+    def pad(x: Tensor) -> Tensor:
+        extra = length - x.shape[1]
+        return torch.nn.functional.pad(x, (0, 0, 0, extra) if x.ndim == 3 else (0, extra))
+
+    pooled = [p.pooled_prompt_embeds for p in parts if p.pooled_prompt_embeds is not None]
+    return TextCondition(
+        prompt_embeds=torch.cat([pad(p.prompt_embeds) for p in parts]),
+        prompt_attention_mask=torch.cat([pad(p.prompt_attention_mask) for p in parts]),
+        pooled_prompt_embeds=torch.cat(pooled) if pooled else None,
+        subject_tokens=torch.cat([pad(p.subject_tokens) for p in parts]),
+        motion_tokens=torch.cat([pad(p.motion_tokens) for p in parts]),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """What the denoiser receives: the text after the method's work, and for I2V the clean first latent frame.
+
+    image_latents [B, C, 1, h, w] or None.
+    """
+
+    prompt_embeds: Tensor
+    prompt_attention_mask: Tensor
+    pooled_prompt_embeds: Tensor | None
+    image_latents: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phase:
+    """One training step's plan: which data it `draws` and which parameter groups it `trains`."""
+
+    name: str
+    draws: Draw
+    trains: frozenset[str]
+
+
+# ------------------------------------------------------------------------------------------------ events
+# Long work yields these; the command line prints them, jobs store them, the page draws them.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """Work begins. `total` counts the Progress events to expect."""
+
+    what: str
+    total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """One unit of work done. `stage` is "encode", "prior", "train" or "generate"; loss and seconds where they exist."""
+
+    stage: str
+    step: int
+    total: int
+    loss: float | None = None
+    phase: str | None = None
+    seconds: float | None = None
+    denoiser_seconds: float | None = None  # of `seconds`, the denoiser's forward and backward
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampled:
+    """A video was written: file (H.264), prompt, seed, training step (0 outside training), whether the adapter was on."""
+
+    path: Path
+    prompt: Prompt
+    seed: int
+    step: int = 0
+    adapted: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saved:
+    """A state or an adapter was written, whole."""
+
+    path: Path
+    step: int
+    kind: Literal["checkpoint", "adapter"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Warned:
+    """Something a person should know: a rollback, a slow-down, a fallback that was asked for."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopped:
+    """Cancelled by request; the state at `step` is saved."""
+
+    step: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """All done; `path` is the result, if there is one file."""
+
+    path: Path | None = None
+    seconds: float = 0.0
+
+
+Event = Started | Progress | Sampled | Saved | Warned | Stopped | Finished

@@ -1,0 +1,74 @@
+"""What the tabs share: where things live, the jobs, and what this browser remembers across a reload.
+
+The browser keeps ids and words only, never a path or a file: what it sends back is looked up again here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import gradio as gr
+
+if TYPE_CHECKING:
+    from synmotion_core.config import GenerateRun, TrainRun
+    from synmotion_core.jobs import JobView
+
+ASSETS = Path(__file__).resolve().parents[2] / "assets"
+POLL_S = 1.0
+PATIENCE_S = 15.0  # how long Stop waits for the running step, so that it can show how it ended
+
+# Gradio encrypts what it puts into the browser with this and sends it to the browser, too: it is no secret, but it must
+# stay the same, or a restart of the studio would forget everybody's clips and jobs.
+_SECRET = "synmotion-studio"
+
+
+class Workspace(Protocol):
+    """The folders the page needs; see synmotion_core.workspace."""
+
+    @property
+    def clips(self) -> Path: ...
+
+    @property
+    def adapters(self) -> Path: ...
+
+
+class Jobs(Protocol):
+    """The part of synmotion_core.jobs.Jobs that the page calls."""
+
+    def submit(self, config: TrainRun | GenerateRun) -> str: ...
+
+    def stop(self, job_id: str) -> str: ...
+
+    def resume(self, job_id: str) -> None: ...
+
+    def snapshot(self, job_id: str, after: int = 0) -> JobView: ...
+
+    def wait(self, job_id: str, timeout_s: float | None = None) -> JobView: ...
+
+    def list(self) -> tuple[JobView, ...]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Studio:
+    """Passed to every tab. chosen: the clips; train_job and generate_job: {"id": job id or ""}."""
+
+    workspace: Workspace
+    jobs: Jobs
+    tabs: gr.Tabs
+    chosen: gr.BrowserState
+    train_job: gr.BrowserState
+    generate_job: gr.BrowserState
+
+
+def remembered(key: str, default: Mapping[str, Any]) -> gr.BrowserState:
+    """A value that survives a reload and a restart."""
+    return gr.BrowserState(dict(default), storage_key=f"synmotion-{key}", secret=_SECRET)
+
+
+def job_id(memory: Any) -> str:
+    """The id in a remembered value, "" when there is none; what a browser sends is not trusted to be well formed."""
+    value = memory.get("id", "") if isinstance(memory, Mapping) else ""
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,304 @@
+"""The Generate tab: an adapter, subjects and a motion become videos, the backbone alone beside the adapter, in sync.
+
+Adapters are chosen by an id ("ready/<file>" or "mine/<file>") that is looked up in two folders; the page never takes a path. What a
+file says of itself is untrusted text: it is escaped wherever it is shown.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from synmotion_core.config import GenerateRun
+from synmotion_core.errors import ConfigError, MissingError, UserInputError
+from synmotion_core.ui import media, progress
+from synmotion_core.ui.context import ASSETS, PATIENCE_S, POLL_S, Studio, Workspace, job_id
+from synmotion_core.ui.notices import Updates, empty, guarded, notice, notices, quiet
+from synmotion_core.ui.train import lines, number, whole
+
+if TYPE_CHECKING:
+    from synmotion_core.adapters.file import AdapterInfo
+    from synmotion_core.jobs import JobView
+    from synmotion_core.types import Sampled
+
+BASE_ALONE = ""  # the id of "no adapter"
+NO_JOB = "No video yet"
+NO_VIDEOS = empty("Videos", "Choose an adapter, name a subject and press Generate. You see the backbone alone beside the adapter, in step.")
+MOST_VIDEOS = 64  # subjects x seeds of one run of this page; the command line has no such limit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterChoice:
+    """An adapter file that can be chosen: `id` for the page, `info` from its metadata."""
+
+    id: str
+    path: Path
+    info: AdapterInfo
+
+    @property
+    def label(self) -> str:
+        """What the list shows."""
+        where = "ready-made" if self.id.startswith("ready/") else "trained here"
+        return f"{self.path.stem}: {self.info.motion} ({where}, {self.info.backbone})"
+
+
+def find_adapters(workspace: Workspace) -> tuple[tuple[AdapterChoice, ...], tuple[str, ...]]:
+    """Every readable adapter, the ready ones first and one's own by age, the newest first; and why others are not readable."""
+    from synmotion_core.adapters.file import read_info
+
+    found, problems = [], []
+    ready = sorted((ASSETS / "adapters").glob("*.safetensors"))
+    mine = sorted(workspace.adapters.glob("*.safetensors"), key=lambda p: p.stat().st_mtime, reverse=True)
+    for prefix, paths in (("ready", ready), ("mine", mine)):
+        for path in paths:
+            try:
+                found.append(AdapterChoice(id=f"{prefix}/{path.name}", path=path, info=read_info(path)))
+            except UserInputError as error:
+                problems.append(str(error))
+    return tuple(found), tuple(problems)
+
+
+def find_adapter(workspace: Workspace, wanted: str) -> AdapterChoice:
+    """The adapter with this id; raises MissingError when it is not there (any more)."""
+    for choice in find_adapters(workspace)[0]:
+        if choice.id == wanted:
+            return choice
+    raise MissingError(f"the adapter {wanted!r} is not there any more: choose another one")
+
+
+def seeds_in(text: str | None) -> tuple[int, ...]:
+    """Whole numbers separated by commas or spaces; "3-6" is a range. Raises ConfigError naming the piece that is not one.
+
+    >>> seeds_in("0, 7 9"), seeds_in("3-6")
+    ((0, 7, 9), (3, 4, 5, 6))
+    """
+    out: list[int] = []
+    for piece in re.split(r"[,;\s]+", (text or "").strip()):
+        if not piece:
+            continue
+        match = re.fullmatch(r"(\d{1,19})(?:-(\d{1,19}))?", piece)
+        if not match:
+            raise ConfigError(f'a seed is a whole number from 0 on, got {piece!r}: write for example "0, 1, 2" or "0-3"')
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first or last - first >= MOST_VIDEOS:
+            raise ConfigError(f"the range {piece!r} must go upwards and hold at most {MOST_VIDEOS} seeds")
+        out.extend(range(first, last + 1))
+    return tuple(dict.fromkeys(out))
+
+
+def generate_run(form: Mapping[str, Any], workspace: Workspace) -> GenerateRun:
+    """The run that the form describes. Raises UserInputError for what no run can be made of."""
+    from synmotion_core.types import Prompt
+
+    chosen = find_adapter(workspace, form["adapter"]) if form["adapter"] else None
+    run = GenerateRun(
+        subjects=lines(form["subjects"]),
+        motion=form["motion"] or "",
+        setting=form["setting"] or "",
+        backbone=chosen.info.backbone if chosen else form["backbone"],
+        adapter=chosen.path if chosen else None,
+        strength=number("strength", form["strength"]),
+        seeds=seeds_in(form["seeds"]),
+        compare=bool(form["compare"]) and chosen is not None,
+        num_inference_steps=None if form["steps"] is None else whole("sampling steps", form["steps"]),
+        guidance_scale=None if form["guidance"] is None else number("guidance", form["guidance"]),
+    )
+    for subject in run.subjects:
+        Prompt(subject=subject, motion=run.motion, setting=run.setting)  # said here and now, not by a failed job
+    if len(run.subjects) * len(run.seeds) > MOST_VIDEOS:
+        raise ConfigError(
+            f"{len(run.subjects)} subjects times {len(run.seeds)} seeds are {len(run.subjects) * len(run.seeds)} videos: "
+            f"the page makes at most {MOST_VIDEOS} at once, the command line any number"
+        )
+    return run
+
+
+def about(choice: AdapterChoice | None) -> str:
+    """What the chosen adapter says of itself."""
+    if choice is None:
+        return notice("info", "The backbone alone, without an adapter: it draws only what it already knows.")
+    info = choice.info
+    facts = [f"“{info.motion}”, learnt from {f'{info.clips} clips of ' if info.clips else ''}{info.subject}", f"{info.method}, {info.steps} steps"]
+    return notice("info", " · ".join([*facts, f"backbone {info.backbone}", f"licence {info.licence}"]))
+
+
+def results_html(area: gr.HTML, view: JobView) -> str:
+    """One player a subject and seed: the backbone alone, then the adapter. A video that is still to come keeps its place."""
+    assert isinstance(view.config, GenerateRun)
+    config = view.config
+    made: dict[tuple[str, int], dict[bool, Sampled]] = {}
+    for sample in view.samples:
+        made.setdefault((sample.prompt.text, sample.seed), {})[sample.adapted] = sample
+    if not made:
+        return NO_VIDEOS
+    players = []
+    for (text, seed), pair in made.items():
+        wanted = (False, True) if config.compare and config.strength != 0 else tuple(pair)
+        figures = [_figure(area, pair.get(adapted), adapted, config, view.status in progress.LIVE) for adapted in wanted]
+        players.append(media.side_by_side([f for f in figures if f], name=f"{text}, seed {seed}", title=f"{text} · seed {seed}"))
+    return "".join(players)
+
+
+def _figure(area: gr.HTML, sample: Sampled | None, adapted: bool, config: GenerateRun, live: bool) -> str:
+    if config.adapter is None:
+        title, note = config.backbone, "no adapter"
+    elif adapted:
+        title, note = "With the adapter", f"{config.adapter.stem}, strength {config.strength:g}"
+    else:
+        title, note = "Backbone alone", "same seed, no adapter"
+    if sample is None:
+        return media.waiting(title, "being drawn …" if live else "not drawn")
+    try:
+        url = media.serve(area, sample.path)
+    except UserInputError as error:
+        return media.waiting(title, str(error))
+    return media.figure(media.Shown(url=url, title=title, note=note, download=sample.path.name))
+
+
+def signature(view: JobView) -> str:
+    """Changes when more than the numbers of a running job changed."""
+    return f"{view.id} {view.status} {len(view.samples)} {len(view.warnings)}"
+
+
+# ------------------------------------------------------------------------------------------------ the tab
+
+
+def build(studio: Studio) -> dict[str, Any]:
+    """Lay the tab out and wire it. Returns what other tabs connect to."""
+    jobs = studio.jobs
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=5, min_width=320):
+            adapter = gr.Dropdown([("no adapter: the backbone alone", BASE_ALONE)], value=BASE_ALONE, label="Adapter", elem_id="gen-adapter")
+            info = gr.HTML(about(None), elem_id="gen-about", apply_default_css=False)
+            subjects = gr.Textbox(
+                "a red cat", label="Subjects", info="One a line: who does the motion.", lines=2, max_lines=8, elem_id="gen-subjects"
+            )
+            motion = gr.Textbox("", label="Motion", info="The adapter's own words work best.", placeholder="claps", elem_id="gen-motion")
+            with gr.Row():
+                seeds = gr.Textbox("0", label="Seeds", info="0, 1, 2 or 0-3", min_width=120, scale=2, elem_id="gen-seeds")
+                dice = gr.Button("New seed", min_width=90, scale=1, elem_id="gen-dice")
+            strength = gr.Slider(0, 2, 1, step=0.05, label="Strength of the adapter", info="0 is the backbone alone, 1 as trained.", elem_id="gen-strength")
+            compare = gr.Checkbox(True, label="Draw the backbone alone beside it", elem_id="gen-compare")
+            with gr.Accordion("More settings", open=False):
+                setting = gr.Textbox("", label="Place", placeholder="in the snow", elem_id="gen-setting")
+                with gr.Row():
+                    steps = gr.Number(None, label="Sampling steps", placeholder="backbone's own", precision=0, minimum=1, maximum=200, min_width=110)
+                    guidance = gr.Number(None, label="Guidance", placeholder="backbone's own", minimum=0, maximum=30, min_width=110)
+                backbone = gr.Dropdown(
+                    ["puppet-hunyuan"], value="puppet-hunyuan", label="Backbone without an adapter", info="An adapter brings its own."
+                )
+            start = gr.Button("Generate", variant="primary", elem_id="gen-start")
+            message = gr.HTML("", elem_id="gen-message", apply_default_css=False)
+            with gr.Accordion("The same as this command", open=False):
+                command = gr.Code("", language="shell", label="In a terminal", elem_id="gen-command", interactive=False, wrap_lines=True)
+        with gr.Column(scale=7, min_width=320):
+            status = gr.HTML(progress.idle_status(NO_JOB), elem_id="gen-status", apply_default_css=False)
+            cancel = gr.Button("Cancel", variant="stop", interactive=False, elem_id="gen-cancel", min_width=90)
+            outcome = gr.HTML("", elem_id="gen-outcome", apply_default_css=False)
+            results = media.html_area(elem_id="gen-results", value=NO_VIDEOS)
+    seen = gr.State("")
+    timer = gr.Timer(POLL_S, active=False)
+
+    fields = {
+        "adapter": adapter, "subjects": subjects, "motion": motion, "setting": setting, "seeds": seeds, "strength": strength,
+        "compare": compare, "steps": steps, "guidance": guidance, "backbone": backbone,
+    }  # fmt: skip
+
+    def form(values: Mapping[Any, Any]) -> GenerateRun:
+        return generate_run({key: values[part] for key, part in fields.items()}, studio.workspace)
+
+    def show(view: JobView, before: str) -> Updates:
+        updates: Updates = {status: progress.status(view)}
+        now = signature(view)
+        if now != before:
+            live = view.status in progress.LIVE
+            updates |= {
+                seen: now,
+                outcome: notices("warning", view.warnings),
+                results: results_html(results, view),
+                cancel: gr.Button(interactive=live and view.status != "stopping"),
+                start: gr.Button(interactive=not live),
+                timer: gr.Timer(active=live),
+            }
+        return updates
+
+    def on_start(values: Mapping[Any, Any]) -> Updates:
+        started = jobs.submit(form(values))
+        return {studio.generate_job: {"id": started}, **show(jobs.snapshot(started), "")}
+
+    def on_cancel(values: Mapping[Any, Any]) -> Updates:
+        asked = job_id(values[studio.generate_job])
+        jobs.stop(asked)
+        return show(jobs.wait(asked, PATIENCE_S), "")
+
+    def on_tick(values: Mapping[Any, Any]) -> Updates:
+        asked = job_id(values[studio.generate_job])
+        return show(jobs.snapshot(asked), values[seen]) if asked else {timer: gr.Timer(active=False)}
+
+    def on_load(values: Mapping[Any, Any]) -> Updates:
+        asked = job_id(values[studio.generate_job])
+        if not asked:
+            return {}
+        try:
+            return show(jobs.snapshot(asked), "")
+        except UserInputError:  # deleted, or of another workspace
+            return {studio.generate_job: {"id": ""}}
+
+    def offer(wanted: str) -> Updates:
+        """The list of adapters with `wanted` chosen, or the first when that is not there."""
+        from synmotion_core.backbones import SPECS
+
+        found, problems = find_adapters(studio.workspace)
+        chosen = next((c for c in found if c.id == wanted), found[0] if found else None)
+        choices = [(c.label, c.id) for c in found] + [("no adapter: the backbone alone", BASE_ALONE)]
+        updates: Updates = {
+            adapter: gr.Dropdown(choices=choices, value=chosen.id if chosen else BASE_ALONE),
+            info: about(chosen) + notices("warning", problems),
+            backbone: gr.Dropdown(choices=[(s.title, s.name) for s in SPECS.values()]),
+        }
+        return updates | ({motion: chosen.info.motion} if chosen else {})
+
+    def on_adapter(values: Mapping[Any, Any]) -> Updates:
+        if not values[adapter]:
+            return {info: about(None)}
+        chosen = find_adapter(studio.workspace, values[adapter])
+        return {info: about(chosen), motion: chosen.info.motion}
+
+    def fill(values: Mapping[Any, Any]) -> Updates:
+        return offer(values[adapter])
+
+    def take(values: Mapping[Any, Any]) -> Updates:
+        """From a finished training to here, with its adapter chosen."""
+        view = jobs.snapshot(job_id(values[studio.train_job]))
+        if view.result is None:
+            raise MissingError("this training has no adapter yet: let it finish first")
+        return {**offer(f"mine/{view.result.name}"), studio.tabs: gr.Tabs(selected="generate")}
+
+    def write_command(values: Mapping[Any, Any]) -> Updates:
+        from synmotion_core.cli import same_command
+
+        try:
+            return {command: same_command(form(values))}
+        except UserInputError:
+            return {command: ""}  # Generate says why
+
+    everything = {*fields.values(), studio.generate_job, studio.train_job, seen}
+    calm: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    shown = {status, outcome, results, cancel, start, timer, seen, studio.generate_job, message}
+    start.click(guarded(message, on_start), everything, shown, **calm)
+    cancel.click(guarded(message, on_cancel), everything, shown, **calm)
+    timer.tick(quiet(on_tick), everything, shown, concurrency_limit=None, **calm)
+    adapter.input(guarded(message, on_adapter), everything, {info, motion, message}, **calm)
+    dice.click(lambda: str(secrets.randbelow(100_000)), None, seeds, **calm)
+    offered = {adapter, info, motion, backbone}
+    gr.on([part.change for part in fields.values()], quiet(write_command), everything, {command}, trigger_mode="always_last", **calm)
+    return {
+        "load": [(quiet(fill), everything, offered), (quiet(on_load), everything, shown)],
+        "take": (guarded(message, take), everything, {*offered, studio.tabs, message}),
+    }

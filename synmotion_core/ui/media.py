@@ -1,0 +1,218 @@
+"""Videos on the page: served from Gradio's cache, shown as filmstrips, played in sync.
+
+A file is never published where it lies: a copy is put into Gradio's own cache (named by its content) and only that copy has an address, so
+no folder of the workspace or of the home is ever listed in `allowed_paths`.
+
+A player is a group of <video> elements under one clock: they start together, wait for the longest, start again together, and
+whatever drifts by more than DRIFT_S seconds is put back. Each video may have its own [start, end) in seconds (data-start, data-end).
+"""
+
+from __future__ import annotations
+
+import base64
+import threading
+import urllib.parse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+import gradio as gr
+import numpy as np
+
+from synmotion_core.errors import MissingError
+
+DRIFT_S = 0.09
+STRIP_FRAMES = 8
+STRIP_HEIGHT = 72  # pixels
+
+_served: dict[tuple[str, int, int], str] = {}
+_served_lock = threading.Lock()
+
+
+def html_area(*, elem_id: str, value: str = "") -> gr.HTML:
+    """An area for our own HTML in which players run and cards can be pressed.
+
+    Pressing an element with data-pick triggers `select` with `{"index": <its number>}`.
+    """
+    return gr.HTML(value, elem_id=elem_id, apply_default_css=False, js_on_load=PLAYER_JS)
+
+
+def serve(area: gr.HTML, path: Path) -> str:
+    """The address of a copy of `path` in Gradio's cache, relative to the page. Raises MissingError when the file is gone."""
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise MissingError(f"{path.name} is no longer there") from error
+    key = (str(path), stat.st_mtime_ns, stat.st_size)
+    with _served_lock:
+        cached = _served.get(key)
+    if cached is None or not Path(cached).exists():
+        cached = area.move_resource_to_block_cache(path)
+        if cached is None:
+            raise MissingError(f"{path.name} is no longer there")
+        with _served_lock:
+            _served[key] = cached
+    return "gradio_api/file=" + urllib.parse.quote(cached)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """One video of a player. `title` is text; start_s and end_s play a part of it; `download` offers the file under that name."""
+
+    url: str
+    title: str
+    note: str = ""
+    start_s: float = 0.0
+    end_s: float | None = None
+    download: str = ""
+    poster: str = ""
+
+
+def video_tag(shown: Shown, *, attributes: str = "", preload: str = "auto") -> str:
+    """A silent <video>; scripts start it, so that a group starts together."""
+    end = "" if shown.end_s is None else f' data-end="{shown.end_s:g}"'
+    poster = f' poster="{escape(shown.poster)}"' if shown.poster else ""
+    return (
+        f'<video muted playsinline preload="{preload}" src="{escape(shown.url)}"{poster} data-start="{shown.start_s:g}"{end} '
+        f'aria-label="{escape(shown.title)}" {attributes}></video>'
+    )
+
+
+def figure(shown: Shown) -> str:
+    """A video with its words, and a link when it may be downloaded."""
+    note = f"<br>{escape(shown.note)}" if shown.note else ""
+    link = f' <a href="{escape(shown.url)}" download="{escape(shown.download)}">Download</a>' if shown.download else ""
+    return f"<figure>{video_tag(shown)}<figcaption><b>{escape(shown.title)}</b>{note}{link}</figcaption></figure>"
+
+
+def waiting(title: str, text: str) -> str:
+    """The place of a video that is not there yet, of the same size."""
+    return f'<figure><div class="sm-wait">{escape(text)}</div><figcaption><b>{escape(title)}</b></figcaption></figure>'
+
+
+def together(figures: str, *, name: str) -> str:
+    """Everything in `figures` under one clock, with play, position and speed; `name` labels the group for screen readers."""
+    return (
+        f'<div class="sm-player" data-sync role="group" aria-label="{escape(name)}">{figures}'
+        '<div class="sm-transport"><button type="button" data-play aria-label="Play or pause">❚❚</button>'
+        '<input type="range" min="0" max="1" step="0.001" aria-label="Position in the videos">'
+        '<button type="button" data-rate aria-label="Speed">1×</button></div></div>'
+    )
+
+
+def side_by_side(figures: Sequence[str], *, name: str, title: str) -> str:
+    """Figures in a row, in sync, under a title."""
+    return together(f'<p class="sm-title">{escape(title)}</p><div class="sm-stage">{"".join(figures)}</div>', name=name)
+
+
+def strip(frames: np.ndarray) -> str:
+    """A filmstrip of STRIP_FRAMES evenly spaced frames (first and last included) as a data address; frames uint8 [F, H, W, 3]."""
+    import cv2
+
+    index = np.linspace(0, len(frames) - 1, min(STRIP_FRAMES, len(frames))).round().astype(int)
+    height, width = frames.shape[1:3]
+    size = (max(1, round(width * STRIP_HEIGHT / height)), STRIP_HEIGHT)
+    how = cv2.INTER_AREA if height > STRIP_HEIGHT else cv2.INTER_LINEAR
+    return picture(np.concatenate([cv2.resize(frames[i], size, interpolation=how) for i in index], axis=1))
+
+
+def picture(image: np.ndarray) -> str:
+    """uint8 [H, W, 3] RGB as a WebP data address."""
+    import cv2
+
+    ok, data = cv2.imencode(".webp", cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2BGR), [cv2.IMWRITE_WEBP_QUALITY, 82])
+    if not ok:
+        raise RuntimeError(f"a picture of shape {image.shape} could not be encoded")
+    return "data:image/webp;base64," + base64.b64encode(data.tobytes()).decode("ascii")
+
+
+# The area's html changes by comparison, element by element: what scripts keep is therefore in a WeakMap, not in attributes.
+PLAYER_JS = (
+    """
+const DRIFT = __DRIFT__;
+const calm = window.matchMedia('(prefers-reduced-motion: reduce)').matches;
+const memory = new WeakMap();
+const begin = v => Number(v.dataset.start) || 0;
+const span = v => Math.max(0.05, Math.min(Number(v.dataset.end) || Infinity, v.duration || 0) - begin(v));
+const put = (v, t) => { v.currentTime = begin(v) + Math.min(Math.max(t, 0), span(v) - 0.001); };
+const play = v => { if (v.paused) v.play().catch(() => {}); };
+const halt = v => { if (!v.paused) v.pause(); };
+function recall(player) {
+  if (!memory.has(player)) memory.set(player, {playing: !calm, rate: 1, hold: 0, fresh: true});
+  return memory.get(player);
+}
+function advance(player, now) {
+  const s = recall(player);
+  const all = [...player.querySelectorAll('video')].filter(v => !v.error);
+  const videos = all.filter(v => v.readyState >= 2);
+  const button = player.querySelector('[data-play]'), bar = player.querySelector('input[type=range]'), rate = player.querySelector('[data-rate]');
+  if (button && button.textContent !== (s.playing ? '❚❚' : '▶')) button.textContent = s.playing ? '❚❚' : '▶';
+  const label = s.rate === 1 ? '1×' : s.rate === 0.5 ? '½×' : '¼×';
+  if (rate && rate.textContent !== label) rate.textContent = label;
+  if (!videos.length) return;
+  if (videos.length < all.length) { videos.forEach(halt); return; }
+  if (s.fresh || s.count !== videos.length) { videos.forEach(v => put(v, 0)); s.fresh = false; s.count = videos.length; s.hold = 0; }
+  const leader = videos.reduce((a, b) => span(b) > span(a) ? b : a);
+  const t = leader.currentTime - begin(leader);
+  if (bar && !s.scrubbing) bar.value = String(t / span(leader));
+  videos.forEach(v => { if (v.playbackRate !== s.rate) v.playbackRate = s.rate; });
+  if (!s.playing) { videos.forEach(halt); return; }
+  if (leader.ended || t >= span(leader) - 0.03) {
+    if (!s.hold) { s.hold = now + 350; videos.forEach(halt); return; }
+    if (now < s.hold) return;
+    s.hold = 0; videos.forEach(v => put(v, 0)); videos.forEach(play); return;
+  }
+  s.hold = 0; play(leader);
+  for (const v of videos) {
+    if (v === leader) continue;
+    const target = Math.min(t, span(v));
+    if (target >= span(v) - 0.03) { halt(v); continue; }
+    if (!v.seeking && Math.abs(v.currentTime - begin(v) - target) > DRIFT) put(v, target);
+    play(v);
+  }
+}
+function loop(video) {
+  const box = video.getBoundingClientRect();
+  const seen = box.width > 0 && box.bottom > 0 && box.top < window.innerHeight;
+  if (calm || !seen) { halt(video); return; }
+  if (video.readyState < 2) return;
+  if (video.ended || video.currentTime < begin(video) - 0.05 || video.currentTime - begin(video) >= span(video) - 0.03) put(video, 0);
+  play(video);
+}
+function crisp(video) {
+  const mode = video.videoWidth && video.videoWidth <= 160 ? 'pixelated' : '';
+  if (video.style.imageRendering !== mode) video.style.imageRendering = mode;
+}
+element.addEventListener('click', event => {
+  const pick = event.target.closest('[data-pick]'), player = event.target.closest('[data-sync]');
+  if (pick) { trigger('select', {index: Number(pick.dataset.pick)}); return; }
+  if (!player) return;
+  const s = recall(player);
+  if (event.target.closest('[data-play]') || event.target.tagName === 'VIDEO') s.playing = !s.playing;
+  if (event.target.closest('[data-rate]')) s.rate = s.rate === 1 ? 0.5 : s.rate === 0.5 ? 0.25 : 1;
+});
+element.addEventListener('input', event => {
+  const player = event.target.closest('[data-sync]');
+  if (!player || event.target.type !== 'range') return;
+  const s = recall(player); s.playing = false;
+  const videos = [...player.querySelectorAll('video')].filter(v => v.readyState >= 1);
+  if (!videos.length) return;
+  const longest = Math.max(...videos.map(span));
+  videos.forEach(v => { halt(v); put(v, Number(event.target.value) * longest); });
+});
+function tick(now) {
+  const visible = element.isConnected && element.offsetParent !== null;
+  if (visible) {
+    element.querySelectorAll('video').forEach(crisp);
+    element.querySelectorAll('[data-sync]').forEach(p => advance(p, now));
+    element.querySelectorAll('video[data-loop]').forEach(loop);
+    requestAnimationFrame(tick);
+  } else {
+    element.querySelectorAll('video').forEach(halt);
+    setTimeout(() => requestAnimationFrame(tick), 300);
+  }
+}
+requestAnimationFrame(tick);
+""".replace("__DRIFT__", str(DRIFT_S))
+)

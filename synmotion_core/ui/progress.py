@@ -1,0 +1,140 @@
+"""A job on the page: what it is doing, how far it is, its loss. Pure functions from a JobView to HTML of a fixed height."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from html import escape
+
+from synmotion_core.jobs import JobView
+
+STAGES = {
+    "encode": "Preparing the clips",
+    "prior": "Drawing subject prior videos",
+    "train": "Training",
+    "sample": "Drawing samples",
+    "generate": "Generating",
+}
+STATUS = {  # what a person reads, and the tone of the chip
+    "queued": ("waiting", "info"),
+    "running": ("running", "good"),
+    "stopping": ("stopping", "warning"),
+    "stopped": ("stopped", "warning"),
+    "finished": ("finished", "good"),
+    "failed": ("failed", "error"),
+    "interrupted": ("interrupted", "warning"),
+}
+LIVE = frozenset({"queued", "running", "stopping"})
+POINTS = 240  # of a plotted curve: more cannot be seen
+
+
+def duration(seconds: float) -> str:
+    """>>> duration(4), duration(75), duration(7290)
+    ('4 s', '1 min 15 s', '2 h 2 min')
+    """
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def pace(seconds_per_step: float) -> str:
+    """>>> pace(0.25), pace(3.42)
+    ('4.0 steps a second', '3.4 s a step')
+    """
+    return f"{seconds_per_step:.1f} s a step" if seconds_per_step >= 1 else f"{1 / max(seconds_per_step, 1e-6):.1f} steps a second"
+
+
+def headline(view: JobView) -> str:
+    """One line: what is going on."""
+    doing = STAGES.get(view.stage, view.stage.capitalize())
+    at = f"{doing}: {view.step} of {view.total}" if view.stage else ""
+    if view.status == "queued":
+        return "Waiting: the device works on one job at a time"
+    if view.status == "running":
+        return at or "Loading the backbone"
+    if view.status == "stopping":
+        return f"Stopping after this step, then saving{f' ({at})' if at else ''}"
+    if view.status == "finished":
+        return "Finished"
+    where = f" at step {view.checkpoint_step}, saved" if view.checkpoint_step is not None else f" ({at})" if at else ""
+    return f"{STATUS[view.status][0].capitalize()}{where}"
+
+
+def status(view: JobView) -> str:
+    """Headline, state, bar and numbers of a job."""
+    word, tone = STATUS[view.status]
+    done = 1.0 if view.status == "finished" else min(1.0, view.step / view.total) if view.total else 0.0
+    facts = []
+    if view.status == "running" and view.seconds_per_step:
+        facts.append(pace(view.seconds_per_step))
+    if view.eta_s is not None and view.status == "running":
+        facts.append(f"about {duration(view.eta_s)} left in this stage")
+    if view.losses:
+        facts.append(f"loss {view.losses[-1][1]:.4f}")
+    facts.append(f"{duration(view.seconds)} so far" if view.status in LIVE else f"{duration(view.seconds)} in all")
+    message = f'<div class="sm-message">{escape(view.message)}</div>' if view.message else ""
+    return (
+        f'<div class="sm-status" data-status="{view.status}"><div class="sm-row"><span class="sm-now">{escape(headline(view))}</span>'
+        f'<span class="sm-chip sm-{tone}">{word}</span></div>'
+        f'<div class="sm-bar" role="progressbar" aria-label="Progress" aria-valuemin="0" aria-valuemax="100" aria-valuenow="{done * 100:.0f}">'
+        f'<span style="width:{done * 100:.1f}%"></span></div>'
+        f'<div class="sm-numbers">{escape(" · ".join(facts))}</div>{message}</div>'
+    )
+
+
+def idle_status(text: str) -> str:
+    """The same area before there is a job."""
+    return (
+        f'<div class="sm-status" data-status="none"><div class="sm-row"><span class="sm-now">{escape(text)}</span></div>'
+        '<div class="sm-bar"><span style="width:0%"></span></div><div class="sm-numbers">Nothing is running.</div></div>'
+    )
+
+
+def smoothed(losses: Sequence[tuple[int, float]], weight: float = 0.95) -> list[tuple[int, float]]:
+    """Running mean, corrected for its start: sum w^k x / sum w^k. Values that are not finite are left out."""
+    out, top, bottom = [], 0.0, 0.0
+    for step, loss in losses:
+        if math.isfinite(loss):
+            top, bottom = weight * top + loss, weight * bottom + 1.0
+            out.append((step, top / bottom))
+    return out
+
+
+def thinned(points: Sequence[tuple[int, float]], most: int = POINTS) -> list[tuple[float, float]]:
+    """Means of equal runs of points, at most `most` of them; the last point stays where it is."""
+    if len(points) <= most:
+        return [(float(s), v) for s, v in points]
+    size = math.ceil((len(points) - 1) / (most - 1))
+    runs = [points[i : i + size] for i in range(0, len(points) - 1, size)]
+    means = [(sum(s for s, _ in run) / len(run), sum(v for _, v in run) / len(run)) for run in runs]
+    return [*means, (float(points[-1][0]), points[-1][1])]
+
+
+def loss_plot(losses: Sequence[tuple[int, float]], last_step: int) -> str:
+    """Loss over steps 1..last_step as SVG: thin each step, thick the running mean."""
+    finite = [(s, v) for s, v in losses if math.isfinite(v)]
+    if len(finite) < 2:
+        return '<div class="sm-plot"><div class="sm-none">The loss appears here, step by step, once training begins.</div></div>'
+    raw, smooth = thinned(finite), thinned(smoothed(finite))
+    low, high = min(v for _, v in raw), max(v for _, v in raw)
+    pad = (high - low) * 0.08 or abs(high) * 0.05 or 0.01
+    low, high, right = low - pad, high + pad, max(last_step, finite[-1][0], 2)
+
+    def line(points: Sequence[tuple[float, float]]) -> str:
+        return " ".join(f"{'ML'[i > 0]}{(s - 1) / (right - 1) * 1000:.1f},{(high - v) / (high - low) * 400:.1f}" for i, (s, v) in enumerate(points))
+
+    ticks = [low + (high - low) * f for f in (0.1, 0.5, 0.9)]
+    rules = "".join(f'<line class="sm-grid-line" x1="0" x2="1000" y1="{(high - t) / (high - low) * 400:.1f}" y2="{(high - t) / (high - low) * 400:.1f}"/>' for t in ticks)
+    labels = "".join(f'<span class="sm-tick" style="left:10px;top:calc({10 + (high - t) / (high - low) * 74:.1f}% - 1.5em)">{t:.3g}</span>' for t in ticks)
+    odd = len(losses) - len(finite)
+    note = f"; {odd} steps without a finite loss are left out" if odd else ""
+    return (
+        f'<div class="sm-plot" role="img" aria-label="Loss {finite[-1][1]:.4f} at step {finite[-1][0]}">'
+        f'<div style="position:absolute;left:0;right:0;top:10%;height:74%"><svg viewBox="0 0 1000 400" preserveAspectRatio="none" aria-hidden="true">'
+        f'{rules}<path class="sm-raw" d="{line(raw)}"/><path class="sm-smooth" d="{line(smooth)}"/></svg></div>{labels}'
+        f'<span class="sm-tick" style="left:10px;bottom:6px">step 1</span><span class="sm-tick" style="right:10px;bottom:6px">{right}</span>'
+        f'<span class="sm-tick" style="right:10px;top:4px">loss · thin: each step, thick: running mean{note}</span></div>'
+    )

@@ -1,0 +1,411 @@
+"""The Train tab: a form that becomes a `TrainRun`, the plan before the start, and a view of the job that survives a reload.
+
+The job runs in its own worker (synmotion_core.jobs); this page only asks once a second how it is and shows that. The form and the
+command line speak the same config, so that "the same as this command" is the run itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from synmotion_core.config import TrainRun
+from synmotion_core.errors import ConfigError, UserInputError
+from synmotion_core.training.settings import TrainConfig
+from synmotion_core.ui import media, progress
+from synmotion_core.ui.chosen import ClipChoice, Library, read_memory, run_name, words_in
+from synmotion_core.ui.context import PATIENCE_S, POLL_S, Studio, job_id
+from synmotion_core.ui.notices import Updates, empty, guarded, hint, notice, notices, quiet
+
+if TYPE_CHECKING:
+    from synmotion_core.interfaces import BackboneSpec
+    from synmotion_core.jobs import JobView
+    from synmotion_core.types import Sampled
+
+NO_JOB = "No training yet"
+NO_SAMPLES = empty("Samples", "While training, new subjects try the motion here, beside your reference clip and in step with it.")
+DEFAULTS = TrainConfig()
+
+
+# ------------------------------------------------------------------------------------------------ form -> config
+
+
+def train_run(form: Mapping[str, Any], choices: tuple[ClipChoice, ...], library: Library) -> TrainRun:
+    """The run that the form describes. Raises ConfigError for what no run can be made of."""
+    if not choices:
+        raise ConfigError("there are no clips yet: choose some in the Clips tab, for example the ready examples")
+    config = TrainConfig(
+        num_steps=whole("number of steps", form["num_steps"]),
+        batch_size=whole("batch size", form["batch_size"]),
+        learning_rate=number("learning rate", form["learning_rate"]),
+        save_every=whole("save every", form["save_every"]),
+        sample_every=whole("show samples every", form["sample_every"]),
+        sample_subjects=lines(form["sample_subjects"]),
+        seed=whole("seed", form["seed"]),
+    )
+    method_config = {"rank": whole("LoRA rank", form["rank"])}
+    return TrainRun(
+        name=(form["name"] or "").strip() or run_name(choices),
+        clips=tuple(library.clip_source(choice) for choice in choices),
+        backbone=form["backbone"],
+        method=form["method"],
+        method_config=method_config,
+        train=config,
+    )
+
+
+def whole(what: str, value: Any) -> int:
+    """A whole number from a form field; raises ConfigError, naming the field, for anything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value):
+        raise ConfigError(f"{what} must be a whole number, got {'nothing' if value is None else value!r}")
+    return int(value)
+
+
+def number(what: str, value: Any) -> float:
+    """A number from a form field; raises ConfigError, naming the field, for anything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ConfigError(f"{what} must be a number, got {'nothing' if value is None else value!r}")
+    return float(value)
+
+
+def lines(text: str | None) -> tuple[str, ...]:
+    """One entry a line, empty lines left out, twice the same once.
+
+    >>> lines("a red cat\\n\\n a robot ")
+    ('a red cat', 'a robot')
+    """
+    return tuple(dict.fromkeys(" ".join(line.split()) for line in (text or "").splitlines() if line.strip()))
+
+
+# ------------------------------------------------------------------------------------------------ what a backbone is
+
+
+def method_choices(spec: BackboneSpec) -> list[tuple[str, str]]:
+    """(what a person reads, name) of every method; one that does not fit the backbone says why."""
+    from synmotion_core.interfaces import why_incompatible
+    from synmotion_core.methods import METHODS
+
+    out = []
+    for entry in METHODS.values():
+        reason = why_incompatible(spec, entry.name, entry.requires)
+        out.append((f"{entry.title} (not here: {reason})" if reason else entry.title, entry.name))
+    return out
+
+
+def knows_notice(spec: BackboneSpec, real_footage: bool) -> str:
+    """What a backbone can draw; where real footage meets one that cannot, which ones could and what they need."""
+    from synmotion_core.backbones import SPECS
+
+    if spec.needs_gpu:
+        return notice("info", f"{spec.title}: {spec.knows}. It needs a CUDA GPU.")
+    if not real_footage:
+        return notice("info", f"It draws {spec.knows}.")
+    others = [s.title for s in SPECS.values() if s.needs_gpu]
+    rest = (
+        f"For real footage choose {' or '.join(others)}; these need a CUDA GPU."
+        if others
+        else "Models for real footage (HunyuanVideo, Wan) need a CUDA GPU, and this version of the studio does not offer one yet."
+    )
+    return notice("warning", f"Your own clips meet a backbone that knows {spec.knows}. It cannot learn from real footage. {rest}")
+
+
+def suggested_subjects(spec: BackboneSpec) -> str:
+    """Two subjects that the backbone knows and that are likely not in the clips."""
+    nouns, colours = spec.options.get("prior_subjects", ()), spec.options.get("prior_colours", ())
+    if not nouns:
+        return "a cat\na robot"
+    picks = [n for n in ("cat", "robot") if n in nouns] or list(nouns[:2])
+    tints = [c for c in ("red", "blue") if c in colours]
+    return "\n".join(f"a {tints[i % len(tints)] + ' ' if tints else ''}{noun}" for i, noun in enumerate(picks))
+
+
+# ------------------------------------------------------------------------------------------------ what a job shows
+
+
+def clips_summary(choices: tuple[ClipChoice, ...]) -> str:
+    """Which clips a training would take."""
+    if not choices:
+        return notice("info", "No clips yet. Choose some in the Clips tab first: the ready examples are two clicks away.")
+    words = words_in(choices)
+    text = f"{len(choices)} clip{'s' if len(choices) != 1 else ''}: {', '.join(words)}"
+    tone = "good" if len({c.motion for c in choices}) == 1 and all(c.subject and c.motion for c in choices) else "warning"
+    more = "" if tone == "good" else "One adapter learns one motion, and every clip needs its words."
+    return notice(tone, text, more=more)
+
+
+def plan_html(run: TrainRun, seconds_per_step: float | None) -> str:
+    """Time and memory before the start."""
+    from synmotion_core.run import plan
+
+    made = plan(run, seconds_per_step=seconds_per_step)
+    items = "".join(f"<li>{escape(line)}</li>" for line in made.lines)
+    return f'<div class="sm-plan-box"><p class="sm-title">Before you start</p><ul class="sm-plan">{items}</ul></div>'
+
+
+def plan_idle(text: str) -> str:
+    """The same box when there is nothing to plan."""
+    return f'<div class="sm-plan-box"><p class="sm-title">Before you start</p>{hint(text)}</div>'
+
+
+def measured_pace(views: tuple[JobView, ...], run: TrainRun) -> float | None:
+    """Seconds a step of the last training here with the same backbone, method and batch size."""
+    for view in views:
+        old = view.config
+        if not isinstance(old, TrainRun) or view.stage != "train" or view.seconds_per_step is None:
+            continue
+        if (old.backbone, old.method, old.train.batch_size) == (run.backbone, run.method, run.train.batch_size):
+            return view.seconds_per_step
+    return None
+
+
+def samples_html(area: gr.HTML, view: JobView) -> str:
+    """The reference clip and every sample so far, the newest step on top, all in step with each other."""
+    assert isinstance(view.config, TrainRun)
+    shown = [s for s in view.samples if s.adapted]
+    if not shown:
+        return NO_SAMPLES
+    source = view.config.clips[0]
+    try:
+        reference = media.figure(
+            media.Shown(
+                url=media.serve(area, source.path), title="Reference", note=f"{source.subject} {source.motion}",
+                start_s=source.start_s, end_s=source.end_s,
+            )
+        )  # fmt: skip
+    except UserInputError as error:
+        reference = media.waiting("Reference", str(error))
+    steps: dict[int, list[str]] = {}
+    for sample in shown:
+        steps.setdefault(sample.step, []).append(_sample_figure(area, sample))
+    rows = "".join(
+        f'<div><h4>Step {step}</h4><div class="sm-stage">{"".join(figures)}</div></div>' for step, figures in sorted(steps.items())
+    )
+    return media.together(
+        f'<div class="sm-compare">{reference}<div class="sm-steps">{rows}</div></div>', name="Samples beside the reference clip"
+    )
+
+
+def _sample_figure(area: gr.HTML, sample: Sampled) -> str:
+    try:
+        url = media.serve(area, sample.path)
+    except UserInputError as error:
+        return media.waiting(sample.prompt.subject, str(error))
+    return media.figure(media.Shown(url=url, title=sample.prompt.subject, note=sample.prompt.motion, download=sample.path.name))
+
+
+def priors_html(area: gr.HTML, view: JobView) -> str:
+    """Subject prior videos that this job drew, folded away."""
+    drawn = [s for s in view.samples if not s.adapted and s.path.exists()]
+    if not drawn:
+        return ""
+    cards = "".join(
+        "<figure>"
+        + media.video_tag(media.Shown(url=media.serve(area, s.path), title=s.prompt.text), attributes="data-loop", preload="none")
+        + f"<figcaption>{escape(s.prompt.text)}</figcaption></figure>"
+        for s in drawn
+    )
+    return (
+        f'<details class="sm-details"><summary>{len(drawn)} subject prior videos drawn by the untrained backbone</summary>'
+        f'<div class="sm-stage sm-many">{cards}</div></details>'
+    )
+
+
+def outcome_html(area: gr.HTML, view: JobView) -> str:
+    """Warnings on the way, and where the result is."""
+    out = notices("warning", view.warnings)
+    if view.status == "finished" and view.result is not None:
+        try:
+            link = f' <a href="{escape(media.serve(area, view.result))}" download="{escape(view.result.name)}">Download</a>'
+        except UserInputError as error:
+            return out + notice("warning", str(error))
+        out += f'<div class="sm-notice sm-good" role="status">The adapter is ready: <b>{escape(view.result.name)}</b>.{link}</div>'
+    if view.status in ("stopped", "interrupted", "failed"):
+        at = f"from step {view.checkpoint_step}" if view.checkpoint_step is not None else "from the beginning: nothing was saved yet"
+        out += notice("info", f"Resume goes on {at}.")
+    return out
+
+
+def signature(view: JobView) -> str:
+    """Changes when more than the numbers of a running job changed."""
+    return f"{view.id} {view.status} {len(view.samples)} {len(view.warnings)} {view.result} {view.checkpoint_step}"
+
+
+# ------------------------------------------------------------------------------------------------ the tab
+
+
+def build(studio: Studio, library: Library) -> dict[str, Any]:
+    """Lay the tab out and wire it. Returns what other tabs connect to: `to_generate`, `seen`."""
+    jobs = studio.jobs
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=5, min_width=320):
+            summary = gr.HTML(clips_summary(()), elem_id="train-clips", apply_default_css=False)
+            backbone = gr.Dropdown(["puppet-hunyuan"], value="puppet-hunyuan", label="Backbone", elem_id="train-backbone")
+            knows = gr.HTML("", elem_id="train-knows", apply_default_css=False)
+            method = gr.Radio(["synmotion"], value="synmotion", label="Method", elem_id="train-method")
+            with gr.Row():
+                num_steps = gr.Number(DEFAULTS.num_steps, label="Steps", precision=0, minimum=1, min_width=110, elem_id="train-steps")
+                sample_every = gr.Number(
+                    DEFAULTS.sample_every, label="Samples every … steps", precision=0, minimum=0, min_width=110, elem_id="train-sample-every"
+                )
+            sample_subjects = gr.Textbox(
+                "a red cat\na blue robot", label="Who tries the motion while training", info="One subject a line. They are not trained on.",
+                lines=2, max_lines=6, elem_id="train-subjects",
+            )  # fmt: skip
+            with gr.Accordion("More settings", open=False):
+                name = gr.Textbox(
+                    "", label="Name of the adapter", placeholder="made from the motion", max_length=80, elem_id="train-name"
+                )
+                with gr.Row():
+                    batch_size = gr.Number(DEFAULTS.batch_size, label="Batch size", precision=0, minimum=1, min_width=110)
+                    rank = gr.Number(16, label="LoRA rank", precision=0, minimum=0, min_width=110)
+                with gr.Row():
+                    learning_rate = gr.Number(DEFAULTS.learning_rate, label="Learning rate", min_width=110, step=1e-4)
+                    seed = gr.Number(DEFAULTS.seed, label="Seed", precision=0, minimum=0, min_width=110)
+                save_every = gr.Number(
+                    DEFAULTS.save_every, label="Save every … steps", info="Stop and Resume go by these; Stop itself saves, too.", precision=0, minimum=0
+                )
+            plan_box = gr.HTML(plan_idle("Time and memory are estimated here once clips are chosen."), elem_id="train-plan", apply_default_css=False)
+            start = gr.Button("Start training", variant="primary", elem_id="train-start")
+            message = gr.HTML("", elem_id="train-message", apply_default_css=False)
+            with gr.Accordion("The same as this command", open=False):
+                command = gr.Code("", language="shell", label="In a terminal", elem_id="train-command", interactive=False, wrap_lines=True)
+        with gr.Column(scale=7, min_width=320):
+            status = gr.HTML(progress.idle_status(NO_JOB), elem_id="train-status", apply_default_css=False)
+            with gr.Row():
+                stop = gr.Button("Stop", variant="stop", interactive=False, elem_id="train-stop", min_width=90)
+                resume = gr.Button("Resume", interactive=False, elem_id="train-resume", min_width=90)
+                to_generate = gr.Button("Use it in Generate", interactive=False, elem_id="train-use", min_width=90)
+            plot = gr.HTML(progress.loss_plot((), 0), elem_id="train-plot", apply_default_css=False)
+            outcome = gr.HTML("", elem_id="train-outcome", apply_default_css=False)
+            samples = media.html_area(elem_id="train-samples", value=NO_SAMPLES)
+            priors = media.html_area(elem_id="train-priors")
+            with gr.Accordion("Earlier trainings", open=False):
+                earlier = gr.Dropdown([], label="Show a training", elem_id="train-earlier")
+    seen = gr.State("")
+    timer = gr.Timer(POLL_S, active=False)
+
+    fields = {
+        "name": name, "backbone": backbone, "method": method, "num_steps": num_steps, "sample_every": sample_every, "save_every": save_every,
+        "sample_subjects": sample_subjects, "batch_size": batch_size, "rank": rank, "learning_rate": learning_rate, "seed": seed,
+    }  # fmt: skip
+    view_parts = [status, plot, outcome, samples, priors, stop, resume, to_generate, start, timer, seen]
+
+    def form(values: Mapping[Any, Any]) -> TrainRun:
+        choices, _ = read_memory(values[studio.chosen], library)
+        return train_run({key: values[part] for key, part in fields.items()}, choices, library)
+
+    def show(view: JobView, before: str) -> Updates:
+        """Numbers each second; everything else only when it changed, so that playing videos are left alone."""
+        assert isinstance(view.config, TrainRun)
+        updates: Updates = {status: progress.status(view), plot: progress.loss_plot(view.losses, view.config.train.num_steps)}
+        now = signature(view)
+        if now != before:
+            live = view.status in progress.LIVE
+            updates |= {
+                seen: now,
+                outcome: outcome_html(outcome, view),
+                samples: samples_html(samples, view),
+                priors: priors_html(priors, view),
+                stop: gr.Button(interactive=live and view.status != "stopping"),
+                resume: gr.Button(interactive=view.status in ("stopped", "failed", "interrupted")),
+                to_generate: gr.Button(interactive=view.status == "finished"),
+                start: gr.Button(interactive=not live),
+                timer: gr.Timer(active=live),
+            }
+        return updates
+
+    def forget() -> Updates:
+        off = gr.Button(interactive=False)
+        return {
+            studio.train_job: {"id": ""}, status: progress.idle_status(NO_JOB), plot: progress.loss_plot((), 0), outcome: "", samples: NO_SAMPLES,
+            priors: "", stop: off, resume: off, to_generate: off, start: gr.Button(interactive=True), timer: gr.Timer(active=False), seen: "",
+        }  # fmt: skip
+
+    def on_start(values: Mapping[Any, Any]) -> Updates:
+        started = jobs.submit(form(values))
+        return {studio.train_job: {"id": started}, **show(jobs.snapshot(started), "")}
+
+    def on_stop(values: Mapping[Any, Any]) -> Updates:
+        asked = job_id(values[studio.train_job])
+        jobs.stop(asked)
+        return show(jobs.wait(asked, PATIENCE_S), "")
+
+    def on_resume(values: Mapping[Any, Any]) -> Updates:
+        asked = job_id(values[studio.train_job])
+        jobs.resume(asked)
+        return show(jobs.snapshot(asked), "")
+
+    def on_tick(values: Mapping[Any, Any]) -> Updates:
+        asked = job_id(values[studio.train_job])
+        return show(jobs.snapshot(asked), values[seen]) if asked else {timer: gr.Timer(active=False)}
+
+    def on_load(values: Mapping[Any, Any]) -> Updates:
+        asked = job_id(values[studio.train_job])
+        if not asked:
+            return {}
+        try:
+            view = jobs.snapshot(asked)
+        except UserInputError:  # deleted, or of another workspace
+            return forget()
+        return show(view, "")
+
+    def on_earlier(values: Mapping[Any, Any]) -> Updates:
+        asked = values[earlier]
+        return {studio.train_job: {"id": asked}, **show(jobs.snapshot(asked), "")} if asked else {}
+
+    def fill(values: Mapping[Any, Any]) -> Updates:
+        """Everything that the registries, the clips and the past know; runs after the page has appeared."""
+        from synmotion_core.backbones import SPECS, find_spec
+
+        spec = find_spec(values[backbone])
+        choices, _ = read_memory(values[studio.chosen], library)
+        views = tuple(v for v in jobs.list() if isinstance(v.config, TrainRun))
+        updates: Updates = {
+            backbone: gr.Dropdown(choices=[(s.title, s.name) for s in SPECS.values()], value=spec.name),
+            method: gr.Radio(choices=method_choices(spec), value=values[method]),
+            knows: knows_notice(spec, any(c.is_upload for c in choices)),
+            summary: clips_summary(choices),
+            earlier: gr.Dropdown(choices=[(_row(v), v.id) for v in views]),
+            name: gr.Textbox(placeholder=run_name(choices) if choices else "made from the motion"),
+        }
+        return updates | estimate(values)
+
+    def estimate(values: Mapping[Any, Any]) -> Updates:
+        if not read_memory(values[studio.chosen], library)[0]:
+            return {plan_box: plan_idle("Time and memory are estimated here once clips are chosen."), command: ""}
+        try:
+            run = form(values)
+            made = plan_html(run, measured_pace(jobs.list(), run))
+        except UserInputError as error:
+            return {plan_box: f'<div class="sm-plan-box">{notice("error", str(error))}</div>', command: ""}
+        from synmotion_core.cli import same_command
+
+        return {plan_box: made, command: same_command(run)}
+
+    everything = {*fields.values(), studio.chosen, studio.train_job, seen, earlier}
+    calm: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    shown = {*view_parts, studio.train_job, message}
+    start.click(guarded(message, on_start), everything, shown, **calm)
+    stop.click(guarded(message, on_stop), everything, shown, **calm)
+    resume.click(guarded(message, on_resume), everything, shown, **calm)
+    earlier.input(guarded(message, on_earlier), everything, shown, **calm)
+    timer.tick(quiet(on_tick), everything, shown, concurrency_limit=None, **calm)
+    filled = {backbone, method, knows, summary, earlier, name, plan_box, command}
+    gr.on([backbone.input, studio.chosen.change], guarded(message, fill), everything, {*filled, message}, trigger_mode="always_last", **calm)
+    settings = [part.change for part in fields.values() if part is not backbone]
+    gr.on(settings, quiet(estimate), everything, {plan_box, command}, trigger_mode="always_last", **calm)
+    return {"load": [(quiet(fill), everything, filled), (quiet(on_load), everything, shown)], "to_generate": to_generate}
+
+
+def _row(view: JobView) -> str:
+    import time
+
+    when = time.strftime("%d %b %H:%M", time.localtime(view.created))
+    return f"{view.config.name if isinstance(view.config, TrainRun) else view.id} · {progress.STATUS[view.status][0]} · {when}"
+
+
+__all__ = ["build", "dataclasses", "train_run"]

@@ -1,0 +1,115 @@
+"""What every test stands on: one thread, no network, no real home folder.
+
+Environment variables are set before torch, gradio or huggingface_hub are imported, and child processes inherit them.
+Only loopback can be reached; a test that tries anything else fails, even when the code under test swallows the error.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_HOME = Path(tempfile.mkdtemp(prefix="synmotion-tests-"))
+
+os.environ |= {
+    # one test process with two threads on a busy two-core machine is many times slower than with one
+    "OMP_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HOME": str(_HOME / "huggingface"),
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    "GRADIO_TEMP_DIR": str(_HOME / "gradio"),
+    "SYNMOTION_HOME": str(_HOME / "workspace"),
+    "NO_PROXY": "localhost,127.0.0.1,::1",
+    "no_proxy": "localhost,127.0.0.1,::1",
+}
+for _name in ("HF_TOKEN", "HF_ENDPOINT", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+    os.environ.pop(_name, None)
+    os.environ.pop(_name.lower(), None)
+
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # announces optional kernels at import
+
+import torch  # noqa: E402  (after the environment)
+from hypothesis import settings  # noqa: E402
+
+from synmotion_core.workspace import Workspace  # noqa: E402
+
+torch.set_num_threads(1)
+# the same examples every time, and no clock: a busy machine must not fail a property
+settings.register_profile("house", derandomize=True, deadline=None, database=None)
+settings.load_profile("house")
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(_HOME, ignore_errors=True)
+
+
+def _is_local(host: object) -> bool:
+    if host is None or host in ("", "localhost", b"localhost"):
+        return True
+    text = host.decode() if isinstance(host, bytes) else str(host)
+    try:
+        address = ipaddress.ip_address(text.split("%")[0])
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_unspecified
+
+
+_attempts: list[str] = []
+
+
+def _refuse_unless_local(host: object) -> None:
+    if not _is_local(host):
+        _attempts.append(str(host))
+        raise ConnectionRefusedError(f"tests reach loopback only, not {host!r}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _loopback_only() -> Iterator[None]:
+    def guarded(name: str) -> Any:
+        original = getattr(socket.socket, name)
+
+        def method(self: socket.socket, address: Any, *rest: Any) -> Any:
+            if self.family in (socket.AF_INET, socket.AF_INET6):
+                _refuse_unless_local(address[0])
+            return original(self, address, *rest)
+
+        return method
+
+    look_up = socket.getaddrinfo
+
+    def getaddrinfo(host: Any, *rest: Any, **named: Any) -> Any:
+        _refuse_unless_local(host)
+        return look_up(host, *rest, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("connect", "connect_ex"):
+            patch.setattr(socket.socket, name, guarded(name))
+        patch.setattr(socket, "getaddrinfo", getaddrinfo)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def network_attempts(_loopback_only: None) -> Iterator[list[str]]:
+    """Hosts outside this machine that the test tried to reach; must be empty at its end."""
+    yield _attempts
+    tried, _attempts[:] = list(_attempts), []
+    assert not tried, f"the test tried to reach {', '.join(tried)}"
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """An empty workspace of the test's own, also for child processes ($SYNMOTION_HOME)."""
+    root = tmp_path / "workspace"
+    monkeypatch.setenv("SYNMOTION_HOME", str(root))
+    return Workspace(root=root)

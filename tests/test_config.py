@@ -1,0 +1,170 @@
+"""Configs: strict on the way in, plain on the way out, and the same after the round trip through JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from synmotion_core.config import ClipSource, GenerateRun, TrainRun, from_dict, to_dict
+from synmotion_core.errors import ConfigError
+from synmotion_core.training.settings import PriorConfig, TrainConfig
+
+texts = st.text(max_size=12)
+paths = st.lists(st.text("abcäß 0123._-", min_size=1, max_size=8), min_size=1, max_size=3).map(lambda p: Path(*p))
+numbers = st.floats(0.001, 1000.0)
+seeds = st.integers(0, 2**63 - 1)
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.floats(allow_nan=False, allow_infinity=False) | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@st.composite
+def clip_sources(draw: st.DrawFn) -> ClipSource:
+    start = draw(st.just(0.0) | numbers)
+    return ClipSource(
+        path=draw(paths),
+        subject=draw(texts),
+        motion=draw(texts),
+        start_s=start,
+        end_s=draw(st.none() | numbers.map(lambda n: start + n)),
+        resample_fps=draw(st.none() | numbers),
+    )
+
+
+train_configs = st.builds(
+    TrainConfig,
+    num_steps=st.integers(1, 10**6),
+    batch_size=st.integers(1, 256),
+    learning_rate=st.floats(0, 1, exclude_min=True),
+    seed=seeds,
+    sample_subjects=st.lists(texts, max_size=3).map(tuple),
+    mixed_precision=st.sampled_from(["no", "bf16"]),
+)
+prior_configs = st.builds(
+    PriorConfig, subjects=st.lists(texts, max_size=3).map(tuple), per_pair=st.integers(1, 5), seed=seeds
+)
+train_runs = st.builds(
+    TrainRun,
+    name=st.from_regex(r"[a-z0-9][a-zA-Z0-9._-]{0,20}", fullmatch=True),
+    clips=st.lists(clip_sources(), min_size=1, max_size=3).map(tuple),
+    method_config=st.dictionaries(texts, plain, max_size=3),
+    train=train_configs,
+    priors=prior_configs,
+)
+generate_runs = st.builds(
+    GenerateRun,
+    subjects=st.lists(texts, min_size=1, max_size=3).map(tuple),
+    motion=texts,
+    adapter=st.none() | paths,
+    strength=st.floats(0, 2),
+    seeds=st.lists(seeds, min_size=1, max_size=3).map(tuple),
+    compare=st.booleans(),
+    num_inference_steps=st.none() | st.integers(1, 200),
+    guidance_scale=st.none() | st.floats(0, 30),
+)
+
+
+def through_json(value: Any) -> Any:
+    return json.loads(json.dumps(to_dict(value), allow_nan=False))
+
+
+@given(train_runs)
+def test_a_training_survives_json(run: TrainRun) -> None:
+    assert from_dict(TrainRun, through_json(run)) == run
+
+
+@given(generate_runs)
+def test_a_generation_survives_json(run: GenerateRun) -> None:
+    assert from_dict(GenerateRun, through_json(run)) == run
+
+
+CLIP = {"path": "a.mp4", "subject": "a person", "motion": "claps"}
+TRAIN = {"name": "clap", "clips": [CLIP]}
+GENERATE = {"subjects": ["a cat"], "motion": "claps"}
+
+
+def test_the_least_that_can_be_said() -> None:
+    run = from_dict(TrainRun, TRAIN)
+    assert run == TrainRun(name="clap", clips=(ClipSource(path=Path("a.mp4"), subject="a person", motion="claps"),))
+    assert run.train == TrainConfig()
+
+
+@pytest.mark.parametrize(
+    ("cls", "values", "says"),
+    [
+        # unknown keys: the nearest is named, at every depth
+        (TrainRun, TRAIN | {"bakbone": "x"}, "TrainRun has no setting 'bakbone': did you mean 'backbone'?"),
+        (
+            TrainRun,
+            TRAIN | {"train": {"learning_rat": 1e-3}},
+            "TrainConfig has no setting 'learning_rat': did you mean",
+        ),
+        (TrainRun, {"name": "x", "clips": [CLIP | {"subjects": "x"}]}, "ClipSource has no setting 'subjects': did you"),
+        (GenerateRun, GENERATE | {"zzz": 1}, "GenerateRun has no setting 'zzz': it has subjects, motion"),
+        # missing keys
+        (TrainRun, {"clips": [CLIP]}, "missing 1 required keyword-only argument: 'name'"),
+        # wrong types: never converted, apart from whole numbers to floats
+        (TrainRun, TRAIN | {"train": {"num_steps": "400"}}, "TrainConfig.num_steps must be int, got '400'"),
+        (TrainRun, TRAIN | {"train": {"num_steps": 400.0}}, "TrainConfig.num_steps must be int, got 400.0"),
+        (TrainRun, TRAIN | {"train": {"num_steps": True}}, "TrainConfig.num_steps must be int, got True"),
+        (TrainRun, TRAIN | {"train": {"learning_rate": True}}, "TrainConfig.learning_rate must be float, got True"),
+        (TrainRun, TRAIN | {"train": 5}, "TrainConfig must be a mapping, got int"),
+        (TrainRun, TRAIN | {"clips": CLIP}, "TrainRun.clips must be a list"),
+        (TrainRun, TRAIN | {"clips": "a.mp4"}, "TrainRun.clips must be a list, got 'a.mp4'"),
+        (TrainRun, TRAIN | {"method_config": [1]}, "TrainRun.method_config must be a mapping"),
+        (GenerateRun, GENERATE | {"subjects": "a cat"}, "GenerateRun.subjects must be a list, got 'a cat'"),
+        (GenerateRun, GENERATE | {"seeds": [1, "2"]}, "GenerateRun.seeds[1] must be int, got '2'"),
+        (GenerateRun, GENERATE | {"compare": 1}, "GenerateRun.compare must be bool, got 1"),
+        (GenerateRun, GENERATE | {"motion": None}, "GenerateRun.motion must be str, got None"),
+        (GenerateRun, GENERATE | {"adapter": 3}, "GenerateRun"),
+        (GenerateRun, "claps", "GenerateRun must be a mapping, got str"),
+        # impossible values: the rule is in the message
+        (TrainRun, TRAIN | {"clips": []}, "at least one clip"),
+        (TrainRun, TRAIN | {"name": "../up"}, "cannot be a file name"),
+        (TrainRun, TRAIN | {"name": ""}, "cannot be a file name"),
+        (TrainRun, TRAIN | {"name": ".hidden"}, "cannot be a file name"),
+        (TrainRun, TRAIN | {"train": {"num_steps": 0}}, "num_steps must be between 1 and 1000000, got 0"),
+        (TrainRun, TRAIN | {"train": {"learning_rate": 0}}, "learning_rate must be above 0"),
+        (TrainRun, TRAIN | {"train": {"learning_rate": float("nan")}}, "learning_rate must be above 0"),
+        (TrainRun, TRAIN | {"train": {"mixed_precision": "fp16"}}, 'mixed_precision must be "no" or "bf16", got'),
+        (TrainRun, TRAIN | {"priors": {"per_pair": 0}}, "per_pair must be at least 1, got 0"),
+        (ClipSource, CLIP | {"start_s": -1}, "start_s must be at least 0"),
+        (ClipSource, CLIP | {"start_s": 2, "end_s": 2}, "end_s must be after start_s (2.0), got 2.0"),
+        (GenerateRun, GENERATE | {"subjects": []}, "at least one subject"),
+        (GenerateRun, GENERATE | {"seeds": []}, "at least one seed"),
+        (GenerateRun, GENERATE | {"seeds": [-1]}, "a seed must be between 0"),
+        (GenerateRun, GENERATE | {"strength": 2.5}, "strength must be between 0 and 2, got 2.5"),
+        (GenerateRun, GENERATE | {"num_inference_steps": 0}, "num_inference_steps must be between 1 and 200"),
+        (GenerateRun, GENERATE | {"guidance_scale": 31}, "guidance_scale must be between 0 and 30"),
+    ],
+)
+def test_what_is_refused_and_how(cls: type, values: Any, says: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        from_dict(cls, values)
+
+
+@given(st.sampled_from([TrainConfig, PriorConfig, GenerateRun]), st.data())
+def test_a_typo_finds_its_setting(cls: type, data: st.DataObject) -> None:
+    names = [field.name for field in dataclasses.fields(cls) if len(field.name) > 5]
+    name = data.draw(st.sampled_from(names))
+    gap = data.draw(st.integers(1, len(name) - 2))
+    typo = name[:gap] + name[gap + 1 :]
+    if typo in {field.name for field in dataclasses.fields(cls)}:
+        return
+    with pytest.raises(ConfigError, match=re.escape(f"no setting {typo!r}: did you mean")):
+        from_dict(cls, {typo: 1})
+
+
+def test_whole_numbers_are_floats_too() -> None:
+    config = from_dict(TrainConfig, {"learning_rate": 1, "max_grad_norm": 2})
+    assert (config.learning_rate, config.max_grad_norm) == (1.0, 2.0)
+    assert isinstance(config.learning_rate, float)
