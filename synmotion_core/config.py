@@ -1,8 +1,8 @@
 """What a run is made of: `TrainRun` and `GenerateRun` compose their owners' settings. The page, the command line and
 the files on disk all speak this one form, so that "the same as this command" is true by construction.
 
-`from_dict` is strict: an unknown key or a value of the wrong type is a ConfigError that names the nearest key. `to_dict`
-gives plain JSON values; `from_dict(to_dict(x)) == x`.
+`from_dict` is strict: an unknown key or a value of the wrong type is a ConfigError that names the nearest key.
+`to_dict` gives plain JSON values; `from_dict(to_dict(x)) == x`.
 """
 
 from __future__ import annotations

@@ -219,7 +219,8 @@ class Ledger:
         self.attempt = 0
         self.clock = 0.0  # of this attempt
         self.earlier_seconds = 0.0  # of the attempts before
-        self.recent: collections.deque[tuple[int, float, float | None]] = collections.deque(maxlen=50)
+        self.recent: collections.deque[tuple[int, float]] = collections.deque(maxlen=50)  # (step, clock), this stage
+        self.training_seconds: collections.deque[float] = collections.deque(maxlen=50)
 
     def fold(self, line: Line) -> None:
         """Take in the next line."""
@@ -232,7 +233,9 @@ class Ledger:
         if isinstance(event, Progress):
             if event.stage != self.stage or event.step <= self.step:
                 self.recent.clear()
-            self.recent.append((event.step, line.clock, event.seconds))
+            self.recent.append((event.step, line.clock))
+            if event.stage == "train" and event.seconds is not None:
+                self.training_seconds.append(event.seconds)
             self.stage, self.step, self.total = event.stage, event.step, event.total
             if event.loss is not None:
                 del self.losses[self._index(event.step - 1) :]
@@ -261,13 +264,15 @@ class Ledger:
         return tuple(self.losses[self._index(step) :])
 
     def pace(self) -> tuple[float | None, float | None]:
-        """(seconds of a typical step, seconds a step including pauses), over the last steps of this stage."""
-        given = [seconds for _, _, seconds in self.recent if seconds is not None]
+        """(seconds of a typical training step, seconds a step of this stage with its pauses), over the last 50.
+
+        Before any training, the first is the second.
+        """
         overall = None
         if len(self.recent) >= 2:
-            (first, since, _), (last, until, _) = self.recent[0], self.recent[-1]
+            (first, since), (last, until) = self.recent[0], self.recent[-1]
             overall = (until - since) / (last - first)
-        return (statistics.median(given) if given else overall), overall
+        return (statistics.median(self.training_seconds) if self.training_seconds else overall), overall
 
     def _index(self, step: int) -> int:
         return bisect.bisect_right(self.losses, step, key=lambda pair: pair[0])

@@ -27,12 +27,16 @@ from synmotion_core.types import Condition, Event, Frames, Progress, Prompt, Sam
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplerConfig:
-    """Everything that shapes one video beside its prompt and seed. strength scales the adapter, 0..2."""
+    """Everything that shapes one video beside its prompt and seed. strength scales the adapter, 0..2.
+
+    mixed_precision "bf16" runs the denoiser under autocast, "no" in the weights' own type.
+    """
 
     num_inference_steps: int
     guidance_scale: float
     shape: VideoShape
     strength: float = 1.0
+    mixed_precision: str = "bf16"
 
 
 def default_sampler(backbone: Backbone, *, strength: float = 1.0, num_inference_steps: int | None = None,
@@ -80,7 +84,7 @@ def denoise(backbone: Backbone, method: Method | None, prompts: Sequence[Prompt]
     if method is not None:
         method.set_strength(config.strength)
     try:
-        with torch.autocast(backbone.device.type, torch.bfloat16):
+        with torch.autocast(backbone.device.type, torch.bfloat16, enabled=config.mixed_precision == "bf16"):
             condition = _condition(method, text, config.strength)
             for now, after in zip(sigmas[:-1].tolist(), sigmas[1:].tolist(), strict=True):
                 batch = torch.cat([latents, latents]) if guided else latents

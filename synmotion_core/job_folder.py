@@ -50,8 +50,8 @@ class JobView:
     ascending; a step that was done again after a rollback or a resume counts once, as done last. samples: every video
     so far. result: the adapter of a training, the folder of a generation. message: why it failed, was interrupted or
     waits; to be shown as it is. checkpoint_step: where a resume goes on. seconds: time worked, over all attempts.
-    seconds_per_step: a typical step, pauses left out. eta_s: until the end of this stage at the pace of the last steps,
-    pauses included; None while unknown or not running.
+    seconds_per_step: a typical training step, pauses left out. eta_s: until the end of this stage at the pace of the
+    last steps, pauses included; None while unknown or not running.
     """
 
     id: str
@@ -91,7 +91,8 @@ class JobFolder:
     def __init__(
         self, workspace: Workspace, job_id: str, kind: Kind, config: TrainRun | GenerateRun, created: float
     ) -> None:
-        self.workspace, self.id, self.kind, self.config, self.created = workspace, job_id, kind, config, created
+        self.workspace, self.id, self.config, self.created = workspace, job_id, config, created
+        self.kind: Kind = kind
         self.folder = workspace.jobs / job_id
         self.status: Status = "queued"
         self.message = ""
@@ -151,7 +152,7 @@ class JobFolder:
         for line in lines:
             self.ledger.fold(line)
         if unreadable:
-            self.ledger.warnings.append(f"{unreadable} lines of the job's log are damaged: what they said is missing here")
+            self.ledger.warnings.append(f"{unreadable} lines of the job's log are damaged, what they said is missing")
 
     def set_status(self, status: Status, message: str = "") -> None:
         """In memory always, on the disk where it takes it."""
@@ -178,7 +179,8 @@ class JobFolder:
         self._offset = self.log.size
         if error is not None and not self._disk_is_full:
             log.warning("job %s: its events cannot be written: %s", self.id, error)
-            self.ledger.warnings.append(f"the job's log cannot be written: {error.strerror}; the job goes on, make room")
+            why = f"the job's log cannot be written ({error.strerror}): make room on the disk; the job goes on"
+            self.ledger.warnings.append(why)
         self._disk_is_full = error is not None
 
     def end(self, status: Status, message: str = "") -> None:

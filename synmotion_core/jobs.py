@@ -17,12 +17,14 @@ import errno
 import logging
 import os
 import shutil
+import statistics
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from synmotion_core import pace
 from synmotion_core.config import GenerateRun, TrainRun
 from synmotion_core.errors import Cancelled, ConfigError, StorageError, TrainingDiverged, UserInputError
 from synmotion_core.events import event_from_dict, event_to_dict
@@ -271,6 +273,9 @@ class Jobs:
                 again = job.begin()
                 self._changed.notify_all()
             status, message = self._execute(job, again)
+            steps = job.ledger.training_seconds
+            if isinstance(job.config, TrainRun) and len(steps) >= pace.ENOUGH_STEPS:
+                pace.remember(self.workspace, job.config, statistics.median(steps))
             with self._changed:
                 if self._closing and status == "stopped":
                     status, message = "interrupted", "the studio was closed; what was done is saved"

@@ -23,7 +23,7 @@ from synmotion_core.backbones import find_spec, load_backbone
 from synmotion_core.config import GenerateRun, TrainRun, from_dict, to_dict
 from synmotion_core.errors import Cancelled, ConfigError
 from synmotion_core.interfaces import Backbone, BackboneSpec, Method, check_compatible
-from synmotion_core.types import Clip, Event, Finished, Progress, Prompt, Saved, Started, Stopped
+from synmotion_core.types import Clip, Event, Finished, Progress, Prompt, Saved, Started, Stopped, Warned
 
 if TYPE_CHECKING:
     import torch
@@ -56,7 +56,9 @@ def train(config: TrainRun, folder: Path, *, cache: Path, cancel: threading.Even
     began = time.perf_counter()
     spec = find_spec(config.backbone)
     entry, method_config = _method(config.method, dict(config.method_config), spec)
-    clips = _load_clips(config, spec)
+    clips, warnings = _load_clips(config, spec)
+    for message in warnings:
+        yield Warned(message=message)
     backbone = borrow_backbone(config.backbone)
     try:
         data: dict[Draw, TrainingSet] = {}
@@ -94,20 +96,16 @@ def _method(name: str, values: dict[str, Any], spec: BackboneSpec) -> tuple[Any,
     return entry, from_dict(entry.config, values)
 
 
-def _load_clips(config: TrainRun, spec: BackboneSpec) -> list[Clip]:
-    from synmotion_core.clips.dataset import load_clip
+def _load_clips(config: TrainRun, spec: BackboneSpec) -> tuple[list[Clip], list[str]]:
+    """The clips, and what the doctor warns of. Raises ClipError listing every file that cannot be used."""
+    from synmotion_core.clips.dataset import load_clips
 
-    shape = spec.default_shape
-    clips = [
-        load_clip(source.path, Prompt(subject=source.subject, motion=source.motion), num_frames=shape.num_frames,
-                  height=shape.height, width=shape.width, fps=shape.fps, start_s=source.start_s, end_s=source.end_s,
-                  resample_fps=source.resample_fps)
-        for source in config.clips
-    ]  # fmt: skip
-    motions = {clip.prompt.motion for clip in clips}
+    loaded = load_clips(config.clips, spec.default_shape, puppets_only="" if spec.needs_gpu else spec.name)
+    motions = {clip.prompt.motion for clip in loaded.clips}
     if len(motions) > 1:
         raise ConfigError(f"one adapter learns one motion, these clips name {', '.join(sorted(motions))}: train them apart")
-    return clips
+    warnings = [f"{f.clip}: {f.message}" if f.clip else f.message for f in loaded.findings if f.severity == "warn"]
+    return list(loaded.clips), warnings
 
 
 def _settings_key(config: TrainRun, clips: list[Clip]) -> str:

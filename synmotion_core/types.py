@@ -218,7 +218,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampled:
-    """A video was written: file (H.264), prompt, seed, training step (0 outside training), whether the adapter was on."""
+    """A video was written (H.264). step is 0 outside training; adapted says whether the adapter was on."""
 
     path: Path
     prompt: Prompt

@@ -1,4 +1,4 @@
-"""Where things live on this machine: one folder with the cache, the jobs, adapters, videos and clips. Paths, no contents.
+"""Where things live on this machine: one folder with cache, jobs, adapters, videos and clips. Paths, no contents.
 
     <root>/cache/      frozen encodings and subject prior videos, shared between runs; may be deleted while nothing runs
     <root>/jobs/       one folder a job: its config, status, events, log and checkpoints

@@ -101,11 +101,13 @@ class HunyuanVideo:
             if not (folder / "model_index.json").exists():
                 raise MissingError(f"{spec.name}: {folder.name} is missing from assets; restore it from the repository")
             source = str(folder)
+            # diffusers resolves a class of ours only once its module is imported
+            import synmotion_core.puppets.autoencoder  # noqa: F401
         from diffusers import HunyuanVideoPipeline
 
         dtype = torch.bfloat16 if chosen.type == "cuda" else torch.float32
         pipe = HunyuanVideoPipeline.from_pretrained(
-            source, revision=spec.revision, torch_dtype=dtype, use_safetensors=True, local_files_only=source != spec.repo
+            source, revision=spec.revision, dtype=dtype, use_safetensors=True, local_files_only=source != spec.repo
         )
         pipe.vae.to(torch.float32)
         return cls(spec, pipe, chosen)

@@ -1,13 +1,13 @@
 """What goes in: video files, checked, decoded and shaped. Imports at once: no torch, no diffusers.
 
-ffmpeg.py opens untrusted files on a short leash, video.py decodes and encodes, frames.py works on frames in memory, doctor.py says what is
-wrong with a clip and what would help, dataset.py makes the `Clip`s that a training sees.
+ffmpeg.py opens untrusted files on a short leash, video.py decodes and encodes, frames.py works on frames in memory,
+doctor.py says what is wrong with a clip and what would help, dataset.py makes the `Clip`s that a training sees.
 """
 
 from __future__ import annotations
 
 from synmotion_core.clips.dataset import Checkup, LoadedClips, check, load_clip, load_clips, to_pixels, windows
-from synmotion_core.clips.doctor import Finding, Fix, examine
+from synmotion_core.clips.doctor import Cut, Finding, examine
 from synmotion_core.clips.ffmpeg import CODECS, CONTAINERS, LIMITS, ClipRefused, Limits
 from synmotion_core.clips.frames import contact_sheet, png, resample, side_by_side
 from synmotion_core.clips.video import VideoInfo, probe, read, write
@@ -17,8 +17,8 @@ __all__ = [
     "CONTAINERS",
     "Checkup",
     "ClipRefused",
+    "Cut",
     "Finding",
-    "Fix",
     "LIMITS",
     "Limits",
     "LoadedClips",

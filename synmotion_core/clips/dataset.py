@@ -1,10 +1,11 @@
 """From files to what a training sees: `Clip`s of exactly the backbone's shape, or an error that says what to choose.
 
-    file --probe--> VideoInfo --doctor--> read the cut --resample (only if asked)--> crop to the aspect, scale --> Clip
+    file --probe--> VideoInfo --doctor--> read the cut --resample (only if asked)--> crop to the aspect, scale -->
+    Clip
 
-The picture is scaled to cover the backbone's size (area averaging) and its middle is kept; the doctor's `crop` finding tells how much is
-lost. A cut gives exactly num_frames frames or ClipError: nothing is truncated, padded or re-timed unasked. `windows` lists the
-exact cuts of a longer file, for somebody to choose from.
+The picture is scaled to cover the backbone's size (area averaging) and its middle is kept; the doctor's `crop`
+finding tells how much is lost. A cut gives exactly num_frames frames or ClipError: nothing is truncated, padded or
+re-timed unasked. `windows` lists the exact cuts of a longer file, for somebody to choose from.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from synmotion_core.clips import doctor, video
-from synmotion_core.clips.doctor import Finding
+from synmotion_core.clips.doctor import WHOLE, Cut, Finding
 from synmotion_core.clips.frames import resample
 from synmotion_core.clips.video import VideoInfo
 from synmotion_core.errors import ClipError, UserInputError
@@ -68,32 +69,18 @@ class LoadedClips:
     findings: tuple[Finding, ...]
 
 
-def check(
-    path: Path | str,
-    shape: VideoShape,
-    *,
-    start_s: float = 0.0,
-    end_s: float | None = None,
-    resample_fps: float | None = None,
-    puppets_only: str = "",
-) -> Checkup:
+def check(path: Path | str, shape: VideoShape, cut: Cut = WHOLE, *, puppets_only: str = "") -> Checkup:
     """Everything the doctor can say of a file, without raising: for a page that shows it. See doctor.examine."""
     info = None
     try:
         info = video.probe(path)
-        small = _thumbnails(Path(path), info, start_s, end_s)
-        found = doctor.examine(
-            info, shape, frames=small, start_s=start_s, end_s=end_s, resample_fps=resample_fps, puppets_only=puppets_only
-        )
+        scale = min(1.0, doctor.THUMBNAIL_PX / min(info.height, info.width))
+        height, width = max(1, round(info.height * scale)), max(1, round(info.width * scale))
+        small, _ = video.read(path, start_s=cut.start_s, end_s=cut.end_s, height=height, width=width, info=info)
+        found = doctor.examine(info, shape, cut, frames=small, puppets_only=puppets_only)
     except UserInputError as error:
         found = [doctor.refusal(error)]
     return Checkup(info=info, findings=tuple(found))
-
-
-def _thumbnails(path: Path, info: VideoInfo, start_s: float, end_s: float | None) -> Frames:
-    scale = min(1.0, doctor.THUMBNAIL_PX / min(info.height, info.width))
-    height, width = max(1, round(info.height * scale)), max(1, round(info.width * scale))
-    return video.read(path, start_s=start_s, end_s=end_s, height=height, width=width, info=info)[0]
 
 
 def load_clip(
@@ -111,66 +98,64 @@ def load_clip(
 ) -> Clip:
     """One clip of exactly num_frames x height x width at fps, from the cut [start_s, end_s) of a file.
 
-    resample_fps None takes the frames as they are, which must come at `fps`; a number re-times the cut to that many a second first. Raises
-    ClipError with every blocking finding of the doctor, MissingError for a file that is not there; warnings are logged.
+    resample_fps None takes the frames as they are, which must come at `fps`; a number re-times the cut to that many
+    a second first. Raises ClipError with every blocking finding of the doctor, MissingError for a file that is not
+    there; warnings are logged.
     """
     from synmotion_core.types import VideoShape
 
     shape = VideoShape(num_frames=num_frames, height=height, width=width, fps=fps)
-    clip, findings = _load(Path(path), prompt, shape, start_s, end_s, resample_fps, puppets_only)
+    cut = Cut(start_s=start_s, end_s=end_s, resample_fps=resample_fps)
+    clip, findings = _load(Path(path), prompt, shape, cut, puppets_only)
     for finding in findings:
-        logger.log(logging.WARNING if finding.severity == "warn" else logging.INFO, "%s: %s", clip.name, finding.message)
+        level = logging.WARNING if finding.severity == "warn" else logging.INFO
+        logger.log(level, "%s: %s", clip.name, finding.message)
     return clip
 
 
 def load_clips(sources: Sequence[Source], shape: VideoShape, *, puppets_only: str = "") -> LoadedClips:
-    """All clips, or one ClipError that lists every file that cannot be used and why. Near duplicates are among the findings."""
+    """All clips, or one ClipError that lists every file that cannot be used and why; near duplicates are findings."""
     from synmotion_core.types import Prompt
 
     clips: list[Clip] = []
     findings: list[Finding] = []
     refused: list[str] = []
     for source in sources:
+        cut = Cut(start_s=source.start_s, end_s=source.end_s, resample_fps=source.resample_fps)
+        prompt = Prompt(subject=source.subject, motion=source.motion)
         try:
-            prompt = Prompt(subject=source.subject, motion=source.motion)
-            clip, found = _load(
-                Path(source.path), prompt, shape, source.start_s, source.end_s, source.resample_fps, puppets_only
-            )
+            clip, found = _load(Path(source.path), prompt, shape, cut, puppets_only)
         except UserInputError as error:
             refused.append(str(error))
             continue
         clips.append(clip)
         findings += [replace(finding, clip=clip.name) for finding in found]
     if refused:
-        head = f"{len(refused)} of {len(sources)} clips cannot be used:\n- " if len(refused) > 1 else ""
+        head = f"{len(refused)} of {len(sources)} clips cannot be used:\n- " if len(sources) > 1 else ""
         raise ClipError(head + "\n- ".join(refused))
     findings += doctor.near_duplicates([(clip.name, clip.frames) for clip in clips])
     return LoadedClips(clips=tuple(clips), findings=tuple(findings))
 
 
-def _load(
-    path: Path, prompt: Prompt, shape: VideoShape, start_s: float, end_s: float | None, resample_fps: float | None, puppets_only: str
-) -> tuple[Clip, list[Finding]]:
+def _load(path: Path, prompt: Prompt, shape: VideoShape, cut: Cut, puppets_only: str) -> tuple[Clip, list[Finding]]:
     from synmotion_core.types import Clip
 
     info = video.probe(path)
-    _raise_if_blocked(path, doctor.examine(info, shape, start_s=start_s, end_s=end_s, resample_fps=resample_fps))
+    _raise_if_blocked(path, doctor.examine(info, shape, cut))
     h, w = _cover(info, shape)
-    frames, _ = video.read(path, start_s=start_s, end_s=end_s, height=h, width=w, info=info)
-    findings = doctor.examine(
-        info, shape, frames=frames, start_s=start_s, end_s=end_s, resample_fps=resample_fps, puppets_only=puppets_only
-    )
+    frames, _ = video.read(path, start_s=cut.start_s, end_s=cut.end_s, height=h, width=w, info=info)
+    findings = doctor.examine(info, shape, cut, frames=frames, puppets_only=puppets_only)
     _raise_if_blocked(path, findings)
-    if resample_fps is not None and not doctor.keeps_every_frame(info, resample_fps):
-        first, stop = info.span(start_s, end_s)
-        relative = [0.0, *(t - start_s for t in info.timestamps_s[first + 1 : stop])]
-        seconds = (info.duration_s if end_s is None else end_s) - start_s
-        frames = resample(frames, info.fps, resample_fps, timestamps_s=relative, seconds=seconds)
+    if cut.resample_fps is not None and doctor.retimed(info, cut):
+        first, stop = info.span(cut.start_s, cut.end_s)
+        times = [0.0, *(t - cut.start_s for t in info.timestamps_s[first + 1 : stop])]
+        seconds = (info.duration_s if cut.end_s is None else cut.end_s) - cut.start_s
+        frames = resample(frames, info.fps, cut.resample_fps, timestamps_s=times, seconds=seconds)
     frames = center_crop(frames, shape.height, shape.width)
     expected = (shape.num_frames, shape.height, shape.width, 3)
     assert frames.shape == expected, (frames.shape, expected)  # the doctor has checked the count
-    clip = Clip(name=path.name, frames=frames, fps=shape.fps, prompt=prompt, content_hash=content_hash(frames, shape.fps))
-    return clip, findings
+    digest = content_hash(frames, shape.fps)
+    return Clip(name=path.name, frames=frames, fps=shape.fps, prompt=prompt, content_hash=digest), findings
 
 
 def _raise_if_blocked(path: Path, findings: Iterable[Finding]) -> None:
@@ -191,28 +176,28 @@ def center_crop(frames: Frames, height: int, width: int) -> Frames:
     return np.ascontiguousarray(frames[:, top : top + height, left : left + width])
 
 
-def windows(
-    info: VideoInfo, num_frames: int, *, start_s: float = 0.0, end_s: float | None = None, resample_fps: float | None = None
-) -> list[tuple[float, float]]:
-    """Every cut (start_s, end_s) of exactly num_frames frames, one after the other without overlap, within the given part of a file.
+def windows(info: VideoInfo, num_frames: int, cut: Cut = WHOLE) -> list[Cut]:
+    """Every cut of exactly num_frames frames within `cut`, one after the other without overlap.
 
-    What is left after the last one is shorter than a clip and in none of them. For somebody to choose from: nothing calls this unasked.
+    What is left after the last one is shorter than a clip and in none of them. For somebody to choose from: nothing
+    calls this unasked. Raises ClipRefused("trim") when `cut` is none.
     """
-    found: list[tuple[float, float]] = []
-    limit = info.duration_s if end_s is None else end_s
-    info.span(start_s, end_s)
+    info.span(cut.start_s, cut.end_s)
+    limit = info.duration_s if cut.end_s is None else cut.end_s
+    found: list[Cut] = []
+    start_s = cut.start_s
     while start_s < limit - video.TIME_TOLERANCE_S:
-        cut = doctor.window(info, num_frames, start_s=start_s, resample_fps=resample_fps)
-        if cut is None or cut[1] > limit + video.TIME_TOLERANCE_S:
+        next_cut = doctor.exact_cut(info, num_frames, replace(cut, start_s=start_s))
+        if next_cut is None or next_cut.end_s is None or next_cut.end_s > limit + video.TIME_TOLERANCE_S:
             break
-        found.append(cut)
-        start_s = cut[1]
+        found.append(next_cut)
+        start_s = next_cut.end_s
     return found
 
 
 def content_hash(frames: Frames, fps: float) -> str:
     """Hex SHA-256 over the shape, the rate and every byte: names a clip's cached encodings."""
-    digest = hashlib.sha256(f"{list(frames.shape)}|{fps!r}|".encode())
+    digest = hashlib.sha256(f"{list(frames.shape)}|{float(fps)!r}|".encode())
     digest.update(np.ascontiguousarray(frames).tobytes())
     return digest.hexdigest()
 
@@ -221,5 +206,5 @@ def to_pixels(frames: Frames) -> Pixels:
     """uint8 [F, H, W, 3] -> float32 [1, 3, F, H, W] in [-1, 1]."""
     import torch
 
-    video_first = torch.from_numpy(np.array(frames, copy=True)).permute(3, 0, 1, 2)
-    return video_first[None].float().div_(127.5).sub_(1.0)
+    pixels = torch.from_numpy(np.array(frames, copy=True)).permute(3, 0, 1, 2)[None]
+    return pixels.float().div_(127.5).sub_(1.0).contiguous()

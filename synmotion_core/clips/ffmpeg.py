@@ -1,12 +1,13 @@
 """ffmpeg on a short leash: what a file is by its first bytes, and one limited subprocess to open it with.
 
-A video file is untrusted input for a large C library. So the first bytes choose one demuxer by name (a playlist or a concat
-script that calls itself .mp4 is never opened as what it is), decoders are taken from an allow-list, only the `file` and `pipe`
-protocols exist, every process has a time limit and an environment without secrets, and a decoder on Linux also limits on CPU
-time, memory and file writes. Arguments are a list, never a shell line; paths are absolute and prefixed with `file:`, so that
-no name is read as an option or a URL.
+A video file is untrusted input for a large C library. So the first bytes choose one demuxer by name (a playlist or
+a concat script that calls itself .mp4 is never opened as what it is), decoders are taken from an allow-list, only
+the `file` and `pipe` protocols exist, every process has a time limit and an environment without secrets, and a
+decoder on Linux also limits on CPU time, memory and file writes. Arguments are a list, never a shell line; paths
+are absolute and prefixed with `file:`, so that no name is read as an option or a URL.
 
-The binary is imageio-ffmpeg's; there is no ffprobe, so the header is read from `ffmpeg -i` and times from the `framecrc` muxer.
+The binary is imageio-ffmpeg's; there is no ffprobe, so the header is read from `ffmpeg -i` and times from the
+`framecrc` muxer.
 """
 
 from __future__ import annotations
@@ -29,8 +30,10 @@ _DECODER_MEMORY_BYTES = 4 << 30
 
 
 class ClipRefused(ClipError):
-    """A file that is not opened or not decoded. `code` says why, for programs: missing, unreadable, empty, too_large, container,
-    codec, no_video, too_long, too_many_pixels, too_many_frames, too_many_bytes, damaged, timeout, trim.
+    """A file that is not opened or not decoded.
+
+    `code` says why, for programs: unreadable, empty, too_large, container, codec, no_video, too_long,
+    too_many_pixels, too_many_frames, too_many_bytes, damaged, timeout, trim.
     """
 
     def __init__(self, code: str, message: str) -> None:
@@ -40,7 +43,7 @@ class ClipRefused(ClipError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a clip may cost. Sizes in bytes, pixels a frame; `seconds_to_decode` is wall time for one pass over the file."""
+    """What a clip may cost; `pixels` are those of a frame, `seconds_to_decode` is wall time for one pass."""
 
     file_bytes: int = 512 << 20
     duration_s: float = 60.0
@@ -70,7 +73,7 @@ def executable() -> str:
     try:
         return imageio_ffmpeg.get_ffmpeg_exe()
     except RuntimeError as error:
-        raise MissingError(f"no ffmpeg on this machine: {error}; install imageio-ffmpeg or set IMAGEIO_FFMPEG_EXE") from error
+        raise MissingError(f"no ffmpeg here: {error}; install imageio-ffmpeg or set IMAGEIO_FFMPEG_EXE") from error
 
 
 def file_url(path: Path) -> str:
@@ -81,7 +84,8 @@ def file_url(path: Path) -> str:
 def sniff(path: Path) -> str | None:
     """One of CONTAINERS by the first bytes, or None.
 
-    An ISO base media file starts with a box (`ftyp`; old QuickTime files with another), a WebM file is EBML with DocType "webm".
+    An ISO base media file starts with a box (`ftyp`; old QuickTime files with another), WebM is EBML of DocType
+    "webm".
     """
     with open(path, "rb") as file:
         head = file.read(4096)
@@ -125,15 +129,17 @@ def input_arguments(path: Path, container: str, limits: Limits) -> list[str]:
     """Everything up to and including `-i`, for reading an untrusted file."""
     return [
         "-protocol_whitelist", "file,pipe", "-codec_whitelist", _DECODERS, "-max_pixels", str(limits.pixels),
-        "-threads", str(_THREADS), "-xerror", "-err_detect", "explode", "-f", _DEMUXERS[container], "-i", file_url(path),
+        "-threads", str(_THREADS), "-xerror", "-err_detect", "explode", "-f", _DEMUXERS[container],
+        "-i", file_url(path),
     ]  # fmt: skip
 
 
 def run(
-    arguments: Sequence[str], *, seconds: float, stdin: bytes | memoryview | None = None, level: str = "error", decoder: bool
+    arguments: Sequence[str], *, seconds: float, decoder: bool, stdin: bytes | None = None, level: str = "error"
 ) -> Outcome:
     """Run ffmpeg to its end. `decoder` adds the resource limits for untrusted input. Raises ClipRefused("timeout")."""
-    command = [executable(), "-hide_banner", "-nostdin", "-loglevel", f"level+{level}", "-filter_threads", "1", *arguments]
+    options = ["-hide_banner", "-nostdin", "-loglevel", f"level+{level}", "-filter_threads", "1"]
+    command = [executable(), *options, *arguments]
     with subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
@@ -147,9 +153,8 @@ def run(
             stdout, stderr = process.communicate(stdin, timeout=seconds)
         except subprocess.TimeoutExpired as error:
             process.kill()
-            raise ClipRefused(
-                "timeout", f"reading took longer than {seconds:g} s: cut the file, or export it smaller or in H.264"
-            ) from error
+            words = f"takes longer than {seconds:g} s to decode: cut it shorter, or export it smaller in H.264"
+            raise ClipRefused("timeout", words) from error
         except BaseException:
             process.kill()
             raise
@@ -167,7 +172,8 @@ def complaints(stderr: str) -> list[str]:
 
 def _environment() -> dict[str, str]:
     keep = ("PATH", "SYSTEMROOT", "TEMP", "TMP", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
-    return {name: os.environ[name] for name in keep if name in os.environ} | {"LC_ALL": "C", "AV_LOG_FORCE_NOCOLOR": "1"}
+    own = {"LC_ALL": "C", "AV_LOG_FORCE_NOCOLOR": "1"}
+    return own | {name: os.environ[name] for name in keep if name in os.environ}
 
 
 def _limit(pid: int, seconds: float) -> None:

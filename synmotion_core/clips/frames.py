@@ -1,14 +1,15 @@
 """What is done to frames in memory: re-timing, pairs side by side, contact sheets.
 
-Re-timing keeps the speed and changes the number of frames. Frame k of the result is the one that was on screen at k / target_fps; every k
-with k / target_fps < seconds exists. So frames are repeated or left out, never blended. (MoviePy finds the frame on screen; the counting is
-ours, because its own iteration loses the last frame.)
+Re-timing keeps the speed and changes the number of frames. Frame k of the result is the one that was on screen at k
+/ target_fps; every k with k / target_fps < seconds exists. So frames are repeated or left out, never blended.
+(MoviePy finds the frame on screen; the counting is ours, because its own iteration loses the last frame.)
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -33,39 +34,42 @@ def resampled_count(seconds: float, target_fps: float) -> int:
 
 
 def resample(
-    frames: Frames, fps: float, target_fps: float, *, timestamps_s: Sequence[float] | None = None, seconds: float | None = None
+    frames: Frames,
+    fps: float,
+    target_fps: float,
+    *,
+    timestamps_s: Sequence[float] | None = None,
+    seconds: float | None = None,
 ) -> Frames:
-    """Re-time [F, H, W, 3] from fps to target_fps: resampled_count(seconds, target_fps) frames, same speed.
+    """Re-time [F, H, W, 3] from fps to target_fps: resampled_count(seconds, target_fps) frames at the same speed.
 
-    timestamps_s (increasing, the first at most 1 ms above 0) says when each frame appears, for a video of variable rate;
-    the default is i / fps. seconds is the length on screen, F / fps by default. Raises ShapeError for an impossible rate or times.
+    timestamps_s (rising from 0) says when each frame appears, for a video of variable rate; the default is i / fps.
+    seconds is the length on screen, F / fps by default. Raises ShapeError for an impossible rate or impossible times.
     """
     if not (fps > 0 and target_fps > 0):
         raise ShapeError(f"frame rates must be positive, got {fps:g} and {target_fps:g}")
     times = [i / fps for i in range(len(frames))] if timestamps_s is None else [float(t) for t in timestamps_s]
     length = len(frames) / fps if seconds is None else seconds
-    rising = all(a < b for a, b in zip(times, times[1:], strict=False))
+    rising = all(a < b for a, b in pairwise(times))
     if len(times) != len(frames) or not times or not rising or abs(times[0]) > TIME_TOLERANCE_S:
         raise ShapeError(f"{len(frames)} frames need as many rising times that begin at 0, got {len(times)}")
     if length <= times[-1] - TIME_TOLERANCE_S:
         raise ShapeError(f"the last frame appears at {times[-1]:g} s, after the end at {length:g} s")
     from moviepy import ImageSequenceClip
 
-    durations = [b - a for a, b in zip(times, times[1:], strict=False)]
+    durations = [b - a for a, b in pairwise(times)]
     clip: Any = ImageSequenceClip(list(frames), durations=[*durations, max(length - times[-1], TIME_TOLERANCE_S)])
     count = resampled_count(length, target_fps)
     out = np.stack([clip.get_frame(k / target_fps + TIME_TOLERANCE_S) for k in range(count)])
-    assert out.shape == (count, *frames.shape[1:]) and out.dtype == np.uint8, out.shape
+    assert out.shape == (count, *frames.shape[1:]), out.shape
     return out
 
 
 def side_by_side(left: Frames, right: Frames, *, gap: int = 0) -> Frames:
-    """Two videos of the same number of frames and height in one picture, `gap` white pixels between. Raises ShapeError otherwise."""
+    """Two videos of one length and height in one picture, `gap` white pixels between. Raises ShapeError otherwise."""
     if left.shape[:2] != right.shape[:2]:
-        raise ShapeError(
-            f"side by side needs the same frames and height, got {left.shape[0]} frames of height {left.shape[1]} "
-            f"and {right.shape[0]} of {right.shape[1]}"
-        )
+        sizes = " and ".join(f"{v.shape[0]} frames of height {v.shape[1]}" for v in (left, right))
+        raise ShapeError(f"side by side needs the same number of frames and height, got {sizes}")
     between = np.full((*left.shape[:2], gap, 3), 255, np.uint8)
     return np.concatenate([left, between, right], axis=2)
 
@@ -75,14 +79,15 @@ def contact_sheet(
 ) -> NDArray[np.uint8]:
     """One row a video: its label, then `columns` frames spread evenly from the first to the last. uint8 [H, W, 3].
 
-    All videos must have the same picture size, and one label each: ShapeError otherwise. A video with fewer frames shows them all.
+    A video with fewer frames shows them all. Raises ShapeError unless all have one picture size and a label each.
     """
     if not videos or len(videos) != len(labels):
-        raise ShapeError(f"a contact sheet needs one label for each video, got {len(videos)} videos and {len(labels)} labels")
+        raise ShapeError(f"a contact sheet needs a label for each video, got {len(labels)} for {len(videos)} videos")
     h, w = videos[0].shape[1:3]
     for video in videos:
         if video.shape[1:3] != (h, w):
-            raise ShapeError(f"a contact sheet needs one picture size, got {w}x{h} and {video.shape[2]}x{video.shape[1]}")
+            other = f"{video.shape[2]}x{video.shape[1]}"
+            raise ShapeError(f"a contact sheet needs one picture size, got {w}x{h} and {other}")
     h, w = h * scale, w * scale
     sheet = np.full((len(videos) * (h + 2), label_px + columns * (w + 2), 3), 255, np.uint8)
     for row, (video, label) in enumerate(zip(videos, labels, strict=True)):

@@ -1,14 +1,15 @@
 """The only decoder and the only encoder: files <-> frames, exact to the frame.
 
-    probe(path)  -> VideoInfo           what is in the file, every frame decoded and counted
-    read(path)   -> Frames, fps         uint8 RGB [F, H, W, 3], upright, square pixels
-    write(path, frames, fps)            H.264 yuv420p mp4, all or nothing
+    probe(path)               -> VideoInfo       what is in the file; every frame is decoded and counted
+    read(path)                -> Frames, fps     uint8 RGB [F, H, W, 3], upright, square pixels
+    write(path, frames, fps)                     H.264 yuv420p mp4, all or nothing
 
-Time: frame i is on screen from timestamps_s[i] (the first frame is 0) until the next one. A cut [start_s, end_s) keeps the frames whose
-timestamps lie in it, both ends with a tolerance of 1 ms: seconds that were rounded to milliseconds still mean their frame.
+Time: frame i is on screen from timestamps_s[i] (0 for the first one) until the next. A cut [start_s, end_s) keeps
+the frames whose timestamps lie in it, both ends with a tolerance of 1 ms, so that seconds rounded to milliseconds
+still mean their frame.
 
-Colour: RGB <-> limited-range BT.709 on writing, the file's own tags on reading; full chroma interpolation, since 64x64 puppets lose
-2.6 dB without it.
+Colour: RGB <-> limited-range BT.709 on writing, the file's own tags on reading; full chroma interpolation, since
+64x64 puppets lose 2.6 dB without it.
 """
 
 from __future__ import annotations
@@ -17,8 +18,11 @@ import os
 import re
 import secrets
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
@@ -33,9 +37,13 @@ if TYPE_CHECKING:
     from synmotion_core.types import Frames
 
 TIME_TOLERANCE_S = 1e-3
-_CRF = 12  # visually lossless; see the PSNR test
+_CRF = 12  # visually lossless; a test holds it to 32 dB on puppets
 _SCALER = "accurate_rnd+full_chroma_int+full_chroma_inp"
-_SPACE_WORDS = ("No space left", "File too large", "quota exceeded", "Read-only file system", "Permission denied", "Input/output error")
+_TAGS = "setparams=range=tv:colorspace=bt709:color_primaries=bt709:color_trc=bt709"
+_SHORTEN = "cut out the seconds that show the motion"
+_INTACT = "what was there before is intact"
+_WRITE_ERRORS = ("No space left", "File too large", "quota exceeded", "Read-only", "Permission denied", "I/O error",
+                 "Input/output error")  # fmt: skip
 _SIGXFSZ = 25
 
 
@@ -43,8 +51,8 @@ _SIGXFSZ = 25
 class VideoInfo:
     """What a file holds. Sizes are as shown: rotated upright, pixels square.
 
-    fps is the simplest rate that explains every timestamp; where `constant_rate` is False it is only the mean. duration_s ends with
-    the last frame's own time on screen. `video_tracks` above 1 means that only the first picture track is used.
+    fps is the simplest rate that explains every timestamp; where `constant_rate` is False it is only the mean.
+    duration_s includes the last frame's own time on screen. With `video_tracks` above 1, all this is the first one.
     """
 
     container: str
@@ -67,18 +75,19 @@ class VideoInfo:
 
         Raises ClipRefused("trim") when the cut is empty or reaches beyond the file.
         """
-        end = self.duration_s if end_s is None else end_s
+        last = self.duration_s
+        end = last if end_s is None else end_s
         if not 0 <= start_s < end:
-            raise ClipRefused("trim", f"a cut needs 0 <= start_s < end_s, got start_s={start_s:g} and end_s={end:g}")
-        if end > self.duration_s + TIME_TOLERANCE_S:
-            raise ClipRefused(
-                "trim", f"the cut ends at {end:g} s but the video lasts {self.duration_s:.3f} s: use end_s={self.duration_s:.3f}"
-            )
-        kept = [i for i, t in enumerate(self.timestamps_s) if start_s - TIME_TOLERANCE_S <= t < end - TIME_TOLERANCE_S]
+            words = f"a cut needs 0 <= start_s < end_s, got start_s={start_s:g} and end_s={end:.5g}"
+            raise ClipRefused("trim", f"{words}; the video lasts {last:.3f} s")
+        if end > last + TIME_TOLERANCE_S:
+            words = f"the cut ends at {end:.5g} s but the video lasts {last:.3f} s"
+            raise ClipRefused("trim", f"{words}: use end_s={last:.3f}")
+        low, high = start_s - TIME_TOLERANCE_S, end - TIME_TOLERANCE_S
+        kept = [i for i, t in enumerate(self.timestamps_s) if low <= t < high]
         if not kept:
-            raise ClipRefused(
-                "trim", f"no frame begins between {start_s:g} s and {end:g} s: one frame lasts {1 / self.fps:.3f} s here"
-            )
+            words = f"no frame begins between {start_s:g} s and {end:.5g} s"
+            raise ClipRefused("trim", f"{words}: one frame lasts {1 / self.fps:.3f} s here, choose a longer part")
         return kept[0], kept[-1] + 1
 
 
@@ -88,13 +97,20 @@ class VideoInfo:
 def probe(path: Path | str, *, limits: Limits = LIMITS) -> VideoInfo:
     """Look at a file: first bytes, then the header, then every frame, each only if the step before was within `limits`.
 
-    Raises MissingError when there is no file, else ClipRefused: every refusal names the file, what was found and what is taken.
+    Raises MissingError when there is no file, else ClipRefused: a refusal names the file, what was found and what
+    is taken.
     """
     path = Path(path)
     container = _check_file(path, limits)
-    try:
+    with _naming(path):
         header = _read_header(path, container, limits)
         return _count(path, header, limits)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    try:
+        yield
     except ClipRefused as refusal:
         raise ClipRefused(refusal.code, f"{path.name}: {refusal}") from refusal
 
@@ -103,27 +119,22 @@ def _check_file(path: Path, limits: Limits) -> str:
     name = path.name
     try:
         status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise ClipRefused("unreadable", f"{name} is not a file: choose an .mp4, .mov or .webm video")
-        if status.st_size == 0:
-            raise ClipRefused("empty", f"{name} is empty (0 bytes): copy or export it again")
-        if status.st_size > limits.file_bytes:
-            raise ClipRefused(
-                "too_large",
-                f"{name} has {status.st_size / 2**20:.1f} MiB, at most {limits.file_bytes / 2**20:g} MiB are taken: "
-                "cut out the seconds that show the motion",
-            )
-        container = ffmpeg.sniff(path)
-        if container is None:
-            raise ClipRefused(
-                "container", f"{name} is {ffmpeg.describe(path)}, not an mp4, mov or webm video: export it as H.264 in .mp4"
-            )
-    except ClipRefused:
-        raise
+        container = ffmpeg.sniff(path) if stat.S_ISREG(status.st_mode) else None
+        looks = ffmpeg.describe(path) if stat.S_ISREG(status.st_mode) else "not a file"
     except FileNotFoundError as error:
         raise MissingError(f"there is no file {str(path)!r}") from error
     except (OSError, ValueError) as error:  # ValueError: a name with a null byte
-        raise ClipRefused("unreadable", f"{name!r} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise ClipRefused("unreadable", f"{name!r} cannot be read: {reason}") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise ClipRefused("unreadable", f"{name or path} is not a file: choose an .mp4, .mov or .webm video")
+    if status.st_size == 0:
+        raise ClipRefused("empty", f"{name} is empty (0 bytes): copy or export it again")
+    if status.st_size > limits.file_bytes:
+        size, most = status.st_size / 2**20, limits.file_bytes / 2**20
+        raise ClipRefused("too_large", f"{name} has {size:.3g} MiB, at most {most:.3g} MiB are taken: {_SHORTEN}")
+    if container is None:
+        raise ClipRefused("container", f"{name} is {looks}, not an mp4, mov or webm video: export it as H.264 in .mp4")
     return container
 
 
@@ -132,13 +143,13 @@ _DURATION = re.compile(r"^\[info\]   Duration: (?:(\d+):(\d\d):(\d\d\.\d+)|N/A),
 
 
 def _read_header(path: Path, container: str, limits: Limits) -> VideoInfo:
-    """The header's claims, within limits; num_frames 0 and no timestamps yet."""
+    """The header's claims, checked against the limits; num_frames 0 and no timestamps yet."""
     arguments = ffmpeg.input_arguments(path, container, limits)
     text = ffmpeg.run(arguments, seconds=limits.seconds_to_decode, level="info", decoder=True).stderr
     lines = text.splitlines()
     if not any(line.startswith("[info] Input #0, ") for line in lines):
-        reason = (ffmpeg.complaints(text) or ["unknown"])[0]
-        raise ClipRefused("damaged", f"looks like {container} but cannot be opened ({reason}): it is cut off or damaged, export it again")
+        reason = (ffmpeg.complaints(text) or ["no reason given"])[0]
+        raise ClipRefused("damaged", f"damaged: begins like {container} but is cut off ({reason}): export it again")
     duration = 0.0
     pictures: list[tuple[str, str]] = []
     has_audio = False
@@ -152,24 +163,34 @@ def _read_header(path: Path, container: str, limits: Limits) -> VideoInfo:
             if kind == "Video" and "(attached pic)" not in rest:
                 pictures.append((codec, rest))
     if not pictures:
-        raise ClipRefused("no_video", f"holds {'only sound' if has_audio else 'no pictures'}: choose a file with a video track")
+        holds = "only sound" if has_audio else "no pictures"
+        raise ClipRefused("no_video", f"holds {holds}: choose a file with a video track")
     codec, rest = pictures[0]
     if codec not in CODECS:
-        raise ClipRefused("codec", f"is coded as {codec}; taken are {', '.join(CODECS)}: export it as H.264")
-    if duration > limits.duration_s:
-        raise ClipRefused(
-            "too_long", f"lasts {duration:.1f} s, at most {limits.duration_s:g} s are taken: cut out the seconds that show the motion"
-        )
+        raise ClipRefused("codec", f"coded as {codec}; taken are {', '.join(CODECS)}: export it as H.264")
+    _check_duration(duration, limits)
     size = re.search(r", (\d+)x(\d+)(?=[ ,]|$)", rest)
-    width, height = (int(size[1]), int(size[2])) if size else (0, 0)
-    if not size or width * height > limits.pixels:  # a decoder that was refused by -max_pixels reports no size at all
-        found = f"has {width}x{height} pixels" if size else "has more pixels than its decoder may use, or says no size"
-        raise ClipRefused("too_many_pixels", f"{found}; at most {limits.pixels} a frame are taken: export it smaller")
+    if size is None:  # what the decoder reports when -max_pixels has stopped it
+        raise ClipRefused("too_many_pixels", f"says no size, or one above {limits.pixels} pixels: export it smaller")
+    _check_pixels(int(size[1]), int(size[2]), limits)
     return VideoInfo(
-        container=container, codec=codec, width=width, height=height, fps=0.0, num_frames=0, duration_s=duration, constant_rate=False,
-        has_audio=has_audio, rotated="Display Matrix: rotation" in text, hdr="smpte2084" in rest or "arib-std-b67" in rest,
-        video_tracks=len(pictures), file_bytes=path.stat().st_size, timestamps_s=(),
+        container=container, codec=codec, width=int(size[1]), height=int(size[2]), fps=0.0, num_frames=0,
+        duration_s=duration, constant_rate=False, has_audio=has_audio, rotated="Display Matrix: rotation" in text,
+        hdr="smpte2084" in rest or "arib-std-b67" in rest, video_tracks=len(pictures), file_bytes=path.stat().st_size,
+        timestamps_s=(),
     )  # fmt: skip
+
+
+def _check_duration(seconds: float, limits: Limits) -> None:
+    if seconds > limits.duration_s:
+        words = f"lasts {seconds:.1f} s, at most {limits.duration_s:g} s are taken"
+        raise ClipRefused("too_long", f"{words}: {_SHORTEN}")
+
+
+def _check_pixels(width: int, height: int, limits: Limits) -> None:
+    if width * height > limits.pixels:
+        words = f"has {width}x{height} pixels, at most {limits.pixels} a frame are taken"
+        raise ClipRefused("too_many_pixels", f"{words}: export it smaller")
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,8 +209,8 @@ class _Timeline:
 def _decode_timeline(path: Path, container: str, limits: Limits) -> _Timeline:
     """Decode every frame and keep its time; limits.frames + 1 frames at most."""
     outcome = ffmpeg.run(
-        [*ffmpeg.input_arguments(path, container, limits), "-map", "0:V:0", "-fps_mode", "passthrough", "-enc_time_base", "demux",
-         "-frames:v", str(limits.frames + 1), "-f", "framecrc", "pipe:1"],
+        [*ffmpeg.input_arguments(path, container, limits), "-map", "0:V:0", "-fps_mode", "passthrough",
+         "-enc_time_base", "demux", "-frames:v", str(limits.frames + 1), "-f", "framecrc", "pipe:1"],
         seconds=limits.seconds_to_decode, decoder=True,
     )  # fmt: skip
     fields: dict[str, str] = {}
@@ -203,27 +224,23 @@ def _decode_timeline(path: Path, container: str, limits: Limits) -> _Timeline:
     problems = ffmpeg.complaints(outcome.stderr)
     if outcome.returncode != 0 or problems or not rows:
         reason = problems[0] if problems else f"ffmpeg ended with {outcome.returncode}"
-        raise ClipRefused(
-            "damaged", f"is damaged: only {len(rows)} frames can be decoded before an error ({reason}): copy or export it again"
-        )
+        words = f"damaged: {len(rows)} frames can be decoded, then comes an error ({reason})"
+        raise ClipRefused("damaged", f"{words}: copy or export it again")
     width, height = (int(n) for n in fields["dimensions"].split("x"))
-    aspect = fields.get("sar", "0/1").split("/")
-    pixel_aspect = Fraction(int(aspect[0]), int(aspect[1])) if int(aspect[0]) and int(aspect[1]) else Fraction(1)
-    return _Timeline(
-        tuple(row[0] for row in rows), rows[-1][1], Fraction(fields["tb"]), width, height, pixel_aspect,
-        frozenset(row[2] for row in rows),
-    )  # fmt: skip
+    above, _, below = fields.get("sar", "0/1").partition("/")
+    aspect = Fraction(int(above), int(below)) if int(above) and int(below) else Fraction(1)
+    ticks, sizes = tuple(row[0] for row in rows), frozenset(row[2] for row in rows)
+    return _Timeline(ticks, rows[-1][1], Fraction(fields["tb"]), width, height, aspect, sizes)
 
 
 def _count(path: Path, header: VideoInfo, limits: Limits) -> VideoInfo:
     line = _decode_timeline(path, header.container, limits)
     n = len(line.ticks)
     if n > limits.frames:
-        raise ClipRefused("too_many_frames", f"has more than {limits.frames} frames: cut out the seconds that show the motion")
+        raise ClipRefused("too_many_frames", f"has more than {limits.frames} frames: {_SHORTEN}")
     if len(line.sizes) > 1:
         raise ClipRefused("damaged", "changes its picture size on the way: export it at one size")
-    steps = [b - a for a, b in zip(line.ticks, line.ticks[1:], strict=False)]
-    if any(step <= 0 for step in steps):
+    if any(b <= a for a, b in pairwise(line.ticks)):
         raise ClipRefused("damaged", "has frames whose times run backwards: export it again")
     timestamps = tuple(float((tick - line.ticks[0]) * line.tick_s) for tick in line.ticks)
     last = float(line.last_duration * line.tick_s)
@@ -232,37 +249,32 @@ def _count(path: Path, header: VideoInfo, limits: Limits) -> VideoInfo:
     else:
         fps, constant = _rate(line.ticks, line.tick_s)
     duration = n / fps if constant else timestamps[-1] + (last or 1 / fps)
-    if duration > limits.duration_s + 1 / fps:
-        raise ClipRefused(
-            "too_long", f"lasts {duration:.1f} s, at most {limits.duration_s:g} s are taken: cut out the seconds that show the motion"
-        )
-    if fps > limits.fps * 1.001:
-        raise ClipRefused("too_many_frames", f"plays {fps:g} frames a second, at most {limits.fps:g} are taken: export it slower")
+    _check_duration(duration - 1 / fps, limits)
+    if n > 1 and fps > limits.fps * 1.001:
+        words = f"has {fps:g} frames a second, at most {limits.fps:g} are taken"
+        raise ClipRefused("too_many_frames", f"{words}: export it slower")
     width, height = line.width, line.height
     if line.pixel_aspect > 1:
         width = round(width * line.pixel_aspect)
     elif line.pixel_aspect < 1:
         height = round(height / line.pixel_aspect)
-    if width * height > limits.pixels:
-        raise ClipRefused("too_many_pixels", f"has {width}x{height} pixels; at most {limits.pixels} a frame are taken: export it smaller")
-    return replace(
-        header, width=width, height=height, fps=fps, num_frames=n, duration_s=duration, constant_rate=constant, timestamps_s=timestamps
-    )
+    _check_pixels(width, height, limits)
+    return replace(header, width=width, height=height, fps=fps, num_frames=n, duration_s=duration,
+                   constant_rate=constant, timestamps_s=timestamps)  # fmt: skip
 
 
 def _rate(ticks: tuple[int, ...], tick_s: Fraction) -> tuple[float, bool]:
-    """(frames a second, whether constant). A whole rate, or one over 1.001, is taken if it explains all times within a tick."""
-    relative = [(t - ticks[0]) * tick_s for t in ticks]
-    mean = Fraction(len(ticks) - 1) / relative[-1]
-    whole = max(1, round(mean))
-    for candidate in (Fraction(whole), Fraction(round(mean * Fraction(1001, 1000)) or 1) * Fraction(1000, 1001), mean):
-        error = max(abs(t - i / candidate) for i, t in enumerate(relative))
-        if error <= tick_s:
+    """(frames a second, whether constant). A whole rate, or one over 1.001, is taken if it explains all times."""
+    times = [(t - ticks[0]) * tick_s for t in ticks]
+    mean = (len(ticks) - 1) / times[-1]
+    whole, ntsc = Fraction(max(1, round(mean))), Fraction(max(1, round(mean * Fraction(1001, 1000))) * 1000, 1001)
+    for candidate in (whole, ntsc, mean):
+        if max(abs(t - i / candidate) for i, t in enumerate(times)) <= tick_s:
             return float(candidate), True
-    steps = [b - a for a, b in zip(relative, relative[1:], strict=False)]
+    steps = [b - a for a, b in pairwise(times)]
     usual = median(steps)
     even = all(abs(step - usual) <= max(usual / 4, 2 * tick_s) for step in steps)
-    near = max(abs(t - i / mean) for i, t in enumerate(relative)) * mean <= Fraction(1, 2)
+    near = max(abs(t - i / mean) for i, t in enumerate(times)) * mean <= Fraction(1, 2)
     return float(mean), even and near
 
 
@@ -279,39 +291,45 @@ def read(
     info: VideoInfo | None = None,
     limits: Limits = LIMITS,
 ) -> tuple[Frames, float]:
-    """Decode the cut [start_s, end_s): uint8 [F, H, W, 3] RGB and the file's frames a second.
+    """Decode the cut [start_s, end_s): uint8 [F, H, W, 3] RGB, and the file's frames a second.
 
-    The first frame is the first one whose timestamp is at least start_s (less 1 ms), the last one begins before end_s (less
-    1 ms); see VideoInfo.span. Nothing is dropped or doubled: F == stop - first, or ClipRefused("damaged"). A video of variable rate
-    comes frame by frame, `fps` is then only its mean. height and width scale the whole picture (area averaging when smaller); one alone keeps
-    the aspect. `info` saves the second look when `probe` was just called on this file.
+    The first frame is the first one whose timestamp is at least start_s (less 1 ms), the last one begins before
+    end_s (less 1 ms); see VideoInfo.span. Nothing is dropped or doubled: F == stop - first, or
+    ClipRefused("damaged"). A video of variable rate comes frame by frame; fps is then only its mean. height and
+    width scale the whole picture (area averaging when smaller); one alone keeps the aspect. `info` saves the second
+    look when this file has just been probed.
     """
     path = Path(path)
     info = probe(path, limits=limits) if info is None else info
-    first, stop = info.span(start_s, end_s)
     h, w = _target_size(info, height, width)
-    if (stop - first) * h * w * 3 > limits.decoded_bytes:
-        raise ClipRefused(
-            "too_many_bytes",
-            f"{path.name}: {stop - first} frames of {w}x{h} take {(stop - first) * h * w * 3 / 2**20:.0f} MiB, at most "
-            f"{limits.decoded_bytes / 2**20:g} MiB are decoded at once: cut it shorter or read it smaller",
-        )
-    method = "area" if h <= info.height and w <= info.width else "lanczos"
-    filters = f"trim=start_frame={first}:end_frame={stop},scale={w}:{h}:flags={method}+{_SCALER}:out_range=pc,format=rgb24"
+    with _naming(path):
+        first, stop = info.span(start_s, end_s)
+        data = _decode(path, info, first, stop, h, w, limits)
+    return np.frombuffer(data, np.uint8).reshape(stop - first, h, w, 3).copy(), info.fps
+
+
+def _decode(path: Path, info: VideoInfo, first: int, stop: int, h: int, w: int, limits: Limits) -> bytes:
+    n = stop - first
+    size = n * h * w * 3
+    if size > limits.decoded_bytes:
+        words = f"{n} frames of {w}x{h} take {size / 2**20:.0f} MiB"
+        most = f"at most {limits.decoded_bytes / 2**20:.3g} MiB are decoded at once"
+        raise ClipRefused("too_many_bytes", f"{words}, {most}: choose a shorter part")
+    smaller = h <= info.height and w <= info.width and (h, w) != (info.height, info.width)
+    method = "area" if smaller else "lanczos"
+    scale = f"scale={w}:{h}:flags={method}+{_SCALER}:out_range=pc"
     outcome = ffmpeg.run(
-        [*ffmpeg.input_arguments(path, info.container, limits), "-map", "0:V:0", "-fps_mode", "passthrough", "-vf", filters,
-         "-frames:v", str(stop - first), "-f", "rawvideo", "pipe:1"],
+        [*ffmpeg.input_arguments(path, info.container, limits), "-map", "0:V:0", "-fps_mode", "passthrough",
+         "-vf", f"trim=start_frame={first}:end_frame={stop},{scale},format=rgb24", "-frames:v", str(n),
+         "-f", "rawvideo", "pipe:1"],
         seconds=limits.seconds_to_decode, decoder=True,
     )  # fmt: skip
     problems = ffmpeg.complaints(outcome.stderr)
-    if outcome.returncode != 0 or problems or len(outcome.stdout) != (stop - first) * h * w * 3:
-        got = len(outcome.stdout) // (h * w * 3)
-        raise ClipRefused(
-            "damaged",
-            f"{path.name}: {got} of {stop - first} frames were decoded ({problems[0] if problems else 'the file changed meanwhile'}): "
-            "copy or export it again",
-        )
-    return np.frombuffer(outcome.stdout, np.uint8).reshape(stop - first, h, w, 3).copy(), info.fps
+    if outcome.returncode != 0 or problems or len(outcome.stdout) != size:
+        reason = problems[0] if problems else f"ffmpeg ended with {outcome.returncode}; has the file changed?"
+        words = f"damaged: {len(outcome.stdout) // (h * w * 3)} of {n} frames were decoded ({reason})"
+        raise ClipRefused("damaged", f"{words}: copy or export it again")
+    return outcome.stdout
 
 
 def _target_size(info: VideoInfo, height: int | None, width: int | None) -> tuple[int, int]:
@@ -330,28 +348,30 @@ def _target_size(info: VideoInfo, height: int | None, width: int | None) -> tupl
 
 
 def write(path: Path | str, frames: Frames, fps: float) -> None:
-    """Write uint8 [F, H, W, 3] RGB as H.264 yuv420p mp4 that browsers play and seek; silent, faststart, no B-frames.
+    """Write uint8 [F, H, W, 3] RGB as H.264 yuv420p mp4 that browsers play and seek: faststart, no B-frames, no sound.
 
-    All or nothing: encoded beside `path` under another name, decoded again to count its frames, then renamed. Raises ShapeError for odd
-    sizes (yuv420p halves them), no frames or an impossible rate; StorageError when the disk is full or not writable, and what was at
-    `path` before is intact.
+    All or nothing: encoded beside `path` under another name, decoded again to count the frames, flushed, renamed.
+    Makes missing folders. Raises ShapeError for odd sizes (yuv420p halves them), no frames or an impossible rate,
+    StorageError for a name that is not .mp4 and when the disk is full or not writable: what was at `path` before is
+    then intact.
     """
     path = Path(path)
     _check_frames(frames, fps)
     if path.suffix.lower() != ".mp4":
-        raise StorageError(f"videos are written as .mp4, got {path.name!r}: use {path.with_suffix('.mp4').name!r}")
+        raise StorageError(f"videos are written as .mp4, got {path.name!r}: use {path.stem + '.mp4'!r}")
     n, h, w, _ = frames.shape
     rate = exact_rate(fps)
     temporary = path.with_name(f".{secrets.token_hex(6)}.writing")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         outcome = ffmpeg.run(
-            ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{w}x{h}", "-framerate", f"{rate.numerator}/{rate.denominator}", "-i", "pipe:0",
-             "-vf", f"scale=flags=lanczos+{_SCALER}:out_color_matrix=bt709:out_range=tv,format=yuv420p", "-fps_mode", "passthrough",
-             "-c:v", "libx264", "-preset", "medium", "-crf", str(_CRF), "-bf", "0", "-threads", "2", "-color_range", "tv",
-             "-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-fflags", "+bitexact", "-flags:v", "+bitexact",
-             "-movflags", "+faststart", "-f", "mp4", ffmpeg.file_url(temporary)],
-            stdin=memoryview(np.ascontiguousarray(frames)).cast("B"), seconds=600.0, decoder=False,
+            ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{w}x{h}",
+             "-framerate", f"{rate.numerator}/{rate.denominator}", "-i", "pipe:0",
+             "-vf", f"scale=flags=lanczos+{_SCALER}:out_color_matrix=bt709:out_range=tv,format=yuv420p,{_TAGS}",
+             "-fps_mode", "passthrough", "-c:v", "libx264", "-preset", "medium", "-crf", str(_CRF), "-bf", "0",
+             "-threads", "2", "-fflags", "+bitexact", "-flags:v", "+bitexact", "-movflags", "+faststart",
+             "-f", "mp4", ffmpeg.file_url(temporary)],
+            stdin=frames.tobytes(), seconds=600.0, decoder=False,
         )  # fmt: skip
         if outcome.returncode != 0:
             _refuse_write(path, outcome)
@@ -359,18 +379,19 @@ def write(path: Path | str, frames: Frames, fps: float) -> None:
             os.fsync(file.fileno())
         _verify(path, temporary, n, w, h)
         os.replace(temporary, path)
+        _sync_folder(path.parent)
     except OSError as error:
-        raise StorageError(f"cannot write {path.name}: {error.strerror or error}; what was there before is intact") from error
+        raise StorageError(f"cannot write {path.name}: {error.strerror or error}; {_INTACT}") from error
     finally:
-        temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def exact_rate(fps: float) -> Fraction:
     """The rational rate meant by a float: whole, over 1.001, or the nearest fraction.
 
-    >>> exact_rate(29.97), exact_rate(16.0), exact_rate(12.5)
-    (Fraction(30000, 1001), Fraction(16, 1), Fraction(25, 2))
+    >>> str(exact_rate(29.97)), str(exact_rate(16.0)), str(exact_rate(12.5))
+    ('30000/1001', '16', '25/2')
     """
     ntsc = Fraction(round(fps * 1.001) * 1000, 1001)
     if fps != round(fps) and abs(float(ntsc) - fps) < 0.005:
@@ -383,40 +404,39 @@ def _check_frames(frames: Frames, fps: float) -> None:
         raise ShapeError(f"frames must be uint8 [F, H, W, 3] with F >= 1, got {frames.dtype} {list(frames.shape)}")
     h, w = frames.shape[1:3]
     if h % 2 or w % 2:
-        near = " or ".join(f"{a}x{b}" for a, b in dict.fromkeys(((w - w % 2, h - h % 2), (w + w % 2, h + h % 2))) if a and b)
+        pairs = dict.fromkeys(((w - w % 2, h - h % 2), (w + w % 2, h + h % 2)))
+        near = " or ".join(f"{a}x{b}" for a, b in pairs if a and b)
         raise ShapeError(f"H.264 (yuv420p) needs an even width and height, got {w}x{h}: use {near}")
-    if not 0 < fps <= LIMITS.fps:
-        raise ShapeError(f"fps must be above 0 and at most {LIMITS.fps:g}, got {fps:g}")
+    if not 0.1 <= fps <= LIMITS.fps:
+        raise ShapeError(f"fps must be between 0.1 and {LIMITS.fps:g}, got {fps:g}")
 
 
 def _refuse_write(path: Path, outcome: ffmpeg.Outcome) -> None:
-    reason = next((word for word in _SPACE_WORDS if word.lower() in outcome.stderr.lower()), None)
+    text = outcome.stderr.lower()
+    reason = next((words for words in _WRITE_ERRORS if words.lower() in text), None)
     if outcome.returncode == -_SIGXFSZ:
         reason = "File too large"
     if reason is None:
         raise RuntimeError(f"ffmpeg could not encode {path.name} ({outcome.returncode}): {outcome.stderr[-2000:]}")
-    raise StorageError(f"cannot write {path.name}: {reason}; free some space or choose another folder. What was there before is intact")
+    raise StorageError(f"cannot write {path.name}: {reason}. Free some space or choose another folder; {_INTACT}")
 
 
 def _verify(path: Path, temporary: Path, n: int, width: int, height: int) -> None:
-    unlimited = replace(LIMITS, frames=n, pixels=max(LIMITS.pixels, width * height), seconds_to_decode=600.0)
+    limits = replace(LIMITS, frames=n, pixels=max(LIMITS.pixels, width * height), seconds_to_decode=600.0)
     try:
-        line = _decode_timeline(temporary, "mp4", unlimited)
+        line = _decode_timeline(temporary, "mp4", limits)
     except ClipRefused as refusal:
-        raise StorageError(f"{path.name} could not be read back after writing ({refusal}); what was there before is intact") from refusal
+        raise StorageError(f"{path.name} cannot be read back after writing ({refusal}); {_INTACT}") from refusal
     if (len(line.ticks), line.width, line.height) != (n, width, height):
-        raise StorageError(
-            f"{path.name} came back as {len(line.ticks)} frames of {line.width}x{line.height} instead of {n} of {width}x{height}; "
-            "what was there before is intact"
-        )
+        got = f"{len(line.ticks)} frames of {line.width}x{line.height}"
+        raise StorageError(f"{path.name} came back as {got} instead of {n} of {width}x{height}; {_INTACT}")
 
 
 def _sync_folder(folder: Path) -> None:
     """Make the rename itself durable, where a folder can be opened."""
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

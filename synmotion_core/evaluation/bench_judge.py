@@ -1,10 +1,10 @@
-"""How far the judge can be trusted: its accuracy on clips it never saw, clean and damaged, and on clips that are nearly a motion.
+"""How far the judge can be trusted: on clips it never saw, clean and damaged, and on clips that are nearly a motion.
 
     judge.render.*    fresh renders, equally many of each of the 25 motions and of random limbs ("other")
     judge.vae.*       the same clips through the backbone's autoencoder: what a perfect generator could show
     judge.h264.*      the same clips (every tenth) written as H.264 and read back
     judge.still.called_a_motion      one frame held, called anything but "stand" or "other"; 0 is right
-    judge.reversed|scaled|limbs|morph|chaos.motion    clips that are nearly a motion (puppets/variants.py), named as a person would
+    judge.reversed|scaled|limbs|morph|chaos.motion    near misses (puppets/variants.py), named as a person would
     judge.milliseconds               a clip, in batches of 16, on this machine
 
 Rates come with Wilson's interval; clips are independent draws.
@@ -16,10 +16,10 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import nn
 
 from synmotion_core.clips import video
 from synmotion_core.evaluation.figures import Figure, mean_figure, rate_figure
@@ -29,15 +29,19 @@ from synmotion_core.puppets.motions import FPS
 from synmotion_core.puppets.variants import STILL_NAMES, Take
 from synmotion_core.types import Frames
 
+if TYPE_CHECKING:
+    from synmotion_core.puppets.autoencoder import AutoencoderPatchVideo
+
 EVERYTHING = (*NAMED, "moves")
 
 
 def held_out(kind: str, num_clips: int, seed: int) -> list[Take]:
-    """Clips of one variant; clip i depends on (kind, seed, i) only. "plain" goes round all motions and the nameless one."""
+    """Clips of one variant; clip i depends on (kind, seed, i) only. "plain" goes round all motions and "moves"."""
     motions = EVERYTHING if kind == "plain" else NAMED
     mark = int.from_bytes(kind.encode(), "little") % 2**31
     return [
-        draw_take(np.random.default_rng((seed, 0xBE7C4, mark, i)), kind, motions[i % len(motions)]) for i in range(num_clips)
+        draw_take(np.random.default_rng((seed, 0xBE7C4, mark, i)), kind, motions[i % len(motions)])
+        for i in range(num_clips)
     ]
 
 
@@ -46,7 +50,7 @@ def frames_of(takes: Sequence[Take]) -> Frames:
     return np.stack([t.performance.frames for t in takes])
 
 
-def reconstructed(frames: Frames, vae: nn.Module) -> Frames:
+def reconstructed(frames: Frames, vae: AutoencoderPatchVideo) -> Frames:
     """Through the autoencoder and back to uint8."""
     parts = torch.from_numpy(frames).split(32)
     out = torch.cat([through_autoencoder(vae, part.float() / 127.5 - 1) for part in parts])
@@ -80,7 +84,8 @@ def bench_judge(
 ) -> list[Figure]:
     """Measure a judge (None: the one that ships). vae: folder of the autoencoder, None for the shipped backbone's.
 
-    num_clips renders (26 kinds in turn) and their reconstructions, a tenth of them as H.264, num_variants clips of each near miss.
+    num_clips renders (26 kinds in turn) and their reconstructions, a tenth of them as H.264, num_variants clips of each
+    near miss.
     """
     judge = judge or Judge.load()
     autoencoder = load_autoencoder(vae)
@@ -94,7 +99,9 @@ def bench_judge(
             "species": [t.scene.species == v for t, v in zip(takes, verdicts.species, strict=True)],
             "colour": [t.scene.colour == v for t, v in zip(takes, verdicts.colour, strict=True)],
         }
-        figures.extend(rate_figure(f"judge.{name}.{what}", row, seeds=(seed,), seconds=seconds) for what, row in rows.items())
+        figures.extend(
+            rate_figure(f"judge.{name}.{what}", row, seeds=(seed,), seconds=seconds) for what, row in rows.items()
+        )
         return verdicts
 
     began = time.perf_counter()

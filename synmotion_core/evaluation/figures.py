@@ -4,9 +4,9 @@ Rates carry Wilson's score interval: for k of n, p = k/n, z = 1.96,
 
     (p + z^2/2n ± z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n)
 
-which stays inside [0, 1] and does not collapse at 0 or n. It takes the n outcomes as independent. Where they come in groups that share
-a training seed or a prompt, the groups are what was repeated: `cluster_interval` draws whole groups with replacement
-(a percentile bootstrap of the mean over all values).
+which stays inside [0, 1] and does not collapse at 0 or n. It takes the n outcomes as independent. Where they come in
+groups that share a training seed or a prompt, the groups are what was repeated: `cluster_interval` draws whole groups
+with replacement (a percentile bootstrap of the mean over all values).
 """
 
 from __future__ import annotations
@@ -100,4 +100,12 @@ def mean_figure(name: str, groups: Sequence[Sequence[float]], *, seeds: Sequence
     """The mean over all values of all groups, with the cluster interval; a group is what shares a seed."""
     flat = np.concatenate([np.asarray(g, float) for g in groups])
     value, (low, high) = float(flat.mean()), cluster_interval(groups)
-    return Figure(name=name, value=value, low=min(low, value), high=max(high, value), n=len(flat), seeds=tuple(seeds), seconds=seconds)
+    return Figure(
+        name=name,
+        value=value,
+        low=min(low, value),
+        high=max(high, value),
+        n=len(flat),
+        seeds=tuple(seeds),
+        seconds=seconds,
+    )

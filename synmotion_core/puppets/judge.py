@@ -1,12 +1,12 @@
-"""The judge: which motion, species and colour a clip shows. A small classifier, the yardstick of every figure of the puppet world.
+"""The judge: which motion, species and colour a clip shows. A small classifier, the yardstick of the puppet world.
 
-    frames [17, 64, 64, 3] --4x4 blocks as channels--> 16x16 --conv--> 8x8 --conv--> 4x4 --flatten, linear--> one token a frame
+    frames [17, 64, 64, 3] --4x4 blocks as channels--> 16x16 --conv--> 8x8 --conv--> 4x4 --linear--> one token a frame
     17 tokens --attention over time--> motion (25 names and "other"); pooled 4x4 maps --> species (8), colour (8)
     Within the convolutions an eighth of the channels looks one frame back and one ahead (a temporal shift).
     In training each token also predicts its frame's 13 joints; that head ships, `Judge.joints` reads it.
 
-"other" is a real answer: random limbs, still pictures, the wrong limb, half a gesture, morphs and noise (see variants.py) are
-what it was trained on. A clip gets the name with the highest probability; nothing is thresholded.
+"other" is a real answer: random limbs, still pictures, the wrong limb, half a gesture, morphs and noise (variants.py)
+were half of its training. A clip gets the name with the highest probability; nothing is thresholded.
 
 On disk: config.json (names, shape, widths) and model.safetensors (bfloat16). Measured figures: CARD.md beside them.
 """
@@ -53,7 +53,10 @@ class JudgeConfig:
 
 
 class _Block(nn.Module):
-    """Temporal shift, 3x3 convolution, batch norm; residual unless it halves the size or changes the width."""
+    """Temporal shift, 3x3 convolution, batch norm; residual unless it halves the size or changes the width.
+
+    Tensors stay in [B, F, H, W, C] order in memory, which is what the convolutions want.
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1, shift: bool = True) -> None:
         super().__init__()
@@ -62,23 +65,23 @@ class _Block(nn.Module):
         self.residual = stride == 1 and inputs == outputs
         self.eighth = inputs // 8 if shift else 0
 
-    def forward(self, x: Tensor, steps: int) -> Tensor:
-        """[B * steps, C, H, W] -> [B * steps, C', H', W']."""
-        y = self.norm(self.conv(_shifted(x, steps, self.eighth) if self.eighth else x))
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, F, H, W, C] -> [B, F, H', W', C']."""
+        y = _shifted(x, self.eighth) if self.eighth else x
+        y = self.norm(self.conv(y.flatten(0, 1).permute(0, 3, 1, 2)))
+        y = y.permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
         return F.relu(x + y if self.residual else y)
 
 
-def _shifted(x: Tensor, steps: int, width: int) -> Tensor:
+def _shifted(x: Tensor, width: int) -> Tensor:
     """The first `width` channels come from the frame before, the next from the frame after; zero at the ends."""
-    video = x.unflatten(0, (-1, steps))
-    past = F.pad(video[:, :-1, :width], (0, 0, 0, 0, 0, 0, 1, 0))
-    ahead = F.pad(video[:, 1:, width : 2 * width], (0, 0, 0, 0, 0, 0, 0, 1))
-    mixed = torch.cat([past, ahead, video[:, :, 2 * width :]], dim=2).flatten(0, 1)
-    return mixed.contiguous(memory_format=torch.channels_last)
+    past = F.pad(x[:, :-1, ..., :width], (0, 0, 0, 0, 0, 0, 1, 0))
+    ahead = F.pad(x[:, 1:, ..., width : 2 * width], (0, 0, 0, 0, 0, 0, 0, 1))
+    return torch.cat([past, ahead, x[..., 2 * width :]], dim=-1)
 
 
 class JudgeNet(nn.Module):
-    """The network. `forward` takes pixels [B, F, H, W, 3] in [-1, 1] and returns logits and joints (see `JudgeOutput`)."""
+    """The network. `forward` takes pixels [B, F, H, W, 3] in [-1, 1] and returns logits and joints."""
 
     def __init__(self, config: JudgeConfig) -> None:
         super().__init__()
@@ -97,17 +100,16 @@ class JudgeNet(nn.Module):
         self.species = nn.Linear(2 * c, len(config.species))
         self.colour = nn.Linear(2 * c, len(config.colours))
         self.joints = nn.Linear(config.token_width, 2 * config.num_joints)
-        self.to(memory_format=torch.channels_last)
 
     def forward(self, pixels: Tensor) -> JudgeOutput:
         batch, steps, height, width, _ = pixels.shape
-        x = pixels.reshape(batch * steps, height // 4, 4, width // 4, 4, 3).transpose(2, 3)
-        x = x.reshape(batch * steps, height // 4, width // 4, 48).permute(0, 3, 1, 2)
+        x = pixels.reshape(batch, steps, height // 4, 4, width // 4, 4, 3).transpose(3, 4)
+        x = x.reshape(batch, steps, height // 4, width // 4, 48)
         for block in self.blocks:
-            x = block(x, steps)
-        looks = x.float().unflatten(0, (batch, steps))
-        look = torch.cat([looks.mean((1, 3, 4)), looks.amax((3, 4)).mean(1)], dim=-1)
-        tokens = self.token(x.permute(0, 2, 3, 1).flatten(1)).unflatten(0, (batch, steps))
+            x = block(x)
+        looks = x.float()
+        look = torch.cat([looks.mean((1, 2, 3)), looks.amax((2, 3)).mean(1)], dim=-1)
+        tokens = self.token(x.flatten(2))
         acts = self.encoder(F.gelu(tokens) + self.position)
         act = torch.cat([acts.mean(1), acts.amax(1)], dim=-1)
         return JudgeOutput(
@@ -160,13 +162,13 @@ class Judge:
         for name in ("config.json", "model.safetensors"):
             if not (where / name).is_file():
                 raise MissingError(
-                    f"no judge in {where}: {name} is missing. Train one: python -m synmotion_core.puppets.judge_training --out {where}"
+                    f"no judge in {where}: {name} is missing. Train one: "
+                    f"python -m synmotion_core.puppets.judge_training --out {where}"
                 )
         try:
             config = config_from_dict(json.loads((where / "config.json").read_text(encoding="utf-8")))
             net = JudgeNet(config)
-            net.load_state_dict({k: v.float() if v.is_floating_point() else v
-                                 for k, v in load_file(where / "model.safetensors").items()})  # fmt: skip
+            net.load_state_dict(load_file(where / "model.safetensors"))  # copies into float32
         except (ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
             raise MissingError(f"the judge in {where} cannot be read: {error}") from error
         return cls(net)
@@ -188,7 +190,7 @@ class Judge:
                         species_probability=rows[1], colour_probability=rows[2])  # fmt: skip
 
     def joints(self, frames: NDArray[Any] | Sequence[NDArray[Any]]) -> NDArray[np.float32]:
-        """Where the judge sees the joints: float32 [N, 17, 13, 2], (x, y) pixels in `stage.JOINTS` order. Same input as `judge`."""
+        """Where the judge sees the joints: float32 [N, 17, 13, 2], (x, y) pixels in the order of `stage.JOINTS`."""
         _, height, width = self.net.config.shape
         return ((self._run(frames)[3] + 1) * torch.tensor([width, height]) / 2).numpy()
 
@@ -198,7 +200,9 @@ class Judge:
         parts: list[JudgeOutput] = []
         with torch.inference_mode():
             for chunk in pixels.split(_BATCH) if len(pixels) else (empty,):
-                parts.append(self.net(chunk.float() / 127.5 - 1 if chunk.dtype == torch.uint8 else chunk.float() * 2 - 1))
+                parts.append(
+                    self.net(chunk.float() / 127.5 - 1 if chunk.dtype == torch.uint8 else chunk.float() * 2 - 1)
+                )
         return tuple(torch.cat([getattr(p, f.name) for p in parts]) for f in dataclasses.fields(JudgeOutput))  # type: ignore[return-value]
 
     def _pixels(self, frames: NDArray[Any] | Sequence[NDArray[Any]]) -> Tensor:
@@ -221,13 +225,17 @@ def config_from_dict(values: Mapping[str, Any]) -> JudgeConfig:
     values = dict(values)
     if (version := values.pop("format", None)) != _FORMAT:
         raise ValueError(f"format {version!r}, this version reads {_FORMAT}")
-    return JudgeConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    lists: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+    return JudgeConfig(**lists)
 
 
 def save_judge(net: JudgeNet, folder: Path) -> None:
     """Write config.json and model.safetensors (bfloat16), each whole or not at all."""
     tensors = {k: (v.bfloat16() if v.is_floating_point() else v).contiguous() for k, v in net.state_dict().items()}
     described = {"format": _FORMAT, **dataclasses.asdict(net.config)}
-    for name, content in (("model.safetensors", save(tensors)), ("config.json", f"{json.dumps(described, indent=2)}\n".encode())):
+    for name, content in (
+        ("model.safetensors", save(tensors)),
+        ("config.json", f"{json.dumps(described, indent=2)}\n".encode()),
+    ):
         with replacing(folder / name) as partial:
             partial.write_bytes(content)

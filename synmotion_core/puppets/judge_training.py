@@ -1,13 +1,14 @@
-"""`python -m synmotion_core.puppets.judge_training --out assets/puppet-judge`: renders a training set and trains the judge.
+"""`python -m synmotion_core.puppets.judge_training --out assets/puppet-judge`: renders clips and trains the judge.
 
-The set (variants.py) is rendered once, in chunks that resume; every use of a clip is damaged anew, so that the judge reads what a small
-diffusion model draws: the autoencoder's blocks with noise on the latents and weak channels gone, blur, ghosts of neighbouring
-frames, JPEG, noise fine and coarse, colour gain, a shift of up to 3 pixels, a mirror image.
+The set (variants.py) is rendered once, in chunks that resume; every use of a clip is damaged anew, so that the judge
+reads what a small diffusion model draws: the autoencoder's blocks with noise on the latents and weak channels gone,
+blur, ghosts of neighbouring frames, JPEG, noise fine and coarse, colour gain, a shift by 3 pixels, a mirror image.
 
     loss = -log(sum of the fair names' probability) + CE(species) + CE(colour) + 4 SmoothL1(joints)
 
-where a clip has several fair names only if people would disagree (half a bow: "bow" and "other"). About half of the set is named
-motions, half is "other". Step k depends on (seed, k) only. `--start` goes on from a saved judge with a fresh optimizer.
+where a clip has several fair names only if people would disagree (half a bow: "bow" and "other"). About half of the
+set is named motions, half is "other". Step k depends on (seed, k) only.
+`--start` goes on from a saved judge with a fresh optimizer.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -31,11 +33,16 @@ from synmotion_core.puppets.species import SPECIES
 from synmotion_core.puppets.stage import BACKGROUNDS, COLOURS, JOINTS, SIZE, Scene
 from synmotion_core.puppets.variants import VARIANTS, Take
 
+if TYPE_CHECKING:
+    from synmotion_core.puppets.autoencoder import AutoencoderPatchVideo
+
 CHUNK = 512
 NAMED = COMMON + RARE
 MIX = {"plain": 0.34, "sloppy": 0.18, "moves": 0.14, "still": 0.07, "reversed": 0.06, "scaled": 0.08, "limbs": 0.06,
        "morph": 0.05, "chaos": 0.02}  # fmt: skip
-_SWAPPED = [JOINTS.index(n[:-1] + {"l": "r", "r": "l"}[n[-1]]) if n[-2:] in ("_l", "_r") else i for i, n in enumerate(JOINTS)]
+_SWAPPED = [
+    JOINTS.index(n[:-1] + {"l": "r", "r": "l"}[n[-1]]) if n[-2:] in ("_l", "_r") else i for i, n in enumerate(JOINTS)
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +104,7 @@ def pack(takes: list[Take], config: JudgeConfig) -> Examples:
 
 
 def build_cache(folder: Path, num_clips: int, seed: int) -> Iterator[int]:
-    """Render the chunks that are missing; chunk i depends on (world, seed, i). Yields the number of each finished one."""
+    """Render the chunks that are missing; chunk i depends on (world, seed, i). Yields each chunk's number."""
     folder.mkdir(parents=True, exist_ok=True)
     config = default_config()
     kinds, shares = list(MIX), np.array(list(MIX.values())) / sum(MIX.values())
@@ -125,8 +132,10 @@ def load_cache(folder: Path, seed: int) -> Examples:
 # ------------------------------------------------------------------------------------------ damage
 
 
-def through_autoencoder(vae: nn.Module, frames: Tensor, noise: Tensor | None = None, keep: Tensor | None = None) -> Tensor:
-    """Reconstruct [B, F, H, W, 3] in [-1, 1]. noise [B]: sigma added to the latents; keep [B]: leading channels kept."""
+def through_autoencoder(
+    vae: AutoencoderPatchVideo, frames: Tensor, noise: Tensor | None = None, keep: Tensor | None = None
+) -> Tensor:
+    """Reconstruct [B, F, H, W, 3] in [-1, 1]. noise [B]: sigma on the latents; keep [B]: leading channels kept."""
     with torch.no_grad():
         z = vae.encode(frames.permute(0, 4, 1, 2, 3)).latent_dist.mode()
         shape = (-1, 1, 1, 1, 1)
@@ -144,12 +153,16 @@ def _blurred(clip: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
 
 
 def _jpeg(clip: NDArray[np.float32], quality: int) -> NDArray[np.float32]:
-    tiled = np.clip((clip + 1) * 127.5, 0, 255).astype(np.uint8).reshape(NUM_FRAMES * SIZE, SIZE, 3)  # 64 = 4 x 16: no bleeding
+    tiled = (
+        np.clip((clip + 1) * 127.5, 0, 255).astype(np.uint8).reshape(NUM_FRAMES * SIZE, SIZE, 3)
+    )  # 64 = 4 x 16: no bleeding
     _, code = cv2.imencode(".jpg", tiled, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return cv2.imdecode(code, cv2.IMREAD_COLOR).reshape(clip.shape).astype(np.float32) / 127.5 - 1
+    decoded = cv2.imdecode(code, cv2.IMREAD_COLOR)
+    assert decoded is not None  # it was encoded on the line before
+    return decoded.reshape(clip.shape).astype(np.float32) / 127.5 - 1
 
 
-def damage(frames: Tensor, vae: nn.Module, rng: np.random.Generator) -> Tensor:
+def damage(frames: Tensor, vae: AutoencoderPatchVideo, rng: np.random.Generator) -> Tensor:
     """What stands between a clip and the judge. frames [B, 17, 64, 64, 3] in [-1, 1], changed in place where possible.
 
     Uses torch's global generator for noise: seed it for repeatable damage.
@@ -186,7 +199,11 @@ def damage(frames: Tensor, vae: nn.Module, rng: np.random.Generator) -> Tensor:
     rows = some(0.2)
     if len(rows):  # blotches, as a sampler that stopped early leaves them
         blotches = torch.randn(len(rows) * NUM_FRAMES, 3, 8, 8)
-        coarse = F.interpolate(blotches, (SIZE, SIZE), mode="bilinear").unflatten(0, (len(rows), NUM_FRAMES)).permute(0, 1, 3, 4, 2)
+        coarse = (
+            F.interpolate(blotches, (SIZE, SIZE), mode="bilinear")
+            .unflatten(0, (len(rows), NUM_FRAMES))
+            .permute(0, 1, 3, 4, 2)
+        )
         frames[rows] += coarse * column(uniform(0, 0.12, len(rows)))
     rows = some(0.35)
     if len(rows):
@@ -225,7 +242,9 @@ def loss_of(output: JudgeOutput, fair: Tensor, species: Tensor, colour: Tensor, 
     }
 
 
-def train(net: JudgeNet, examples: Examples, vae: nn.Module, config: JudgeTraining) -> Iterator[dict[str, float]]:
+def train(
+    net: JudgeNet, examples: Examples, vae: AutoencoderPatchVideo, config: JudgeTraining
+) -> Iterator[dict[str, float]]:
     """Train in place; yields a record a step: the loss's terms, accuracy on the damaged batch, seconds."""
     optimizer = torch.optim.AdamW(net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     net.train()
@@ -258,8 +277,11 @@ def train(net: JudgeNet, examples: Examples, vae: nn.Module, config: JudgeTraini
                "seconds": time.perf_counter() - began}  # fmt: skip
 
 
-def load_autoencoder(path: Path | None) -> nn.Module:
-    """The puppet world's autoencoder from a diffusers folder; None takes the shipped backbone's, or fits a fresh one."""
+def load_autoencoder(path: Path | None) -> AutoencoderPatchVideo:
+    """The puppet world's autoencoder from a diffusers folder; None takes the shipped backbone's, or fits a fresh one.
+
+    diffusers is imported here: it takes seconds, and loading a judge must not wait for it.
+    """
     from synmotion_core.puppets.autoencoder import AutoencoderPatchVideo
     from synmotion_core.puppets.corpus import fit_autoencoder
 
@@ -290,7 +312,9 @@ def main() -> None:
     for record in train(net, examples, vae, config):
         sums = {k: sums.get(k, 0.0) + v for k, v in record.items()}
         if record["step"] % 50 == 0:
-            print(int(record["step"]), " ".join(f"{k} {v / 50:.3f}" for k, v in sums.items() if k != "step"), flush=True)
+            print(
+                int(record["step"]), " ".join(f"{k} {v / 50:.3f}" for k, v in sums.items() if k != "step"), flush=True
+            )
             sums = {}
     save_judge(net, args.out)
 

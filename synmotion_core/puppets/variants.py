@@ -1,17 +1,19 @@
 """Clips that are nearly a motion: what the judge must tell from the real thing, and what a person would call each.
 
-A `Variant` turns the `Pose` of a scene into another pose before it is drawn. `perform(scene, variant)` returns the clip and the names
-that are fair for it: one for a clear case, several where people would disagree. "other" is the name of what has no name.
+A `Variant` turns the `Pose` of a scene into another pose before it is drawn, and returns the clip with the names that
+are fair for it: one for a clear case, several where people would disagree. "other" is the name of what has none.
 
     plain      the motion itself, amplitudes 0.8 to 1.15, joints a few degrees off: still that motion
     still      one frame held. At rest it may be called "stand"; anything else is "other", never a motion
-    reversed   played backwards. What goes there and back keeps its name; what goes somewhere (sit, fall, liftarm, throw, handstand)
-               or walks backwards (walk, run) is "other"; pray and salute are held long enough for both answers
-    scaled     every joint's way from rest times 0.35 to 0.6. Half of a gesture that is about where the hand goes is not that gesture:
-               "other" (a salute at the chest, hands that pray below the belly). Half a sit is a crouch, half a fall leans: "other".
-               A shallow bow or squat, a low jump, a small dance or clap may still get its name. 0.6 to 0.8: both answers
-    limbs      the right programme on the wrong limb: arms' motion done by the legs and the other way round, a two-armed motion with
-               one arm, a one-armed motion with both (waving both arms is "doublewave", one arm of it is "wave")
+    reversed   played backwards. What goes there and back keeps its name; what goes somewhere (sit, fall, liftarm,
+               throw, handstand) or walks backwards (walk, run) is "other"; pray and salute may be called either
+    scaled     every joint's way from rest times 0.35 to 0.6. Half of a gesture that is about where the hand goes is not
+               that gesture: "other" (a salute at the chest, hands that pray below the belly). Half a sit is a crouch,
+               half a fall leans: "other". A shallow bow or squat, a low jump, a small dance or clap may still get its
+               name. 0.6 to 0.8: both answers
+    limbs      the right programme on the wrong limb: arms' motion done by the legs and the other way round, a two-armed
+               motion with one arm, a one-armed motion with both (both arms of "wave" may be "doublewave", one arm of
+               that "wave")
     morph      the average of two motions' poses, or the first half of one and the second half of another: "other"
     chaos      frames in random order, frames of unrelated clips, an empty stage, plain noise: "other"
 """
@@ -33,13 +35,29 @@ from synmotion_core.puppets.stage import COLOURS, SIZE, Performance, Scene
 OTHER = "other"
 STILL_NAMES = frozenset({"stand", OTHER})
 
-# ------------------------------------------------------------------------------------------ what keeps its name when changed
-GOES_SOMEWHERE = frozenset({"walk", "run", "sit", "fall", "liftarm", "throw", "handstand"})  # reversed: visibly another thing
+# ------------------------------------------------------------------------------------------ which motions, changed how
+GOES_SOMEWHERE = frozenset(
+    {"walk", "run", "sit", "fall", "liftarm", "throw", "handstand"}
+)  # reversed: visibly another thing
 HELD = frozenset({"pray", "salute"})  # reversed: both answers are fair
 SMALL_IS_ANOTHER = frozenset(  # scaled to about a half: no longer that gesture
     {"sit", "fall", "wave", "doublewave", "liftarm", "pray", "salute", "throw", "punch", "handstand"}
 )
-ARMS_TO_LEGS = ("wave", "doublewave", "liftarm", "pray", "salute", "throw", "clap", "punch", "flap", "kick", "squat", "sit", "march")
+ARMS_TO_LEGS = (
+    "wave",
+    "doublewave",
+    "liftarm",
+    "pray",
+    "salute",
+    "throw",
+    "clap",
+    "punch",
+    "flap",
+    "kick",
+    "squat",
+    "sit",
+    "march",
+)
 ONE_OF_TWO = ("doublewave", "clap", "pray", "flap", "squat")
 TWO_OF_ONE = ("wave", "liftarm", "salute", "kick")
 ALIKE = ({"walk", "run", "march"}, {"wave", "doublewave"}, {"jump", "hop"}, {"clap", "pray"}, {"stand", "turn"})
@@ -178,8 +196,10 @@ def stillness(pose: Pose, clock: Clock) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """A clip, the scene it was made from, the fair names for its motion, and whether a puppet is in it (otherwise species and
-    colour mean nothing)."""
+    """A clip, the scene it was made from, the fair names for its motion, and whether a puppet is in it.
+
+    Without one, species and colour mean nothing.
+    """
 
     scene: Scene
     performance: Performance
@@ -246,7 +266,9 @@ def scaled(scene: Scene, rng: np.random.Generator, factor: float | None = None) 
     names = {OTHER} if name in SMALL_IS_ANOTHER and factor <= 0.6 else {name, OTHER}
     if name == "stand":
         names = {"stand"}
-    names |= {"run": {"walk"}, "dance": {"sway"}, "handstand": {"fall"}}.get(name, set())  # half upside down lies on the ground
+    names |= {"run": {"walk"}, "dance": {"sway"}, "handstand": {"fall"}}.get(
+        name, set()
+    )  # half upside down lies on the ground
     pose = scale(pose, clock, factor)
     if name != "stand" and stillness(pose, clock) < 16:
         names |= STILL_NAMES
@@ -255,7 +277,9 @@ def scaled(scene: Scene, rng: np.random.Generator, factor: float | None = None) 
 
 def limbs(scene: Scene, rng: np.random.Generator) -> Take:
     """The wrong limb. The scene's motion is kept if a wrong limb makes sense for it, else one is drawn."""
-    ways = [(way, n) for way, group in (("swap", ARMS_TO_LEGS), ("one", ONE_OF_TWO), ("both", TWO_OF_ONE)) for n in group]
+    ways = [
+        (way, n) for way, group in (("swap", ARMS_TO_LEGS), ("one", ONE_OF_TWO), ("both", TWO_OF_ONE)) for n in group
+    ]
     own = [w for w in ways if w[1] == scene.motion]
     way, name = (own or ways)[int(rng.integers(len(own or ways)))]
     scene = dataclasses.replace(scene, motion=name)
@@ -303,17 +327,25 @@ def chaos(scene: Scene, rng: np.random.Generator) -> Take:
     if way == "cuts":
         poses = [MOTIONS[str(n)].perform(clock) for n in rng.choice(list(MOTIONS), 6)]
         picks = rng.integers(6, size=NUM_FRAMES)
-        cut = _map(pose, lambda name, v: np.stack([getattr(poses[p], name)[..., i, :] if v.ndim == 3 else getattr(poses[p], name)[i]
-                                                   for i, p in enumerate(picks)], axis=-2 if v.ndim == 3 else 0))  # fmt: skip
+
+        def cut_of(name: str, v: Array) -> Array:
+            parts = [getattr(poses[p], name) for p in picks]
+            if v.ndim == 3:
+                return np.stack([part[:, i] for i, part in enumerate(parts)], axis=1)
+            return np.stack([part[i] for i, part in enumerate(parts)])
+
+        cut = _map(pose, cut_of)
         return Take(scene, draw(scene, cut, clock, setting), frozenset({OTHER}), "chaos:cuts")
     if way == "empty":
-        empty = cv2.resize(stage._backdrop(scene.background, setting.backdrop)[..., :3], (SIZE, SIZE), interpolation=cv2.INTER_AREA)
-        frames = np.repeat(empty[None], NUM_FRAMES, axis=0)
+        backdrop = stage._backdrop(scene.background, setting.backdrop)[..., :3]
+        frames[:] = cv2.resize(backdrop, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
     else:
         cell = int(rng.choice([1, 2, 4, 8]))
         coarse = rng.integers(0, 256, (NUM_FRAMES, SIZE // cell, SIZE // cell, 3), np.uint8)
-        frames = coarse.repeat(cell, 1).repeat(cell, 2)
-    return Take(scene, Performance(frames, joints, np.zeros_like(mask)), frozenset({OTHER}), f"chaos:{way}", puppet=False)
+        frames = np.ascontiguousarray(coarse.repeat(cell, 1).repeat(cell, 2))
+    return Take(
+        scene, Performance(frames, joints, np.zeros_like(mask)), frozenset({OTHER}), f"chaos:{way}", puppet=False
+    )
 
 
 VARIANTS: dict[str, Variant] = {

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 if TYPE_CHECKING:
-    from synmotion_core.config import GenerateRun, TrainRun
-    from synmotion_core.jobs import JobView
+    from synmotion_core.jobs import Jobs
+    from synmotion_core.workspace import Workspace
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 POLL_S = 1.0
@@ -25,40 +25,18 @@ PATIENCE_S = 15.0  # how long Stop waits for the running step, so that it can sh
 _SECRET = "synmotion-studio"
 
 
-class Workspace(Protocol):
-    """The folders the page needs; see synmotion_core.workspace."""
-
-    @property
-    def clips(self) -> Path: ...
-
-    @property
-    def adapters(self) -> Path: ...
-
-
-class Jobs(Protocol):
-    """The part of synmotion_core.jobs.Jobs that the page calls."""
-
-    def submit(self, config: TrainRun | GenerateRun) -> str: ...
-
-    def stop(self, job_id: str) -> str: ...
-
-    def resume(self, job_id: str) -> None: ...
-
-    def snapshot(self, job_id: str, after: int = 0) -> JobView: ...
-
-    def wait(self, job_id: str, timeout_s: float | None = None) -> JobView: ...
-
-    def list(self) -> tuple[JobView, ...]: ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Studio:
-    """Passed to every tab. chosen: the clips; train_job and generate_job: {"id": job id or ""}."""
+    """Passed to every tab. chosen: the clips (chosen.py); backbone: the name of the one that clips are judged for; train_job and
+    generate_job: {"id": job id or ""}.
+    """
 
     workspace: Workspace
     jobs: Jobs
+    assets: Path
     tabs: gr.Tabs
     chosen: gr.BrowserState
+    backbone: gr.State
     train_job: gr.BrowserState
     generate_job: gr.BrowserState
 

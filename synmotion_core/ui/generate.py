@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from synmotion_core.command import same_command
 from synmotion_core.config import GenerateRun
 from synmotion_core.errors import ConfigError, MissingError, UserInputError
 from synmotion_core.ui import media, progress
-from synmotion_core.ui.context import ASSETS, PATIENCE_S, POLL_S, Studio, Workspace, job_id
+from synmotion_core.ui.chosen import run_name
+from synmotion_core.ui.context import ASSETS, PATIENCE_S, POLL_S, Studio, job_id
 from synmotion_core.ui.notices import Updates, empty, guarded, notice, notices, quiet
 from synmotion_core.ui.train import lines, number, whole
 
@@ -26,10 +28,14 @@ if TYPE_CHECKING:
     from synmotion_core.adapters.file import AdapterInfo
     from synmotion_core.jobs import JobView
     from synmotion_core.types import Sampled
+    from synmotion_core.workspace import Workspace
 
 BASE_ALONE = ""  # the id of "no adapter"
 NO_JOB = "No video yet"
-NO_VIDEOS = empty("Videos", "Choose an adapter, name a subject and press Generate. You see the backbone alone beside the adapter, in step.")
+NO_VIDEOS = empty(
+    "Videos",
+    "Choose an adapter, name a subject and press Generate. You see the backbone alone beside the adapter, in step.",
+)
 MOST_VIDEOS = 64  # subjects x seeds of one run of this page; the command line has no such limit
 
 
@@ -45,15 +51,16 @@ class AdapterChoice:
     def label(self) -> str:
         """What the list shows."""
         where = "ready-made" if self.id.startswith("ready/") else "trained here"
-        return f"{self.path.stem}: {self.info.motion} ({where}, {self.info.backbone})"
+        name = "" if run_name(self.info.motion) == self.path.stem else f"{self.path.stem}: "
+        return f"{name}{self.info.motion} ({where})"
 
 
-def find_adapters(workspace: Workspace) -> tuple[tuple[AdapterChoice, ...], tuple[str, ...]]:
+def find_adapters(workspace: Workspace, assets: Path = ASSETS) -> tuple[tuple[AdapterChoice, ...], tuple[str, ...]]:
     """Every readable adapter, the ready ones first and one's own by age, the newest first; and why others are not readable."""
     from synmotion_core.adapters.file import read_info
 
     found, problems = [], []
-    ready = sorted((ASSETS / "adapters").glob("*.safetensors"))
+    ready = sorted((assets / "adapters").glob("*.safetensors"))
     mine = sorted(workspace.adapters.glob("*.safetensors"), key=lambda p: p.stat().st_mtime, reverse=True)
     for prefix, paths in (("ready", ready), ("mine", mine)):
         for path in paths:
@@ -64,9 +71,9 @@ def find_adapters(workspace: Workspace) -> tuple[tuple[AdapterChoice, ...], tupl
     return tuple(found), tuple(problems)
 
 
-def find_adapter(workspace: Workspace, wanted: str) -> AdapterChoice:
+def find_adapter(workspace: Workspace, wanted: str, assets: Path = ASSETS) -> AdapterChoice:
     """The adapter with this id; raises MissingError when it is not there (any more)."""
-    for choice in find_adapters(workspace)[0]:
+    for choice in find_adapters(workspace, assets)[0]:
         if choice.id == wanted:
             return choice
     raise MissingError(f"the adapter {wanted!r} is not there any more: choose another one")
@@ -84,7 +91,9 @@ def seeds_in(text: str | None) -> tuple[int, ...]:
             continue
         match = re.fullmatch(r"(\d{1,19})(?:-(\d{1,19}))?", piece)
         if not match:
-            raise ConfigError(f'a seed is a whole number from 0 on, got {piece!r}: write for example "0, 1, 2" or "0-3"')
+            raise ConfigError(
+                f'a seed is a whole number from 0 on, got {piece!r}: write for example "0, 1, 2" or "0-3"'
+            )
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first or last - first >= MOST_VIDEOS:
             raise ConfigError(f"the range {piece!r} must go upwards and hold at most {MOST_VIDEOS} seeds")
@@ -92,11 +101,11 @@ def seeds_in(text: str | None) -> tuple[int, ...]:
     return tuple(dict.fromkeys(out))
 
 
-def generate_run(form: Mapping[str, Any], workspace: Workspace) -> GenerateRun:
+def generate_run(form: Mapping[str, Any], workspace: Workspace, assets: Path = ASSETS) -> GenerateRun:
     """The run that the form describes. Raises UserInputError for what no run can be made of."""
     from synmotion_core.types import Prompt
 
-    chosen = find_adapter(workspace, form["adapter"]) if form["adapter"] else None
+    chosen = find_adapter(workspace, form["adapter"], assets) if form["adapter"] else None
     run = GenerateRun(
         subjects=lines(form["subjects"]),
         motion=form["motion"] or "",
@@ -124,7 +133,10 @@ def about(choice: AdapterChoice | None) -> str:
     if choice is None:
         return notice("info", "The backbone alone, without an adapter: it draws only what it already knows.")
     info = choice.info
-    facts = [f"“{info.motion}”, learnt from {f'{info.clips} clips of ' if info.clips else ''}{info.subject}", f"{info.method}, {info.steps} steps"]
+    facts = [
+        f"“{info.motion}”, learnt from {f'{info.clips} clips of ' if info.clips else ''}{info.subject}",
+        f"{info.method}, {info.steps} steps",
+    ]
     return notice("info", " · ".join([*facts, f"backbone {info.backbone}", f"licence {info.licence}"]))
 
 
@@ -140,8 +152,12 @@ def results_html(area: gr.HTML, view: JobView) -> str:
     players = []
     for (text, seed), pair in made.items():
         wanted = (False, True) if config.compare and config.strength != 0 else tuple(pair)
-        figures = [_figure(area, pair.get(adapted), adapted, config, view.status in progress.LIVE) for adapted in wanted]
-        players.append(media.side_by_side([f for f in figures if f], name=f"{text}, seed {seed}", title=f"{text} · seed {seed}"))
+        figures = [
+            _figure(area, pair.get(adapted), adapted, config, view.status in progress.LIVE) for adapted in wanted
+        ]
+        players.append(
+            media.side_by_side([f for f in figures if f], name=f"{text}, seed {seed}", title=f"{text} · seed {seed}")
+        )
     return "".join(players)
 
 
@@ -174,32 +190,74 @@ def build(studio: Studio) -> dict[str, Any]:
     jobs = studio.jobs
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=320):
-            adapter = gr.Dropdown([("no adapter: the backbone alone", BASE_ALONE)], value=BASE_ALONE, label="Adapter", elem_id="gen-adapter")
+            adapter = gr.Dropdown(
+                [("no adapter: the backbone alone", BASE_ALONE)],
+                value=BASE_ALONE,
+                label="Adapter",
+                elem_id="gen-adapter",
+            )
             info = gr.HTML(about(None), elem_id="gen-about", apply_default_css=False)
             subjects = gr.Textbox(
-                "a red cat", label="Subjects", info="One a line: who does the motion.", lines=2, max_lines=8, elem_id="gen-subjects"
+                "a red cat",
+                label="Subjects",
+                info="One a line: who does the motion.",
+                lines=2,
+                max_lines=8,
+                elem_id="gen-subjects",
             )
-            motion = gr.Textbox("", label="Motion", info="The adapter's own words work best.", placeholder="claps", elem_id="gen-motion")
+            motion = gr.Textbox(
+                "", label="Motion", info="The adapter's own words work best.", placeholder="claps", elem_id="gen-motion"
+            )
             with gr.Row():
-                seeds = gr.Textbox("0", label="Seeds", info="0, 1, 2 or 0-3", min_width=120, scale=2, elem_id="gen-seeds")
-                dice = gr.Button("New seed", min_width=90, scale=1, elem_id="gen-dice")
-            strength = gr.Slider(0, 2, 1, step=0.05, label="Strength of the adapter", info="0 is the backbone alone, 1 as trained.", elem_id="gen-strength")
+                seeds = gr.Textbox(
+                    "0", label="Seeds", info="0, 1, 2 or 0-3", min_width=120, scale=2, elem_id="gen-seeds"
+                )
+                dice = gr.Button("New seed", size="md", elem_classes="sm-align", min_width=90, scale=1, elem_id="gen-dice")
+            strength = gr.Slider(
+                0,
+                2,
+                1,
+                step=0.05,
+                label="Strength of the adapter",
+                info="0 is the backbone alone, 1 as trained.",
+                elem_id="gen-strength",
+            )
             compare = gr.Checkbox(True, label="Draw the backbone alone beside it", elem_id="gen-compare")
             with gr.Accordion("More settings", open=False):
                 setting = gr.Textbox("", label="Place", placeholder="in the snow", elem_id="gen-setting")
                 with gr.Row():
-                    steps = gr.Number(None, label="Sampling steps", placeholder="backbone's own", precision=0, minimum=1, maximum=200, min_width=110)
-                    guidance = gr.Number(None, label="Guidance", placeholder="backbone's own", minimum=0, maximum=30, min_width=110)
+                    steps = gr.Number(
+                        None,
+                        label="Sampling steps",
+                        placeholder="backbone's own",
+                        precision=0,
+                        minimum=1,
+                        maximum=200,
+                        min_width=110,
+                    )
+                    guidance = gr.Number(
+                        None, label="Guidance", placeholder="backbone's own", minimum=0, maximum=30, min_width=110
+                    )
                 backbone = gr.Dropdown(
-                    ["puppet-hunyuan"], value="puppet-hunyuan", label="Backbone without an adapter", info="An adapter brings its own."
+                    ["puppet-hunyuan"],
+                    value="puppet-hunyuan",
+                    label="Backbone without an adapter",
+                    info="An adapter brings its own.",
                 )
             start = gr.Button("Generate", variant="primary", elem_id="gen-start")
             message = gr.HTML("", elem_id="gen-message", apply_default_css=False)
             with gr.Accordion("The same as this command", open=False):
-                command = gr.Code("", language="shell", label="In a terminal", elem_id="gen-command", interactive=False, wrap_lines=True)
+                command = gr.Code(
+                    "",
+                    language="shell",
+                    label="In a terminal",
+                    elem_id="gen-command",
+                    interactive=False,
+                    wrap_lines=True,
+                )
         with gr.Column(scale=7, min_width=320):
             status = gr.HTML(progress.idle_status(NO_JOB), elem_id="gen-status", apply_default_css=False)
-            cancel = gr.Button("Cancel", variant="stop", interactive=False, elem_id="gen-cancel", min_width=90)
+            cancel = gr.Button("Cancel", size="md", variant="stop", interactive=False, elem_id="gen-cancel", min_width=90)
             outcome = gr.HTML("", elem_id="gen-outcome", apply_default_css=False)
             results = media.html_area(elem_id="gen-results", value=NO_VIDEOS)
     seen = gr.State("")
@@ -211,7 +269,7 @@ def build(studio: Studio) -> dict[str, Any]:
     }  # fmt: skip
 
     def form(values: Mapping[Any, Any]) -> GenerateRun:
-        return generate_run({key: values[part] for key, part in fields.items()}, studio.workspace)
+        return generate_run({key: values[part] for key, part in fields.items()}, studio.workspace, studio.assets)
 
     def show(view: JobView, before: str) -> Updates:
         updates: Updates = {status: progress.status(view)}
@@ -254,7 +312,7 @@ def build(studio: Studio) -> dict[str, Any]:
         """The list of adapters with `wanted` chosen, or the first when that is not there."""
         from synmotion_core.backbones import SPECS
 
-        found, problems = find_adapters(studio.workspace)
+        found, problems = find_adapters(studio.workspace, studio.assets)
         chosen = next((c for c in found if c.id == wanted), found[0] if found else None)
         choices = [(c.label, c.id) for c in found] + [("no adapter: the backbone alone", BASE_ALONE)]
         updates: Updates = {
@@ -267,7 +325,7 @@ def build(studio: Studio) -> dict[str, Any]:
     def on_adapter(values: Mapping[Any, Any]) -> Updates:
         if not values[adapter]:
             return {info: about(None)}
-        chosen = find_adapter(studio.workspace, values[adapter])
+        chosen = find_adapter(studio.workspace, values[adapter], studio.assets)
         return {info: about(chosen), motion: chosen.info.motion}
 
     def fill(values: Mapping[Any, Any]) -> Updates:
@@ -281,8 +339,6 @@ def build(studio: Studio) -> dict[str, Any]:
         return {**offer(f"mine/{view.result.name}"), studio.tabs: gr.Tabs(selected="generate")}
 
     def write_command(values: Mapping[Any, Any]) -> Updates:
-        from synmotion_core.cli import same_command
-
         try:
             return {command: same_command(form(values))}
         except UserInputError:
@@ -297,7 +353,14 @@ def build(studio: Studio) -> dict[str, Any]:
     adapter.input(guarded(message, on_adapter), everything, {info, motion, message}, **calm)
     dice.click(lambda: str(secrets.randbelow(100_000)), None, seeds, **calm)
     offered = {adapter, info, motion, backbone}
-    gr.on([part.change for part in fields.values()], quiet(write_command), everything, {command}, trigger_mode="always_last", **calm)
+    gr.on(
+        [part.change for part in fields.values()],
+        quiet(write_command),
+        everything,
+        {command},
+        trigger_mode="always_last",
+        **calm,
+    )
     return {
         "load": [(quiet(fill), everything, offered), (quiet(on_load), everything, shown)],
         "take": (guarded(message, take), everything, {*offered, studio.tabs, message}),

@@ -3,8 +3,8 @@
 A file is never published where it lies: a copy is put into Gradio's own cache (named by its content) and only that copy has an address, so
 no folder of the workspace or of the home is ever listed in `allowed_paths`.
 
-A player is a group of <video> elements under one clock: they start together, wait for the longest, start again together, and
-whatever drifts by more than DRIFT_S seconds is put back. Each video may have its own [start, end) in seconds (data-start, data-end).
+A player is a group of <video> elements under one clock (player.js): they start together, wait for the longest, start again
+together, and whatever drifts by more than 0.09 s is put back. Each video may have its own [start, end) in seconds (data-start, data-end).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 
 from synmotion_core.errors import MissingError
 
-DRIFT_S = 0.09
+PLAYER_JS = (Path(__file__).parent / "player.js").read_text(encoding="utf-8")
 STRIP_FRAMES = 8
 STRIP_HEIGHT = 72  # pixels
 
@@ -121,98 +121,9 @@ def picture(image: np.ndarray) -> str:
     """uint8 [H, W, 3] RGB as a WebP data address."""
     import cv2
 
-    ok, data = cv2.imencode(".webp", cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2BGR), [cv2.IMWRITE_WEBP_QUALITY, 82])
+    ok, data = cv2.imencode(
+        ".webp", cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2BGR), [cv2.IMWRITE_WEBP_QUALITY, 82]
+    )
     if not ok:
         raise RuntimeError(f"a picture of shape {image.shape} could not be encoded")
     return "data:image/webp;base64," + base64.b64encode(data.tobytes()).decode("ascii")
-
-
-# The area's html changes by comparison, element by element: what scripts keep is therefore in a WeakMap, not in attributes.
-PLAYER_JS = (
-    """
-const DRIFT = __DRIFT__;
-const calm = window.matchMedia('(prefers-reduced-motion: reduce)').matches;
-const memory = new WeakMap();
-const begin = v => Number(v.dataset.start) || 0;
-const span = v => Math.max(0.05, Math.min(Number(v.dataset.end) || Infinity, v.duration || 0) - begin(v));
-const put = (v, t) => { v.currentTime = begin(v) + Math.min(Math.max(t, 0), span(v) - 0.001); };
-const play = v => { if (v.paused) v.play().catch(() => {}); };
-const halt = v => { if (!v.paused) v.pause(); };
-function recall(player) {
-  if (!memory.has(player)) memory.set(player, {playing: !calm, rate: 1, hold: 0, fresh: true});
-  return memory.get(player);
-}
-function advance(player, now) {
-  const s = recall(player);
-  const all = [...player.querySelectorAll('video')].filter(v => !v.error);
-  const videos = all.filter(v => v.readyState >= 2);
-  const button = player.querySelector('[data-play]'), bar = player.querySelector('input[type=range]'), rate = player.querySelector('[data-rate]');
-  if (button && button.textContent !== (s.playing ? '❚❚' : '▶')) button.textContent = s.playing ? '❚❚' : '▶';
-  const label = s.rate === 1 ? '1×' : s.rate === 0.5 ? '½×' : '¼×';
-  if (rate && rate.textContent !== label) rate.textContent = label;
-  if (!videos.length) return;
-  if (videos.length < all.length) { videos.forEach(halt); return; }
-  if (s.fresh || s.count !== videos.length) { videos.forEach(v => put(v, 0)); s.fresh = false; s.count = videos.length; s.hold = 0; }
-  const leader = videos.reduce((a, b) => span(b) > span(a) ? b : a);
-  const t = leader.currentTime - begin(leader);
-  if (bar && !s.scrubbing) bar.value = String(t / span(leader));
-  videos.forEach(v => { if (v.playbackRate !== s.rate) v.playbackRate = s.rate; });
-  if (!s.playing) { videos.forEach(halt); return; }
-  if (leader.ended || t >= span(leader) - 0.03) {
-    if (!s.hold) { s.hold = now + 350; videos.forEach(halt); return; }
-    if (now < s.hold) return;
-    s.hold = 0; videos.forEach(v => put(v, 0)); videos.forEach(play); return;
-  }
-  s.hold = 0; play(leader);
-  for (const v of videos) {
-    if (v === leader) continue;
-    const target = Math.min(t, span(v));
-    if (target >= span(v) - 0.03) { halt(v); continue; }
-    if (!v.seeking && Math.abs(v.currentTime - begin(v) - target) > DRIFT) put(v, target);
-    play(v);
-  }
-}
-function loop(video) {
-  const box = video.getBoundingClientRect();
-  const seen = box.width > 0 && box.bottom > 0 && box.top < window.innerHeight;
-  if (calm || !seen) { halt(video); return; }
-  if (video.readyState < 2) return;
-  if (video.ended || video.currentTime < begin(video) - 0.05 || video.currentTime - begin(video) >= span(video) - 0.03) put(video, 0);
-  play(video);
-}
-function crisp(video) {
-  const mode = video.videoWidth && video.videoWidth <= 160 ? 'pixelated' : '';
-  if (video.style.imageRendering !== mode) video.style.imageRendering = mode;
-}
-element.addEventListener('click', event => {
-  const pick = event.target.closest('[data-pick]'), player = event.target.closest('[data-sync]');
-  if (pick) { trigger('select', {index: Number(pick.dataset.pick)}); return; }
-  if (!player) return;
-  const s = recall(player);
-  if (event.target.closest('[data-play]') || event.target.tagName === 'VIDEO') s.playing = !s.playing;
-  if (event.target.closest('[data-rate]')) s.rate = s.rate === 1 ? 0.5 : s.rate === 0.5 ? 0.25 : 1;
-});
-element.addEventListener('input', event => {
-  const player = event.target.closest('[data-sync]');
-  if (!player || event.target.type !== 'range') return;
-  const s = recall(player); s.playing = false;
-  const videos = [...player.querySelectorAll('video')].filter(v => v.readyState >= 1);
-  if (!videos.length) return;
-  const longest = Math.max(...videos.map(span));
-  videos.forEach(v => { halt(v); put(v, Number(event.target.value) * longest); });
-});
-function tick(now) {
-  const visible = element.isConnected && element.offsetParent !== null;
-  if (visible) {
-    element.querySelectorAll('video').forEach(crisp);
-    element.querySelectorAll('[data-sync]').forEach(p => advance(p, now));
-    element.querySelectorAll('video[data-loop]').forEach(loop);
-    requestAnimationFrame(tick);
-  } else {
-    element.querySelectorAll('video').forEach(halt);
-    setTimeout(() => requestAnimationFrame(tick), 300);
-  }
-}
-requestAnimationFrame(tick);
-""".replace("__DRIFT__", str(DRIFT_S))
-)

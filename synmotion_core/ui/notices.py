@@ -67,11 +67,11 @@ def quiet(handler: Callable[..., Updates]) -> Callable[..., Updates]:
     @functools.wraps(handler)
     def safe(*args: Any) -> Updates:
         try:
-            return handler(*args)
+            return handler(*args) or gr.skip()  # Gradio does not take an empty dict for "nothing changes"
         except UserInputError as error:
             log.warning("%s", error)
         except Exception:
             log.exception("the page's handler %s failed", handler.__name__)
-        return {}
+        return gr.skip()
 
     return safe

@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from html import escape
+from typing import TYPE_CHECKING
 
-from synmotion_core.jobs import JobView
+from synmotion_core.config import TrainRun
+
+if TYPE_CHECKING:
+    from synmotion_core.jobs import JobView
 
 STAGES = {
     "encode": "Preparing the clips",
     "prior": "Drawing subject prior videos",
     "train": "Training",
-    "sample": "Drawing samples",
     "generate": "Generating",
 }
 STATUS = {  # what a person reads, and the tone of the chip
@@ -44,15 +47,18 @@ def pace(seconds_per_step: float) -> str:
     """>>> pace(0.25), pace(3.42)
     ('4.0 steps a second', '3.4 s a step')
     """
-    return f"{seconds_per_step:.1f} s a step" if seconds_per_step >= 1 else f"{1 / max(seconds_per_step, 1e-6):.1f} steps a second"
+    return (
+        f"{seconds_per_step:.1f} s a step"
+        if seconds_per_step >= 1
+        else f"{1 / max(seconds_per_step, 1e-6):.1f} steps a second"
+    )
 
 
 def headline(view: JobView) -> str:
     """One line: what is going on."""
-    doing = STAGES.get(view.stage, view.stage.capitalize())
-    at = f"{doing}: {view.step} of {view.total}" if view.stage else ""
+    at = _where(view)
     if view.status == "queued":
-        return "Waiting: the device works on one job at a time"
+        return "Waiting for its turn: the device does one job at a time"
     if view.status == "running":
         return at or "Loading the backbone"
     if view.status == "stopping":
@@ -63,10 +69,28 @@ def headline(view: JobView) -> str:
     return f"{STATUS[view.status][0].capitalize()}{where}"
 
 
+def _where(view: JobView) -> str:
+    if not view.stage:
+        return ""
+    count = f"{view.step} of {view.total}"
+    if view.kind == "train" and view.stage == "generate" and view.losses:
+        return f"Drawing samples at step {view.losses[-1][0]}: {count}"
+    return f"{STAGES.get(view.stage, view.stage.capitalize())}: {count}"
+
+
+def _share(view: JobView) -> float:
+    """How far the bar is, 0..1; drawing samples does not move a training's bar."""
+    if view.status == "finished":
+        return 1.0
+    if isinstance(view.config, TrainRun) and view.stage == "generate" and view.losses:
+        return min(1.0, view.losses[-1][0] / view.config.train.num_steps)
+    return min(1.0, view.step / view.total) if view.total else 0.0
+
+
 def status(view: JobView) -> str:
     """Headline, state, bar and numbers of a job."""
     word, tone = STATUS[view.status]
-    done = 1.0 if view.status == "finished" else min(1.0, view.step / view.total) if view.total else 0.0
+    done = _share(view)
     facts = []
     if view.status == "running" and view.seconds_per_step:
         facts.append(pace(view.seconds_per_step))
@@ -93,8 +117,12 @@ def idle_status(text: str) -> str:
     )
 
 
-def smoothed(losses: Sequence[tuple[int, float]], weight: float = 0.95) -> list[tuple[int, float]]:
-    """Running mean, corrected for its start: sum w^k x / sum w^k. Values that are not finite are left out."""
+def smoothed(losses: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
+    """Running mean, corrected for its start: sum w^k x / sum w^k, over about a tenth of the steps, 5 to 20 of them.
+
+    Values that are not finite are left out.
+    """
+    weight = 1 - 1 / min(20, max(5, len(losses) / 10))
     out, top, bottom = [], 0.0, 0.0
     for step, loss in losses:
         if math.isfinite(loss):
@@ -124,11 +152,20 @@ def loss_plot(losses: Sequence[tuple[int, float]], last_step: int) -> str:
     low, high, right = low - pad, high + pad, max(last_step, finite[-1][0], 2)
 
     def line(points: Sequence[tuple[float, float]]) -> str:
-        return " ".join(f"{'ML'[i > 0]}{(s - 1) / (right - 1) * 1000:.1f},{(high - v) / (high - low) * 400:.1f}" for i, (s, v) in enumerate(points))
+        return " ".join(
+            f"{'ML'[i > 0]}{(s - 1) / (right - 1) * 1000:.1f},{(high - v) / (high - low) * 400:.1f}"
+            for i, (s, v) in enumerate(points)
+        )
 
     ticks = [low + (high - low) * f for f in (0.1, 0.5, 0.9)]
-    rules = "".join(f'<line class="sm-grid-line" x1="0" x2="1000" y1="{(high - t) / (high - low) * 400:.1f}" y2="{(high - t) / (high - low) * 400:.1f}"/>' for t in ticks)
-    labels = "".join(f'<span class="sm-tick" style="left:10px;top:calc({10 + (high - t) / (high - low) * 74:.1f}% - 1.5em)">{t:.3g}</span>' for t in ticks)
+    rules = "".join(
+        f'<line class="sm-grid-line" x1="0" x2="1000" y1="{(high - t) / (high - low) * 400:.1f}" y2="{(high - t) / (high - low) * 400:.1f}"/>'
+        for t in ticks
+    )
+    labels = "".join(
+        f'<span class="sm-tick" style="left:10px;top:calc({10 + (high - t) / (high - low) * 74:.1f}% - 1.5em)">{t:.3g}</span>'
+        for t in ticks
+    )
     odd = len(losses) - len(finite)
     note = f"; {odd} steps without a finite loss are left out" if odd else ""
     return (

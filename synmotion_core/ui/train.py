@@ -7,17 +7,20 @@ command line speak the same config, so that "the same as this command" is the ru
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from synmotion_core import pace
+from synmotion_core.command import same_command
 from synmotion_core.config import TrainRun
-from synmotion_core.errors import ConfigError, UserInputError
+from synmotion_core.clips import doctor
+from synmotion_core.errors import ClipError, ConfigError, UserInputError
 from synmotion_core.training.settings import TrainConfig
 from synmotion_core.ui import media, progress
-from synmotion_core.ui.chosen import ClipChoice, Library, read_memory, run_name, words_in
+from synmotion_core.ui.chosen import ClipChoice, Library, Look, in_words, read_memory, run_name
 from synmotion_core.ui.context import PATIENCE_S, POLL_S, Studio, job_id
 from synmotion_core.ui.notices import Updates, empty, guarded, hint, notice, notices, quiet
 
@@ -27,7 +30,9 @@ if TYPE_CHECKING:
     from synmotion_core.types import Sampled
 
 NO_JOB = "No training yet"
-NO_SAMPLES = empty("Samples", "While training, new subjects try the motion here, beside your reference clip and in step with it.")
+NO_SAMPLES = empty(
+    "Samples", "While training, new subjects try the motion here, beside your reference clip and in step with it."
+)
 DEFAULTS = TrainConfig()
 
 
@@ -38,6 +43,9 @@ def train_run(form: Mapping[str, Any], choices: tuple[ClipChoice, ...], library:
     """The run that the form describes. Raises ConfigError for what no run can be made of."""
     if not choices:
         raise ConfigError("there are no clips yet: choose some in the Clips tab, for example the ready examples")
+    motions = list(dict.fromkeys(choice.motion for choice in choices if choice.motion))
+    if len(motions) > 1:
+        raise ConfigError(f"one adapter learns one motion, these clips name {', '.join(motions)}: train them apart")
     config = TrainConfig(
         num_steps=whole("number of steps", form["num_steps"]),
         batch_size=whole("batch size", form["batch_size"]),
@@ -47,15 +55,32 @@ def train_run(form: Mapping[str, Any], choices: tuple[ClipChoice, ...], library:
         sample_subjects=lines(form["sample_subjects"]),
         seed=whole("seed", form["seed"]),
     )
-    method_config = {"rank": whole("LoRA rank", form["rank"])}
+    rank = whole("LoRA rank", form["rank"])
+    method_config = {"rank": rank} if default_rank(form["method"]) not in (None, rank) else {}
     return TrainRun(
-        name=(form["name"] or "").strip() or run_name(choices),
+        name=(form["name"] or "").strip() or run_name(choices[0].motion),
         clips=tuple(library.clip_source(choice) for choice in choices),
         backbone=form["backbone"],
         method=form["method"],
         method_config=method_config,
         train=config,
     )
+
+
+def refuse_blocked(choices: Sequence[ClipChoice], looks: Sequence[Look]) -> None:
+    """Raise ClipError, naming the clips and why, when the doctor blocks any."""
+    blocked = [(i, c, k) for i, (c, k) in enumerate(zip(choices, looks, strict=True), start=1) if k.blocked]
+    if blocked:
+        first = "; ".join(f"clip {i} ({c.name}): {doctor.blocking(k.findings)[0].message}" for i, c, k in blocked[:3])
+        rest = f"; and {len(blocked) - 3} more" if len(blocked) > 3 else ""
+        raise ClipError(f"{len(blocked)} of {len(choices)} clips cannot be used yet, see the Clips tab. {first}{rest}")
+
+
+def default_rank(method: str) -> int | None:
+    """A method's own LoRA rank; None when it has none to set."""
+    from synmotion_core.methods import find_method
+
+    return next((f.default for f in dataclasses.fields(find_method(method).config) if f.name == "rank"), None)
 
 
 def whole(what: str, value: Any) -> int:
@@ -110,7 +135,9 @@ def knows_notice(spec: BackboneSpec, real_footage: bool) -> str:
         if others
         else "Models for real footage (HunyuanVideo, Wan) need a CUDA GPU, and this version of the studio does not offer one yet."
     )
-    return notice("warning", f"Your own clips meet a backbone that knows {spec.knows}. It cannot learn from real footage. {rest}")
+    return notice(
+        "warning", f"Your own clips meet a backbone that knows {spec.knows}. It cannot learn from real footage. {rest}"
+    )
 
 
 def suggested_subjects(spec: BackboneSpec) -> str:
@@ -129,10 +156,13 @@ def suggested_subjects(spec: BackboneSpec) -> str:
 def clips_summary(choices: tuple[ClipChoice, ...]) -> str:
     """Which clips a training would take."""
     if not choices:
-        return notice("info", "No clips yet. Choose some in the Clips tab first: the ready examples are two clicks away.")
-    words = words_in(choices)
-    text = f"{len(choices)} clip{'s' if len(choices) != 1 else ''}: {', '.join(words)}"
-    tone = "good" if len({c.motion for c in choices}) == 1 and all(c.subject and c.motion for c in choices) else "warning"
+        return notice(
+            "info", "No clips yet. Choose some in the Clips tab first: the ready examples are two clicks away."
+        )
+    text = in_words(choices)
+    tone = (
+        "good" if len({c.motion for c in choices}) == 1 and all(c.subject and c.motion for c in choices) else "warning"
+    )
     more = "" if tone == "good" else "One adapter learns one motion, and every clip needs its words."
     return notice(tone, text, more=more)
 
@@ -149,17 +179,6 @@ def plan_html(run: TrainRun, seconds_per_step: float | None) -> str:
 def plan_idle(text: str) -> str:
     """The same box when there is nothing to plan."""
     return f'<div class="sm-plan-box"><p class="sm-title">Before you start</p>{hint(text)}</div>'
-
-
-def measured_pace(views: tuple[JobView, ...], run: TrainRun) -> float | None:
-    """Seconds a step of the last training here with the same backbone, method and batch size."""
-    for view in views:
-        old = view.config
-        if not isinstance(old, TrainRun) or view.stage != "train" or view.seconds_per_step is None:
-            continue
-        if (old.backbone, old.method, old.train.batch_size) == (run.backbone, run.method, run.train.batch_size):
-            return view.seconds_per_step
-    return None
 
 
 def samples_html(area: gr.HTML, view: JobView) -> str:
@@ -182,10 +201,12 @@ def samples_html(area: gr.HTML, view: JobView) -> str:
     for sample in shown:
         steps.setdefault(sample.step, []).append(_sample_figure(area, sample))
     rows = "".join(
-        f'<div><h4>Step {step}</h4><div class="sm-stage">{"".join(figures)}</div></div>' for step, figures in sorted(steps.items())
+        f'<div style="order:-{step}"><h4>Step {step}</h4><div class="sm-stage">{"".join(figures)}</div></div>'
+        for step, figures in sorted(steps.items())
     )
     return media.together(
-        f'<div class="sm-compare">{reference}<div class="sm-steps">{rows}</div></div>', name="Samples beside the reference clip"
+        f'<div class="sm-compare"><div class="sm-stage">{reference}</div><div class="sm-steps">{rows}</div></div>',
+        name="Samples beside the reference clip",
     )
 
 
@@ -194,7 +215,9 @@ def _sample_figure(area: gr.HTML, sample: Sampled) -> str:
         url = media.serve(area, sample.path)
     except UserInputError as error:
         return media.waiting(sample.prompt.subject, str(error))
-    return media.figure(media.Shown(url=url, title=sample.prompt.subject, note=sample.prompt.motion, download=sample.path.name))
+    return media.figure(
+        media.Shown(url=url, title=sample.prompt.subject, note=sample.prompt.motion, download=sample.path.name)
+    )
 
 
 def priors_html(area: gr.HTML, view: JobView) -> str:
@@ -204,7 +227,9 @@ def priors_html(area: gr.HTML, view: JobView) -> str:
         return ""
     cards = "".join(
         "<figure>"
-        + media.video_tag(media.Shown(url=media.serve(area, s.path), title=s.prompt.text), attributes="data-loop", preload="none")
+        + media.video_tag(
+            media.Shown(url=media.serve(area, s.path), title=s.prompt.text), attributes="data-loop", preload="none"
+        )
         + f"<figcaption>{escape(s.prompt.text)}</figcaption></figure>"
         for s in drawn
     )
@@ -224,7 +249,11 @@ def outcome_html(area: gr.HTML, view: JobView) -> str:
             return out + notice("warning", str(error))
         out += f'<div class="sm-notice sm-good" role="status">The adapter is ready: <b>{escape(view.result.name)}</b>.{link}</div>'
     if view.status in ("stopped", "interrupted", "failed"):
-        at = f"from step {view.checkpoint_step}" if view.checkpoint_step is not None else "from the beginning: nothing was saved yet"
+        at = (
+            f"from step {view.checkpoint_step}"
+            if view.checkpoint_step is not None
+            else "from the beginning: nothing was saved yet"
+        )
         out += notice("info", f"Resume goes on {at}.")
     return out
 
@@ -243,13 +272,22 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=320):
             summary = gr.HTML(clips_summary(()), elem_id="train-clips", apply_default_css=False)
-            backbone = gr.Dropdown(["puppet-hunyuan"], value="puppet-hunyuan", label="Backbone", elem_id="train-backbone")
+            backbone = gr.Dropdown(
+                ["puppet-hunyuan"], value="puppet-hunyuan", label="Backbone", elem_id="train-backbone"
+            )
             knows = gr.HTML("", elem_id="train-knows", apply_default_css=False)
             method = gr.Radio(["synmotion"], value="synmotion", label="Method", elem_id="train-method")
             with gr.Row():
-                num_steps = gr.Number(DEFAULTS.num_steps, label="Steps", precision=0, minimum=1, min_width=110, elem_id="train-steps")
+                num_steps = gr.Number(
+                    DEFAULTS.num_steps, label="Steps", precision=0, minimum=1, min_width=110, elem_id="train-steps"
+                )
                 sample_every = gr.Number(
-                    DEFAULTS.sample_every, label="Samples every … steps", precision=0, minimum=0, min_width=110, elem_id="train-sample-every"
+                    DEFAULTS.sample_every,
+                    label="Sample every",
+                    precision=0,
+                    minimum=0,
+                    min_width=110,
+                    elem_id="train-sample-every",
                 )
             sample_subjects = gr.Textbox(
                 "a red cat\na blue robot", label="Who tries the motion while training", info="One subject a line. They are not trained on.",
@@ -257,28 +295,49 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
             )  # fmt: skip
             with gr.Accordion("More settings", open=False):
                 name = gr.Textbox(
-                    "", label="Name of the adapter", placeholder="made from the motion", max_length=80, elem_id="train-name"
+                    "",
+                    label="Name of the adapter",
+                    placeholder="made from the motion",
+                    max_length=80,
+                    elem_id="train-name",
                 )
                 with gr.Row():
-                    batch_size = gr.Number(DEFAULTS.batch_size, label="Batch size", precision=0, minimum=1, min_width=110)
+                    batch_size = gr.Number(
+                        DEFAULTS.batch_size, label="Batch size", precision=0, minimum=1, min_width=110
+                    )
                     rank = gr.Number(16, label="LoRA rank", precision=0, minimum=0, min_width=110)
                 with gr.Row():
                     learning_rate = gr.Number(DEFAULTS.learning_rate, label="Learning rate", min_width=110, step=1e-4)
                     seed = gr.Number(DEFAULTS.seed, label="Seed", precision=0, minimum=0, min_width=110)
                 save_every = gr.Number(
-                    DEFAULTS.save_every, label="Save every … steps", info="Stop and Resume go by these; Stop itself saves, too.", precision=0, minimum=0
+                    DEFAULTS.save_every,
+                    label="Save every (steps)",
+                    info="Stop and Resume go by these; Stop itself saves, too.",
+                    precision=0,
+                    minimum=0,
                 )
-            plan_box = gr.HTML(plan_idle("Time and memory are estimated here once clips are chosen."), elem_id="train-plan", apply_default_css=False)
+            plan_box = gr.HTML(
+                plan_idle("Time and memory are estimated here once clips are chosen."),
+                elem_id="train-plan",
+                apply_default_css=False,
+            )
             start = gr.Button("Start training", variant="primary", elem_id="train-start")
             message = gr.HTML("", elem_id="train-message", apply_default_css=False)
             with gr.Accordion("The same as this command", open=False):
-                command = gr.Code("", language="shell", label="In a terminal", elem_id="train-command", interactive=False, wrap_lines=True)
+                command = gr.Code(
+                    "",
+                    language="shell",
+                    label="In a terminal",
+                    elem_id="train-command",
+                    interactive=False,
+                    wrap_lines=True,
+                )
         with gr.Column(scale=7, min_width=320):
             status = gr.HTML(progress.idle_status(NO_JOB), elem_id="train-status", apply_default_css=False)
             with gr.Row():
-                stop = gr.Button("Stop", variant="stop", interactive=False, elem_id="train-stop", min_width=90)
-                resume = gr.Button("Resume", interactive=False, elem_id="train-resume", min_width=90)
-                to_generate = gr.Button("Use it in Generate", interactive=False, elem_id="train-use", min_width=90)
+                stop = gr.Button("Stop", size="md", variant="stop", interactive=False, elem_id="train-stop", min_width=90)
+                resume = gr.Button("Resume", size="md", interactive=False, elem_id="train-resume", min_width=90)
+                to_generate = gr.Button("Use it in Generate", size="md", interactive=False, elem_id="train-use", min_width=90)
             plot = gr.HTML(progress.loss_plot((), 0), elem_id="train-plot", apply_default_css=False)
             outcome = gr.HTML("", elem_id="train-outcome", apply_default_css=False)
             samples = media.html_area(elem_id="train-samples", value=NO_SAMPLES)
@@ -301,7 +360,10 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
     def show(view: JobView, before: str) -> Updates:
         """Numbers each second; everything else only when it changed, so that playing videos are left alone."""
         assert isinstance(view.config, TrainRun)
-        updates: Updates = {status: progress.status(view), plot: progress.loss_plot(view.losses, view.config.train.num_steps)}
+        updates: Updates = {
+            status: progress.status(view),
+            plot: progress.loss_plot(view.losses, view.config.train.num_steps),
+        }
         now = signature(view)
         if now != before:
             live = view.status in progress.LIVE
@@ -326,7 +388,12 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
         }  # fmt: skip
 
     def on_start(values: Mapping[Any, Any]) -> Updates:
-        started = jobs.submit(form(values))
+        from synmotion_core.backbones import find_spec
+
+        run = form(values)
+        choices, _ = read_memory(values[studio.chosen], library)
+        refuse_blocked(choices, library.looks(choices, find_spec(run.backbone)))
+        started = jobs.submit(run)
         return {studio.train_job: {"id": started}, **show(jobs.snapshot(started), "")}
 
     def on_stop(values: Mapping[Any, Any]) -> Updates:
@@ -367,23 +434,31 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
         updates: Updates = {
             backbone: gr.Dropdown(choices=[(s.title, s.name) for s in SPECS.values()], value=spec.name),
             method: gr.Radio(choices=method_choices(spec), value=values[method]),
-            knows: knows_notice(spec, any(c.is_upload for c in choices)),
+            knows: knows_notice(spec, real_footage(choices, spec)),
             summary: clips_summary(choices),
             earlier: gr.Dropdown(choices=[(_row(v), v.id) for v in views]),
-            name: gr.Textbox(placeholder=run_name(choices) if choices else "made from the motion"),
+            name: gr.Textbox(placeholder=run_name(choices[0].motion) if choices else "made from the motion"),
         }
         return updates | estimate(values)
+
+    def real_footage(choices: tuple[ClipChoice, ...], spec: BackboneSpec) -> bool:
+        own = [choice for choice in choices if choice.is_upload]
+        return any(finding.code == "footage" for look in library.looks(own, spec) for finding in look.findings)
+
+    def on_backbone(values: Mapping[Any, Any]) -> Updates:
+        from synmotion_core.backbones import find_spec
+
+        spec = find_spec(values[backbone])
+        return {**fill(values), sample_subjects: suggested_subjects(spec), studio.backbone: spec.name}
 
     def estimate(values: Mapping[Any, Any]) -> Updates:
         if not read_memory(values[studio.chosen], library)[0]:
             return {plan_box: plan_idle("Time and memory are estimated here once clips are chosen."), command: ""}
         try:
             run = form(values)
-            made = plan_html(run, measured_pace(jobs.list(), run))
+            made = plan_html(run, pace.recall(studio.workspace, run))
         except UserInputError as error:
             return {plan_box: f'<div class="sm-plan-box">{notice("error", str(error))}</div>', command: ""}
-        from synmotion_core.cli import same_command
-
         return {plan_box: made, command: same_command(run)}
 
     everything = {*fields.values(), studio.chosen, studio.train_job, seen, earlier}
@@ -395,10 +470,16 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
     earlier.input(guarded(message, on_earlier), everything, shown, **calm)
     timer.tick(quiet(on_tick), everything, shown, concurrency_limit=None, **calm)
     filled = {backbone, method, knows, summary, earlier, name, plan_box, command}
-    gr.on([backbone.input, studio.chosen.change], guarded(message, fill), everything, {*filled, message}, trigger_mode="always_last", **calm)
+    studio.chosen.change(guarded(message, fill), everything, {*filled, message}, trigger_mode="always_last", **calm)
+    backbone.input(
+        guarded(message, on_backbone), everything, {*filled, message, sample_subjects, studio.backbone}, **calm
+    )
     settings = [part.change for part in fields.values() if part is not backbone]
     gr.on(settings, quiet(estimate), everything, {plan_box, command}, trigger_mode="always_last", **calm)
-    return {"load": [(quiet(fill), everything, filled), (quiet(on_load), everything, shown)], "to_generate": to_generate}
+    return {
+        "load": [(quiet(fill), everything, filled), (quiet(on_load), everything, shown)],
+        "to_generate": to_generate,
+    }
 
 
 def _row(view: JobView) -> str:
@@ -406,6 +487,3 @@ def _row(view: JobView) -> str:
 
     when = time.strftime("%d %b %H:%M", time.localtime(view.created))
     return f"{view.config.name if isinstance(view.config, TrainRun) else view.id} · {progress.STATUS[view.status][0]} · {when}"
-
-
-__all__ = ["build", "dataclasses", "train_run"]

@@ -1,4 +1,4 @@
-"""The puppet world: deterministic, complete, with ground truth that matches the pictures, and rare motions kept out of pretraining."""
+"""The puppet world: deterministic, complete, with true ground truth, and rare motions kept out of pretraining."""
 
 from __future__ import annotations
 
@@ -17,13 +17,18 @@ THE_EIGHT = {"dance", "doublewave", "liftarm", "pray", "salute", "squat", "throw
 
 
 def scene(**changes: object) -> Scene:
-    return dataclasses.replace(Scene(species="person", colour="red", background="room", motion="wave", seed=3), **changes)
+    return dataclasses.replace(
+        Scene(species="person", colour="red", background="room", motion="wave", seed=3), **changes
+    )
 
 
 def test_the_world_is_as_large_as_promised() -> None:
-    assert len(SPECIES) >= 8 and "person" in SPECIES
-    assert len(COLOURS) == 8 and len(BACKGROUNDS) == 6
-    assert len(COMMON) >= 12 and len(RARE) >= 12
+    assert len(SPECIES) >= 8
+    assert "person" in SPECIES
+    assert len(COLOURS) == 8
+    assert len(BACKGROUNDS) == 6
+    assert len(COMMON) >= 12
+    assert len(RARE) >= 12
     assert THE_EIGHT | {"clap", "punch", "spin", "handstand"} <= set(RARE)
     assert not set(COMMON) & set(RARE)
     assert [m.name for m in MOTIONS.values() if m.rarity == "other"] == ["moves"]
@@ -40,17 +45,22 @@ def test_a_scene_is_drawn_the_same_twice_and_another_seed_differs() -> None:
 @pytest.mark.parametrize("motion", MOTIONS)
 def test_every_species_does_every_motion(species: str, motion: str) -> None:
     show = render(scene(species=species, motion=motion, colour="blue", background="snow", seed=11))
-    assert show.frames.shape == (NUM_FRAMES, SIZE, SIZE, 3) and show.frames.dtype == np.uint8
-    assert show.joints.shape == (NUM_FRAMES, len(JOINTS), 2) and np.isfinite(show.joints).all()
-    assert show.mask.shape == (NUM_FRAMES, SIZE, SIZE) and show.mask.dtype == np.bool_
+    assert show.frames.shape == (NUM_FRAMES, SIZE, SIZE, 3)
+    assert show.frames.dtype == np.uint8
+    assert show.joints.shape == (NUM_FRAMES, len(JOINTS), 2)
+    assert np.isfinite(show.joints).all()
+    assert show.mask.shape == (NUM_FRAMES, SIZE, SIZE)
+    assert show.mask.dtype == np.bool_
     covered = show.mask.mean((1, 2))
-    assert (covered > 0.05).all() and (covered < 0.6).all(), covered
+    assert ((covered > 0.05) & (covered < 0.6)).all(), covered
     # joints lie on the puppet: the torso always, hands and feet unless they leave the picture
     middle = np.round((show.joints[:, JOINTS.index("pelvis")] + show.joints[:, JOINTS.index("neck")]) / 2).astype(int)
     inside = ((middle >= 0) & (middle < SIZE)).all(1)
     assert inside.all()
     assert show.mask[np.arange(NUM_FRAMES), middle[:, 1], middle[:, 0]].all()
-    tips = np.round(show.joints[:, [JOINTS.index(n) for n in ("hand_l", "hand_r", "foot_l", "foot_r")]] - 0.5).astype(int)
+    tips = np.round(show.joints[:, [JOINTS.index(n) for n in ("hand_l", "hand_r", "foot_l", "foot_r")]] - 0.5).astype(
+        int
+    )
     seen = ((tips >= 1) & (tips < SIZE - 1)).all(-1)
     assert seen.mean() > 0.8
     frame = np.broadcast_to(np.arange(NUM_FRAMES)[:, None], seen.shape)
@@ -96,7 +106,8 @@ def test_an_unknown_name_is_refused_with_the_choices(field: str, table: dict[str
     with pytest.raises(KeyError) as caught:
         render(scene(**{field: "zebra"}))
     message = str(caught.value)
-    assert "zebra" in message and field in message
+    assert "zebra" in message
+    assert field in message
     assert all(name in message for name in table)
 
 
@@ -115,7 +126,10 @@ def test_pretraining_never_draws_a_rare_motion_nor_its_words() -> None:
 
 def test_captions_name_what_is_drawn_in_several_phrasings() -> None:
     rng = np.random.default_rng(1)
-    texts = [caption_for(scene(species="elephant", colour="orange", motion="walk", background="snow"), rng) for _ in range(60)]
+    texts = [
+        caption_for(scene(species="elephant", colour="orange", motion="walk", background="snow"), rng)
+        for _ in range(60)
+    ]
     assert all("elephant" in c.text and c.motion == "walks" for c in texts)
     assert {c.subject for c in texts} == {"an elephant", "an orange elephant"}
     assert {c.place for c in texts} == {"", captions.PLACES["snow"]}

@@ -1,0 +1,192 @@
+"""The options of every command and the help that people read. Nothing but argparse, so that `--help` answers at once.
+
+What the options mean is said by command.py (train, generate and those that take the same) and cli.py (the others).
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from synmotion_core.command import PROGRAM
+from synmotion_core.config import TrainRun
+from synmotion_core.training.settings import TrainConfig
+
+_BACKBONE = TrainRun.__dataclass_fields__["backbone"].default
+_METHOD = TrainRun.__dataclass_fields__["method"].default
+
+_ABOUT = """\
+Learn one motion from a few clips, then let any subject do it.
+
+examples:
+  {p} train --clips assets/clips --motion waves --name my-wave
+  {p} generate --adapter runs/my-wave/my-wave.safetensors --subject "a red cat" --out videos
+  {p} models                      what there is to choose from
+  {p} train --help                each command has its own examples
+"""
+
+_TRAIN = """\
+Learn a motion from clips. Writes into --out (default: runs/NAME): the adapter NAME.safetensors, checkpoints, samples
+and run.json, the run's settings. Ctrl-C saves and stops; --resume goes on as if it had not stopped.
+
+examples:
+  {p} train --clips assets/clips --motion waves --name my-wave
+  {p} train --clips a.mp4 b.mp4 --subject "a person" --motion "does a cartwheel" --name cartwheel --steps 600
+  {p} train --clips assets/clips --motion waves --name w2 --set train.learning_rate=0.002 --set method.rank=8
+  {p} train --clips assets/clips --motion waves --name w3 --set 'train.sample_subjects=["a red cat", "a bear"]'
+  {p} train --resume --out runs/my-wave
+"""
+
+_GENERATE = """\
+Make videos: every --subject times every --seed, as H.264 files in --out. Each path is printed when its file is there.
+
+examples:
+  {p} generate --adapter runs/my-wave/my-wave.safetensors --subject "a red cat" --out videos
+  {p} generate --adapter my-wave.safetensors --subject "a red cat" --subject "a bear" --seed 0 1 2 --compare
+  {p} generate --subject "a blue robot" --motion walks --setting "in the snow" --out videos
+"""
+
+_PRIOR = """\
+Draw the subject prior videos of a run now, into the cache that trainings share: the frozen backbone shows subjects
+doing common motions, so that the method learns the motion and not the person. Takes the options of `train`; a training
+draws what is missing by itself.
+
+example:
+  {p} prior --clips assets/clips --motion waves --name my-wave --set priors.max_videos=24
+"""
+
+_PLAN = """\
+Say what a training will take, without loading any weights. Takes the options of `train`. The time is known once a
+training with the same backbone, method and batch size has run on this machine.
+
+example:
+  {p} plan --clips assets/clips --motion waves --name my-wave --steps 600
+"""
+
+_BENCH = """\
+Measure. One figure a line: name, value, 95 % interval, number of observations, seeds, seconds. The README's figures
+come from here.
+
+examples:
+  {p} bench run judge                                      the yardstick itself
+  {p} bench run backbone                                   what the shipped backbone draws
+  {p} bench run methods --motions wave squat --seeds 0 1   methods beside each other
+  {p} bench run step --json                                where a training step's time goes
+"""
+
+_DOCTOR = """\
+Look at clips without training: what is in each file, what keeps it from being used, what would help. The exit code is
+2 if one of them cannot be used.
+
+examples:
+  {p} doctor clips/*.mp4
+  {p} doctor --start 1 --end 3.125 long.mp4
+"""
+
+_MODELS = """\
+List the backbones and methods, one line each, and why a pair does not fit.
+
+example:
+  {p} models
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line; the parsed `command` is the name of one."""
+    parser = _parser(argparse.ArgumentParser, _ABOUT, prog=PROGRAM)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, dest="command")
+
+    def add(name: str, text: str, summary: str) -> argparse.ArgumentParser:
+        return _parser(commands.add_parser, text, name=name, help=summary)
+
+    train = add("train", _TRAIN, "learn a motion from clips")
+    add_train_arguments(train)
+    train.add_argument("--out", type=Path, metavar="FOLDER", help="where the run lives (default: runs/NAME)")
+    train.add_argument("--resume", action="store_true", help="go on with the run in --out")
+
+    generate = add("generate", _GENERATE, "make videos with or without an adapter")
+    add_generate_arguments(generate)
+    where = "for the videos (default: %(default)s)"
+    generate.add_argument("--out", type=Path, metavar="FOLDER", default=Path("videos"), help=where)
+
+    prior = add("prior", _PRIOR, "draw the subject prior videos of a run")
+    add_train_arguments(prior)
+
+    plan = add("plan", _PLAN, "what a training will take")
+    add_train_arguments(plan)
+
+    bench = add("bench", _BENCH, "measure: judge, backbone, methods, step")
+    bench.add_argument("action", choices=["run"], help="what to do")
+    bench.add_argument("suite", choices=["judge", "backbone", "methods", "step"], help="what to measure")
+    bench.add_argument("--motions", nargs="+", metavar="MOTION", help="only these (suites methods and step)")
+    bench.add_argument("--seeds", nargs="+", type=int, metavar="N", help="repeat with these seeds")
+    _add_settings(bench, "a setting of the suite; may be repeated")
+
+    doctor = add("doctor", _DOCTOR, "look at clips: what keeps them from being used")
+    doctor.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    doctor.add_argument("--backbone", default=_BACKBONE, help="for which (default: %(default)s)")
+    doctor.add_argument("--start", type=float, default=0.0, metavar="S", help="look at the part from this second")
+    doctor.add_argument("--end", type=float, metavar="S", help="up to this second")
+    doctor.add_argument("--resample-fps", type=float, metavar="FPS", help="re-time to this many frames a second")
+
+    models = add("models", _MODELS, "list backbones and methods")
+
+    events = "print events as JSON lines on standard output"
+    rows = "print JSON lines"
+    about = {train: events, generate: events, prior: events, plan: "print one JSON object"}
+    for sub, text in (about | {bench: rows, doctor: rows, models: rows}).items():
+        sub.add_argument("--json", action="store_true", help=text)
+        sub.add_argument("-v", "--verbose", action="store_true", help="log what is going on")
+    return parser
+
+
+def add_train_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that make a TrainRun; used by every command that looks at one."""
+    group = parser.add_argument_group("clips")
+    text = "video files, or folders of them, with or without an index.json"
+    group.add_argument("--clips", nargs="+", metavar="PATH", type=Path, help=text)
+    text = """one clip with its own words or cut: '{"path": "a.mp4", "start_s": 1, "end_s": 3.125}'; may be repeated"""
+    group.add_argument("--clip", action="append", metavar="JSON", default=[], help=text)
+    group.add_argument("--subject", metavar="WORDS", help='who moves in the clips, for example "a person"')
+    text = 'what happens, as a verb, for example "waves"; with an index of several motions, which one'
+    group.add_argument("--motion", metavar="WORDS", help=text)
+    group = parser.add_argument_group("run")
+    group.add_argument("--name", help="of the run and of its adapter's file")
+    group.add_argument("--backbone", help=f"see `models` (default: {_BACKBONE})")
+    group.add_argument("--method", help=f"see `models` (default: {_METHOD})")
+    group.add_argument("--steps", type=int, metavar="N", help=f"training steps (default: {TrainConfig().num_steps})")
+    _add_settings(group, "any other setting: train.KEY, priors.KEY or method.KEY; may be repeated")
+    text = "start from a saved run (every training saves one as run.json); other options win over it"
+    group.add_argument("--config", metavar="RUN.JSON", type=Path, help=text)
+
+
+def add_generate_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that make a GenerateRun."""
+    group = parser.add_argument_group("what")
+    text = "an adapter (.safetensors); without one, the base alone"
+    group.add_argument("--adapter", type=Path, metavar="FILE", help=text)
+    text = 'who moves, for example "a red cat"; may be repeated'
+    group.add_argument("--subject", action="append", metavar="WORDS", dest="subjects", help=text)
+    group.add_argument("--motion", metavar="WORDS", help="what happens (default: what the adapter has learnt)")
+    group.add_argument("--setting", metavar="WORDS", help='where, for example "in the snow"')
+    group = parser.add_argument_group("how")
+    text = "one video for each subject and seed (default: 0)"
+    group.add_argument("--seed", type=int, nargs="+", metavar="N", dest="seeds", help=text)
+    text = "of the adapter: 0 is the base, 1 as trained, up to 2 (default: 1)"
+    group.add_argument("--strength", type=float, metavar="S", help=text)
+    group.add_argument("--compare", action="store_true", help="also generate the base with the same seeds")
+    group.add_argument("--steps", type=int, metavar="N", help="sampling steps (default: the backbone's own)")
+    group.add_argument("--guidance", type=float, metavar="G", help="guidance scale (default: the backbone's own)")
+    group.add_argument("--frames", type=int, metavar="N", help="frames a video (default: the backbone's own)")
+    group.add_argument("--backbone", help="see `models` (default: the adapter's)")
+
+
+def _add_settings(parser: Any, text: str) -> None:
+    parser.add_argument("--set", action="append", metavar="KEY=VALUE", default=[], dest="settings", help=text)
+
+
+def _parser(make: Any, text: str, **options: Any) -> argparse.ArgumentParser:
+    about, _, examples = text.format(p=PROGRAM).partition("\n\n")
+    raw = argparse.RawDescriptionHelpFormatter
+    return make(description=about, epilog=examples, formatter_class=raw, allow_abbrev=False, **options)

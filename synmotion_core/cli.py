@@ -1,0 +1,314 @@
+"""`python -m synmotion_core`: everything the page does and more, for terminals, scripts and clusters.
+
+Results go to standard output (paths, tables; with --json one JSON object a line), progress and notes to standard error.
+Exit codes: 0 done, 1 a bug of ours, 2 input that cannot be used (the reason is on standard error), 130 stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import logging
+import shlex
+import signal
+import statistics
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from synmotion_core import arguments, command
+from synmotion_core.command import PROGRAM, RUN_FILE, same_command
+from synmotion_core.config import TrainRun, to_dict
+from synmotion_core.errors import Cancelled, ConfigError, MissingError, TrainingDiverged, UserInputError
+from synmotion_core.progress_line import ProgressLine, duration
+
+if TYPE_CHECKING:
+    from synmotion_core.types import Event
+
+OK, BUG, REFUSED, STOPPED = 0, 1, 2, 130
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:  # a console that lacks a letter shows its number, and the work goes on
+            reconfigure(errors="backslashreplace")
+    args = arguments.build_parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING, format="%(levelname)s: %(message)s")
+    try:
+        return COMMANDS[args.command](args)
+    except (UserInputError, TrainingDiverged) as error:
+        print(error, file=sys.stderr)
+        return REFUSED
+    except (Cancelled, KeyboardInterrupt):
+        print("stopped", file=sys.stderr)
+        return STOPPED
+    except BrokenPipeError:  # `| head` has seen enough
+        with contextlib.suppress(OSError):
+            sys.stdout.close()
+        return STOPPED
+    except Exception:
+        traceback.print_exc()
+        print("This is a bug of SynMotion, not of yours; the lines above say where.", file=sys.stderr)
+        return BUG
+
+
+# ------------------------------------------------------------------------------------------------ runs
+
+
+def _train(args: argparse.Namespace) -> int:
+    from synmotion_core import pace, run
+    from synmotion_core.storage import replacing
+    from synmotion_core.types import Progress, Stopped
+    from synmotion_core.workspace import Workspace, safe_name
+
+    out, config = _run_folder(args)
+    safe_name(config.name)
+    workspace = Workspace()
+    begun, steps = False, []
+
+    def watch(event: Event) -> None:
+        nonlocal begun
+        if not begun:  # a run that was refused leaves nothing in the way of the next try
+            with replacing(out / RUN_FILE) as temporary:
+                temporary.write_text(json.dumps(to_dict(config), indent=1) + "\n", encoding="ascii")
+            _note(f"training {config.name!r} in {out}")
+            begun = True
+        if isinstance(event, Progress) and event.stage == "train" and event.seconds is not None:
+            steps.append(event.seconds)
+
+    with _interruptible() as cancel:
+        events = run.train(config, out, cache=workspace.cache, cancel=cancel, resume=args.resume)
+        last = _follow(events, args.json, watch)
+    if len(steps) >= pace.ENOUGH_STEPS:
+        pace.remember(workspace, config, statistics.median(steps))
+    if isinstance(last, Stopped):
+        resume = f"{PROGRAM} train --resume --out {shlex.quote(str(out))}"
+        _note(f"stopped at step {last.step}, which is saved. Go on with:\n  {resume}")
+        return STOPPED
+    adapter = getattr(last, "path", None)
+    if adapter is not None and not args.json:
+        print(adapter)
+        example = ["generate", "--adapter", str(adapter), "--subject", "a red cat", "--out", "videos"]
+        _note(f"Use it with:\n  {PROGRAM} {shlex.join(example)}")
+    return OK
+
+
+def _run_folder(args: argparse.Namespace) -> tuple[Path, TrainRun]:
+    """Where a training lives, and what it is; a folder that holds a run is never written over."""
+    out = args.out or (Path("runs") / args.name if args.resume and args.name else None)
+    if args.resume:
+        if out is None:
+            raise ConfigError("--resume needs the run's folder: --out runs/my-wave")
+        if not (out / RUN_FILE).is_file():
+            raise MissingError(f"there is no run in {out} to go on with: it has no {RUN_FILE}")
+        return out, command.train_run(args, base=out / RUN_FILE, note=_note)
+    config = command.train_run(args, note=_note)
+    out = out or Path("runs") / config.name
+    if (out / RUN_FILE).exists():
+        go_on = f"train --resume --out {shlex.quote(str(out))}"
+        raise ConfigError(f"{out} holds a run already: go on with it ({go_on}), or choose another --name or --out")
+    return out, config
+
+
+def _generate(args: argparse.Namespace) -> int:
+    from synmotion_core import run
+    from synmotion_core.types import Stopped
+
+    config = command.generate_run(args)
+    with _interruptible() as cancel:
+        last = _follow(run.generate(config, args.out, cancel=cancel), args.json)
+    if isinstance(last, Stopped):
+        _note(f"stopped; what is finished is in {args.out}")
+        return STOPPED
+    return OK
+
+
+def _prior(args: argparse.Namespace) -> int:
+    from synmotion_core import run
+    from synmotion_core.types import Stopped
+    from synmotion_core.workspace import Workspace
+
+    config, cache = command.train_run(args, note=_note), Workspace().cache
+    with _interruptible() as cancel:
+        last = _follow(run.draw_priors(config, cache, cancel=cancel), args.json)
+    if isinstance(last, Stopped):
+        _note("stopped; the same command goes on where it was")
+        return STOPPED
+    _note(f"the subject prior videos are in {cache / 'priors'}")
+    return OK
+
+
+def _plan(args: argparse.Namespace) -> int:
+    from synmotion_core import pace, run
+    from synmotion_core.workspace import Workspace
+
+    config = command.train_run(args, note=_note)
+    plan = run.plan(config, seconds_per_step=pace.recall(Workspace(), config))
+    if args.json:
+        _print_json(to_dict(plan))
+    else:
+        print("\n".join(plan.lines))
+    return OK
+
+
+def _follow(events: Iterator[Event], as_json: bool, watch: Callable[[Event], None] = lambda _: None) -> Event | None:
+    """Show events until they end; returns the last one."""
+    from synmotion_core.events import event_to_dict
+    from synmotion_core.types import Finished, Progress, Sampled, Warned
+
+    line, last = ProgressLine(sys.stderr), None
+    try:
+        for last in events:
+            watch(last)
+            if as_json:
+                _print_json(event_to_dict(last))
+            elif isinstance(last, Progress):
+                line.show(last)
+            elif isinstance(last, Sampled):
+                line.close()
+                print(last.path, flush=True)
+            elif isinstance(last, Warned):
+                line.write(f"warning: {last.message}")
+            elif isinstance(last, Finished):
+                line.write(f"finished in {duration(last.seconds)}")
+    finally:
+        line.close()
+    return last
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """The first Ctrl-C (or a polite kill) sets the event, the second one ends the program at once."""
+    cancel = threading.Event()
+
+    def on_signal(number: int, _: Any) -> None:
+        if cancel.is_set():
+            raise KeyboardInterrupt
+        cancel.set()
+        _note("\nstopping after this step and saving; press Ctrl-C again to stop at once")
+
+    if threading.current_thread() is not threading.main_thread():  # Python hears signals in the main thread only
+        yield cancel
+        return
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield cancel
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+# ------------------------------------------------------------------------------------------------ doctor, models, bench
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from synmotion_core.backbones import find_spec
+    from synmotion_core.clips import dataset
+    from synmotion_core.clips.doctor import Cut
+
+    spec = find_spec(args.backbone)
+    cut = Cut(start_s=args.start, end_s=args.end, resample_fps=args.resample_fps)
+    worst = OK
+    for path in args.files:
+        checkup = dataset.check(path, spec.default_shape, cut, puppets_only="" if spec.needs_gpu else spec.name)
+        worst = worst if checkup.usable else REFUSED
+        if args.json:
+            info = to_dict(checkup.info)
+            if info is not None:
+                del info["timestamps_s"]  # long, and of no use here
+            findings = [to_dict(finding) for finding in checkup.findings]
+            _print_json({"file": str(path), "usable": checkup.usable, "info": info, "findings": findings})
+            continue
+        words = [f"{path}: {'usable' if checkup.usable else 'NOT usable'}"]
+        if checkup.info is not None:
+            i = checkup.info
+            words.append(f"{i.num_frames} frames, {i.fps:.4g} fps, {i.width}x{i.height}, {i.duration_s:.2f} s")
+        print("  ".join(words))
+        for finding in checkup.findings:
+            print(f"  {finding.severity:<5}  {finding.message}")
+    return worst
+
+
+def _models(args: argparse.Namespace) -> int:
+    from synmotion_core.backbones import SPECS
+    from synmotion_core.interfaces import why_incompatible
+    from synmotion_core.methods import METHODS
+
+    reasons = {(s, m): why_incompatible(SPECS[s], m, METHODS[m].requires) for s in SPECS for m in METHODS}
+    if args.json:
+        for spec in SPECS.values():
+            about = {name: getattr(spec, name) for name in ("title", "knows", "licence", "needs_gpu")}
+            about |= {"parameters": dict(spec.parameters), "modes": list(spec.modes)}
+            fits = {m: reasons[spec.name, m] or True for m in METHODS}
+            _print_json({"backbone": spec.name, **about, "methods": fits})
+        for method in METHODS.values():
+            _print_json({"method": method.name, "title": method.title, "requires": sorted(method.requires)})
+        return OK
+    width = max(map(len, [*SPECS, *METHODS]))
+    print("backbones")
+    for spec in SPECS.values():
+        facts = [
+            f"{sum(spec.parameters.values()) / 1e6:,.0f} M parameters",
+            "needs a GPU" if spec.needs_gpu else "runs on a CPU",
+            f"licence {spec.licence}",
+            f"knows {spec.knows}",
+        ]
+        print(f"  {spec.name:<{width}}  {spec.title}; {'; '.join(facts)}")
+    print("methods")
+    for method in METHODS.values():
+        print(f"  {method.name:<{width}}  {method.title}")
+    refused = [f"  {reason}" for reason in reasons.values() if reason]
+    print("\n".join(["pairs that do not fit", *refused]) if refused else "every method fits every backbone")
+    return OK
+
+
+def _bench(args: argparse.Namespace) -> int:
+    from synmotion_core.evaluation import bench
+
+    options = {}
+    for text in args.settings:
+        key, equals, raw = text.partition("=")
+        if not equals or not key.isidentifier():
+            raise ConfigError(f"--set takes KEY=VALUE, got {text!r}")
+        options[key] = command.value_of(raw)
+    try:
+        for figure in bench.run(args.suite, motions=args.motions, seeds=args.seeds, **options):
+            if args.json:
+                _print_json(figure.as_dict())
+                continue
+            interval = f"[{figure.low:.4g}, {figure.high:.4g}]"
+            source = f"n={figure.n}  seeds={','.join(map(str, figure.seeds))}  {figure.seconds:.0f} s"
+            print(f"{figure.name:<44} {figure.value:>8.4g}  {interval:<20}  {source}", flush=True)
+    except TypeError as error:
+        strange = [key for key in options if f"unexpected keyword argument {key!r}" in str(error)]
+        if not strange:
+            raise
+        raise ConfigError(f"suite {args.suite!r} has no setting {strange[0]!r}") from error
+    return OK
+
+
+def _print_json(values: Any) -> None:
+    print(json.dumps(values, allow_nan=False), flush=True)
+
+
+def _note(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "train": _train,
+    "generate": _generate,
+    "prior": _prior,
+    "plan": _plan,
+    "bench": _bench,
+    "doctor": _doctor,
+    "models": _models,
+}
+
+__all__ = ["BUG", "COMMANDS", "OK", "REFUSED", "STOPPED", "main", "same_command"]

@@ -1,0 +1,295 @@
+"""The words of a command: what `train` and `generate` take, how that becomes a config, and the way back.
+
+    arguments --train_run, generate_run--> TrainRun, GenerateRun --same_command--> the same command, as one line of
+    shell
+
+What is equal to its default is left out of the line; parsing the line gives the config again. Clips that share their
+words and are taken whole are `--clips FILE ...`; otherwise each is `--clip '{"path": ..., "subject": ..., "start_s":
+...}'`, ClipSource as JSON. Settings without an option of their own are `--set train.learning_rate=0.002`, `--set
+priors.max_videos=24`, `--set method.rank=8`; the value is JSON, or text where it is not JSON.
+
+A folder given to `--clips` is read through its index.json (`{"clips": [{"file", "subject", "motion", optional start_s,
+end_s, resample_fps}]}`, other keys are for people), else all its videos are taken in the order of their names. Nothing
+is left out without a note.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from synmotion_core.config import ClipSource, GenerateRun, TrainRun, from_dict, to_dict
+from synmotion_core.errors import ClipError, ConfigError, MissingError
+from synmotion_core.training.settings import PriorConfig, TrainConfig
+
+PROGRAM = "python -m synmotion_core"
+RUN_FILE = "run.json"  # a training's settings, in its folder
+VIDEO_ENDINGS = (".mp4", ".m4v", ".mov", ".webm")
+Note = Callable[[str], None]  # receives sentences for the person, one a call
+
+
+# ------------------------------------------------------------------------------------------------ options -> config
+
+
+def train_run(args: argparse.Namespace, *, base: Path | None = None, note: Note = lambda _: None) -> TrainRun:
+    """The run that parsed options stand for; `base` is a saved run to start from, as `--config` is.
+
+    Raises ConfigError, ClipError or MissingError, naming the option. `note` hears what a person should know.
+    """
+    source = args.config or base
+    values: dict[str, Any] = {} if source is None else _read_run(source)
+    clips = [_clip(text, args.subject, args.motion) for text in args.clip]
+    for path in args.clips or []:
+        clips += (
+            _folder(path, args.subject, args.motion, note)
+            if path.is_dir()
+            else [_file(path, args.subject, args.motion)]
+        )
+    if not clips:
+        words = {name: given for name in ("subject", "motion") if (given := getattr(args, name)) is not None}
+        clips = [from_dict(ClipSource, {**clip, **words}) for clip in values.get("clips", ())]
+    if not clips:
+        raise ConfigError("a training needs clips: --clips with video files or a folder of them")
+    values["clips"] = clips
+    values |= {name: given for name in ("name", "backbone", "method") if (given := getattr(args, name)) is not None}
+    if "name" not in values:
+        raise ConfigError("a training needs a name: --name my-wave")
+    for key, value in [("train.num_steps", args.steps)] * (args.steps is not None) + [
+        _setting(s) for s in args.settings
+    ]:
+        owner, _, name = key.partition(".")
+        part = {"train": "train", "priors": "priors", "method": "method_config"}[owner]
+        values[part] = {**to_dict(values.get(part, {})), name: value}
+    return from_dict(TrainRun, values)
+
+
+def generate_run(args: argparse.Namespace) -> GenerateRun:
+    """The run that parsed options stand for. Motion and backbone that are not given come from the adapter's file."""
+    if not args.subjects:
+        raise ConfigError('name at least one subject: --subject "a red cat"')
+    motion, backbone = args.motion, args.backbone
+    if args.adapter is not None and (motion is None or backbone is None):
+        from synmotion_core.adapters.file import read_info
+
+        info = read_info(args.adapter)
+        motion, backbone = motion if motion is not None else info.motion, backbone or info.backbone
+    if motion is None:
+        raise ConfigError('without an adapter, say what happens: --motion "walks"')
+    given = {"setting": args.setting, "backbone": backbone, "adapter": args.adapter, "strength": args.strength,
+             "seeds": args.seeds, "num_inference_steps": args.steps, "guidance_scale": args.guidance,
+             "num_frames": args.frames}  # fmt: skip
+    values = {"subjects": args.subjects, "motion": motion, "compare": args.compare}
+    return from_dict(GenerateRun, values | {k: v for k, v in given.items() if v is not None})
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """ "owner.name=value"; the owner may be left out where only one has such a setting."""
+    key, equals, raw = text.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set takes KEY=VALUE, got {text!r}: for example train.learning_rate=0.002")
+    owner, dot, _ = key.partition(".")
+    if not dot:
+        owners = [o for o, cls in (("train", TrainConfig), ("priors", PriorConfig)) if key in cls.__dataclass_fields__]
+        if len(owners) > 1:
+            raise ConfigError(f"--set {key}: say {' or '.join(f'{o}.{key}' for o in owners)}")
+        key = f"{owners[0] if owners else 'method'}.{key}"
+    elif owner not in ("train", "priors", "method"):
+        raise ConfigError(f"--set {key}: begin with train., priors. or method.")
+    return key, value_of(raw)
+
+
+def value_of(raw: str) -> Any:
+    def refuse(constant: str) -> Any:
+        raise ValueError(f"{constant} is not JSON")
+
+    try:
+        return json.loads(raw, parse_constant=refuse)
+    except (ValueError, RecursionError):
+        return raw
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise MissingError(f"there is no file {path}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path} is not JSON that can be read: {error}") from error
+
+
+def _read_run(path: Path) -> dict[str, Any]:
+    """A saved run, which may be a part of one: what it lacks are defaults or options."""
+    values = _read_json(path)
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} must hold one run as a JSON object")
+    complete = {"name": "unnamed", "clips": [{"path": "none", "subject": "a", "motion": "b"}]} | values
+    from_dict(TrainRun, complete)  # unknown keys and wrong types are found here, before options are laid over it
+    return values
+
+
+# ------------------------------------------------------------------------------------------------ clips
+
+
+def _clip(text: str, subject: str | None, motion: str | None) -> ClipSource:
+    values = value_of(text)
+    if not isinstance(values, dict):
+        raise ConfigError(f'--clip takes JSON such as \'{{"path": "a.mp4", "start_s": 1}}\', got {text!r}')
+    words = {"subject": subject, "motion": motion}
+    values = {k: v for k, v in words.items() if v is not None} | values
+    missing = [f"--{name}" for name in words if name not in values]
+    if missing:
+        raise ClipError(f"the clip {values.get('path', text)} has no words: give {' and '.join(missing)}")
+    return from_dict(ClipSource, values)
+
+
+def _file(path: Path, subject: str | None, motion: str | None) -> ClipSource:
+    if subject is None or motion is None:
+        missing = " and ".join(
+            f"--{name}" for name, given in (("subject", subject), ("motion", motion)) if given is None
+        )
+        raise ClipError(f'{path} has no words: give {missing}, for example --subject "a person" --motion "waves"')
+    return ClipSource(path=path, subject=subject, motion=motion)
+
+
+def _folder(folder: Path, subject: str | None, motion: str | None, note: Note) -> list[ClipSource]:
+    files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
+    index = folder / "index.json"
+    if index not in files:
+        videos = [p for p in files if p.suffix.lower() in VIDEO_ENDINGS]
+        if not videos:
+            raise ClipError(f"there is no video in {folder}: it takes {', '.join(VIDEO_ENDINGS)}")
+        _note_left_out(folder, [p for p in files if p not in videos], "not a video by its ending", note)
+        return [_file(path, subject, motion) for path in videos]
+    clips = list(_indexed(index))
+    motions = sorted({clip.motion for clip in clips})
+    if (
+        len(motions) > 1
+    ):  # one adapter learns one motion, so here the option chooses; it never renames what the index says
+        if motion not in motions:
+            asked = "name one with --motion" if motion is None else f"{motion!r} is not among them"
+            raise ClipError(f"{index} names {len(motions)} motions, {asked}: {', '.join(motions)}")
+        clips = [clip for clip in clips if clip.motion == motion]
+        note(f"{folder}: {len(clips)} clips of {motion!r}")
+    else:
+        _note_left_out(
+            folder, [p for p in files if p != index and p not in [c.path for c in clips]], "not in index.json", note
+        )
+    words = {name: given for name, given in (("subject", subject), ("motion", motion)) if given is not None}
+    return [dataclasses.replace(clip, **words) for clip in clips]
+
+
+def _indexed(index: Path) -> Iterator[ClipSource]:
+    rows = _read_json(index)
+    rows = rows.get("clips") if isinstance(rows, dict) else rows
+    if not isinstance(rows, list) or not rows:
+        raise ConfigError(f'{index} must hold {{"clips": [{{"file": ..., "subject": ..., "motion": ...}}, ...]}}')
+    home = index.parent.resolve()
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict) or not all(isinstance(row.get(k), str) for k in ("file", "subject", "motion")):
+            raise ConfigError(f"{index}: entry {number} needs file, subject and motion, got {str(row)[:100]}")
+        path = index.parent / row["file"]
+        if not path.resolve().is_relative_to(home):
+            raise ConfigError(f"{index}: entry {number} leads out of the folder: {row['file']!r}")
+        if not path.is_file():
+            raise MissingError(f"{index}: entry {number} names {row['file']!r}, which is not there")
+        cut = {name: row[name] for name in ("start_s", "end_s", "resample_fps") if name in row}
+        yield from_dict(ClipSource, {"path": path, "subject": row["subject"], "motion": row["motion"], **cut})
+
+
+def _note_left_out(folder: Path, files: Sequence[Path], why: str, note: Note) -> None:
+    if files:
+        names = ", ".join(p.name for p in files[:5]) + (f" and {len(files) - 5} more" if len(files) > 5 else "")
+        note(f"{folder}: left out, {why}: {names}")
+
+
+# ------------------------------------------------------------------------------------------------ config -> options
+
+
+def same_command(config: TrainRun | GenerateRun) -> str:
+    """The shell command (POSIX quoting) that runs this very config."""
+    return f"{PROGRAM} {shlex.join(arguments(config))}"
+
+
+def arguments(config: TrainRun | GenerateRun) -> list[str]:
+    """The same, as a list of arguments."""
+    return _train_arguments(config) if isinstance(config, TrainRun) else _generate_arguments(config)
+
+
+def _train_arguments(run: TrainRun) -> list[str]:
+    first, words = run.clips[0], []
+    alike = all(clip == ClipSource(path=clip.path, subject=first.subject, motion=first.motion) for clip in run.clips)
+    if alike and "--" not in (first.subject, first.motion):
+        words += ["--clips", *(_path(clip.path) for clip in run.clips)]
+        words += [*_option("--subject", first.subject), *_option("--motion", first.motion)]
+    else:
+        for clip in run.clips:
+            words += _option(
+                "--clip",
+                json.dumps(_changed(clip, ClipSource(path=Path(), subject="", motion=""), keep=3), ensure_ascii=False),
+            )
+    words += _option("--name", run.name)
+    for name in ("backbone", "method"):
+        if getattr(run, name) != TrainRun.__dataclass_fields__[name].default:
+            words += _option(f"--{name}", getattr(run, name))
+    train = _changed(run.train, TrainConfig())
+    if "num_steps" in train:
+        words += ["--steps", str(train.pop("num_steps"))]
+    for owner, values in (
+        ("train", train),
+        ("priors", _changed(run.priors, PriorConfig())),
+        ("method", to_dict(run.method_config)),
+    ):
+        for name, value in values.items():
+            if not name.isidentifier():
+                raise ConfigError(f"{owner} has no setting {name!r}")
+            words += ["--set", f"{owner}.{name}={_value_text(value)}"]
+    return ["train", *words]
+
+
+def _generate_arguments(run: GenerateRun) -> list[str]:
+    words = [] if run.adapter is None else _option("--adapter", _path(run.adapter))
+    for subject in run.subjects:
+        words += _option("--subject", subject)
+    words += _option("--motion", run.motion)
+    plain = GenerateRun(subjects=run.subjects, motion=run.motion)
+    options = {"--setting": "setting", "--strength": "strength", "--steps": "num_inference_steps",
+               "--guidance": "guidance_scale", "--frames": "num_frames", "--backbone": "backbone"}  # fmt: skip
+    for option, name in options.items():
+        value = getattr(run, name)
+        # an adapter would bring its own backbone
+        if value != getattr(plain, name) or (name == "backbone" and run.adapter is not None):
+            words += _option(option, value if isinstance(value, str) else repr(value))
+    if run.seeds != plain.seeds:
+        words += ["--seed", *map(str, run.seeds)]
+    return ["generate", *words, *["--compare"] * run.compare]
+
+
+def _changed(config: Any, default: Any, keep: int = 0) -> dict[str, Any]:
+    """Fields that differ from a default, and the first `keep` ones in any case."""
+    new, old = to_dict(config), to_dict(default)
+    return {k: v for i, (k, v) in enumerate(new.items()) if i < keep or v != old[k]}
+
+
+def _value_text(value: Any) -> str:
+    if isinstance(value, str) and value_of(value) == value:  # would not be read as JSON
+        return value
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        raise ConfigError(f"the value {value!r} cannot be written in a command: it is not a finite number") from error
+
+
+def _path(path: Path) -> str:
+    text = str(path)
+    return f"./{text}" if text.startswith("-") else text
+
+
+def _option(name: str, value: str) -> list[str]:
+    if value == "--":  # argparse drops it, whatever stands around it
+        raise ConfigError(f"{name} cannot be '--' in a command")
+    return [f"{name}={value}"] if value.startswith("-") else [name, value]

@@ -1,0 +1,55 @@
+"""`python -m synmotion_core bench run judge|backbone|methods|step`: every figure the README states, repeatable by anybody.
+
+One `Figure` a number: value, 95 % interval, n, seeds, seconds. Suites are rows of SUITES; each lives in its own file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from synmotion_core.errors import ConfigError
+from synmotion_core.evaluation.figures import Figure
+
+Suite = Callable[..., Iterator[Figure]]
+
+
+def _judge(*, motions: Sequence[str] | None, seeds: Sequence[int] | None, **options: Any) -> Iterator[Figure]:
+    from synmotion_core.evaluation.bench_judge import bench_judge
+
+    if motions:
+        raise ConfigError("suite 'judge' covers all motions: leave --motions out")
+    for seed in seeds or (20_000,):
+        yield from bench_judge(seed=seed, **options)
+
+
+def _backbone(*, motions: Sequence[str] | None, seeds: Sequence[int] | None, **options: Any) -> Iterator[Figure]:
+    from synmotion_core.evaluation.bench_backbone import bench_backbone
+
+    if motions:
+        raise ConfigError("suite 'backbone' draws its motions at random: leave --motions out")
+    yield from bench_backbone(seed=(seeds or (0,))[0], **options)
+
+
+def _methods(*, motions: Sequence[str] | None, seeds: Sequence[int] | None, **options: Any) -> Iterator[Figure]:
+    from synmotion_core.evaluation.bench_methods import bench_methods
+
+    yield from bench_methods(motions=motions, seeds=tuple(seeds or (0, 1, 2)), **options)
+
+
+def _step(*, motions: Sequence[str] | None, seeds: Sequence[int] | None, **options: Any) -> Iterator[Figure]:
+    from synmotion_core.evaluation.bench_methods import bench_step
+
+    yield from bench_step(motion=(motions or ("squat",))[0], seed=(seeds or (0,))[0], **options)
+
+
+SUITES: dict[str, Suite] = {"judge": _judge, "backbone": _backbone, "methods": _methods, "step": _step}
+
+
+def run(
+    suite: str, *, motions: Sequence[str] | None = None, seeds: Sequence[int] | None = None, **options: Any
+) -> Iterator[Figure]:
+    """The figures of one suite, as they are measured. Raises ConfigError for a suite or motion that does not exist."""
+    if suite not in SUITES:
+        raise ConfigError(f"there is no suite {suite!r}: there are {', '.join(SUITES)}")
+    yield from SUITES[suite](motions=motions, seeds=seeds, **options)

@@ -1,0 +1,69 @@
+"""The page: three tabs over one workspace. Widgets become config dataclasses and back; everything that works is elsewhere.
+
+`build` needs no model library: registries, adapters and past jobs are asked once the page has appeared (its load event). A job
+outlives the page; the browser remembers the job's id, and a timer asks how it is.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from synmotion_core.ui import clips, generate, theme, train
+from synmotion_core.ui.chosen import Library
+from synmotion_core.ui.context import ASSETS, Studio, remembered
+
+if TYPE_CHECKING:
+    from synmotion_core.jobs import Jobs
+    from synmotion_core.workspace import Workspace
+
+MAX_UPLOAD = "512mb"
+_HEAD = (
+    '<div class="sm-head"><h1>SynMotion Studio</h1>'
+    "<p>Teach a video model one motion from a few clips, then let any subject do it.</p></div>"
+)
+
+
+def build(workspace: Workspace, jobs: Jobs, *, assets: Path = ASSETS) -> gr.Blocks:
+    """The whole page. Launch it with `launch_options()`, which carry its looks."""
+    with gr.Blocks(title="SynMotion Studio", analytics_enabled=False) as page:
+        gr.HTML(_HEAD, apply_default_css=False)
+        chosen = remembered("clips", {"clips": []})
+        train_job, generate_job = remembered("train", {"id": ""}), remembered("generate", {"id": ""})
+        backbone = gr.State("puppet-hunyuan")
+        library = Library(workspace, assets)
+        with gr.Tabs(elem_id="tabs") as tabs:
+            studio = Studio(
+                workspace=workspace, jobs=jobs, assets=assets, tabs=tabs, chosen=chosen, backbone=backbone,
+                train_job=train_job, generate_job=generate_job,
+            )  # fmt: skip
+            with gr.Tab("1 · Clips", id="clips", elem_id="tab-clips"):
+                first = clips.build(studio, library)
+            with gr.Tab("2 · Train", id="train", elem_id="tab-train"):
+                second = train.build(studio, library)
+            with gr.Tab("3 · Generate", id="generate", elem_id="tab-generate") as last:
+                third = generate.build(studio)
+        quietly: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        for handler, inputs, outputs in (*first["load"], *second["load"], *third["load"]):
+            page.load(handler, inputs, outputs, **quietly)
+        last.select(*third["load"][0], **quietly)  # a training may have ended since
+        second["to_generate"].click(*third["take"], **quietly)
+    return page
+
+
+def launch_options() -> dict[str, Any]:
+    """Arguments for `launch`: looks, a limit for uploads, and no folder published (media.serve says how files are shown)."""
+    return {
+        "theme": theme.theme(),
+        "css": theme.CSS,
+        "max_file_size": MAX_UPLOAD,
+        "allowed_paths": [],
+        "footer_links": ["settings"],
+        "run_history": False,
+        "ssr_mode": False,
+    }
+
+
+__all__ = ["build", "launch_options"]

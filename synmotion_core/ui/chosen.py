@@ -1,0 +1,329 @@
+"""The clips that a person has chosen: as the browser remembers them, as files, and as the clip doctor sees them.
+
+    memory (browser)   {"clips": [{"source": "example/<file>" | "upload/<file>", "subject", "motion", "start_s", "end_s", "resample_fps"}]}
+    ClipChoice         one of those, checked: a browser may send anything
+    Look               what is in the file: the doctor's findings, a filmstrip, a first picture
+    ClipSource         what a run takes (config.py)
+
+A source is a folder and a file name in it, so that no path from a browser is ever opened. Uploads are copied into the workspace, named by
+their content: a training that is resumed next week still finds them.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import math
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from synmotion_core.clips import doctor, video
+from synmotion_core.clips.doctor import Cut, Finding
+from synmotion_core.command import VIDEO_ENDINGS
+from synmotion_core.config import ClipSource
+from synmotion_core.errors import ClipError, MissingError, StorageError, UserInputError
+from synmotion_core.ui import media
+
+if TYPE_CHECKING:
+    from synmotion_core.interfaces import BackboneSpec
+    from synmotion_core.workspace import Workspace
+
+MOST_CLIPS = 200
+_WORD_LENGTH = 200
+_TWIN_FRAMES = 256  # longer cuts are not compared with each other
+_WORKERS = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipChoice:
+    """One chosen clip with its words and its cut; subject and motion may still be empty."""
+
+    source: str
+    subject: str = ""
+    motion: str = ""
+    start_s: float = 0.0
+    end_s: float | None = None
+    resample_fps: float | None = None
+
+    @property
+    def is_upload(self) -> bool:
+        """Whether the person brought it."""
+        return self.source.startswith("upload/")
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return self.source.rpartition("/")[2]
+
+    @property
+    def cut(self) -> Cut:
+        """As the doctor takes it."""
+        return Cut(start_s=self.start_s, end_s=self.end_s, resample_fps=self.resample_fps)
+
+    def with_cut(self, cut: Cut) -> ClipChoice:
+        """The same clip, cut another way."""
+        return replace(self, start_s=cut.start_s, end_s=cut.end_s, resample_fps=cut.resample_fps)
+
+    @property
+    def words(self) -> str:
+        """What it shows, as far as it was said."""
+        return " ".join(part for part in (self.subject, self.motion) if part)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExampleSet:
+    """Ready clips of one motion."""
+
+    motion: str
+    clips: tuple[ClipChoice, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What is in a cut of a file. `strip` and `poster` are data addresses ("" when the file cannot be read), `twin` tiny frames to compare."""
+
+    info: video.VideoInfo | None
+    findings: tuple[Finding, ...]
+    strip: str = ""
+    poster: str = ""
+    twin: Any = field(default=None, repr=False)
+
+    @property
+    def blocked(self) -> bool:
+        """Whether a training would refuse it."""
+        return bool(doctor.blocking(self.findings))
+
+    @property
+    def fix(self) -> Cut | None:
+        """What the doctor proposes first."""
+        return next((f.fix for f in self.findings if f.fix is not None), None)
+
+    @property
+    def facts(self) -> str:
+        """Frames, rate, size and seconds on one line."""
+        i = self.info
+        return (
+            "cannot be read"
+            if i is None
+            else f"{i.num_frames} frames · {i.fps:.4g} fps · {i.width}×{i.height} · {i.duration_s:.2f} s"
+        )
+
+
+# ------------------------------------------------------------------------------------------------ files
+
+
+class Library:
+    """The two folders that clips come from: the examples that ship, and the workspace's uploads."""
+
+    def __init__(self, workspace: Workspace, assets: Path) -> None:
+        self.workspace, self.folder = workspace, assets / "clips"
+
+    def examples(self) -> tuple[ExampleSet, ...]:
+        """From index.json, one set a motion; empty when the examples are not installed."""
+        sets: dict[str, list[ClipChoice]] = {}
+        for choice in self._shipped.values():
+            sets.setdefault(choice.motion, []).append(choice)
+        return tuple(ExampleSet(motion=motion, clips=tuple(clips)) for motion, clips in sets.items())
+
+    @functools.cached_property
+    def _shipped(self) -> dict[str, ClipChoice]:
+        index = self.folder / "index.json"
+        rows = json.loads(index.read_text(encoding="utf-8"))["clips"] if index.exists() else []
+        choices = (
+            ClipChoice(source=f"example/{row['file']}", subject=row["subject"], motion=row["motion"]) for row in rows
+        )
+        return {choice.source: choice for choice in choices}
+
+    def path(self, source: str) -> Path:
+        """The file of a source. Raises MissingError unless it is a shipped example or one file in the uploads."""
+        folder, _, name = source.partition("/")
+        path = None
+        if source in self._shipped:
+            path = self.folder / name
+        elif folder == "upload" and name and Path(name).name == name and not name.startswith("."):
+            path = self.workspace.clips / name
+        if path is None or not path.is_file():
+            raise MissingError(f"the clip {name[:80]!r} is not there any more: add it again")
+        return path
+
+    def add(self, upload: Path) -> str:
+        """Copy an uploaded file into the workspace; returns its source. Raises StorageError or ClipError."""
+        from synmotion_core.storage import replacing
+        from synmotion_core.workspace import nearest_name
+
+        ending = upload.suffix.lower()
+        if ending not in VIDEO_ENDINGS:
+            raise ClipError(f"{upload.name} is not one of {', '.join(VIDEO_ENDINGS)}: export it as H.264 in .mp4")
+        digest = hashlib.sha256()
+        with upload.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+        stem = nearest_name(upload.stem).encode()[:80].decode(errors="ignore").rstrip(". ") or "clip"
+        target = self.workspace.clips / f"{stem}-{digest.hexdigest()[:10]}{ending}"
+        if not target.exists():
+            try:
+                with replacing(target) as temporary:
+                    shutil.copyfile(upload, temporary)
+            except OSError as error:
+                raise StorageError(
+                    f"{upload.name} could not be copied to {target.parent}: {error.strerror or error}"
+                ) from error
+        return f"upload/{target.name}"
+
+    def clip_source(self, choice: ClipChoice) -> ClipSource:
+        """What a run takes. Raises PromptError for missing words, MissingError for a missing file."""
+        from synmotion_core.types import Prompt
+
+        prompt = Prompt(subject=choice.subject, motion=choice.motion)
+        return ClipSource(
+            path=self.path(choice.source), subject=prompt.subject, motion=prompt.motion,
+            start_s=choice.start_s, end_s=choice.end_s, resample_fps=choice.resample_fps,
+        )  # fmt: skip
+
+    def look(self, choice: ClipChoice, spec: BackboneSpec) -> Look:
+        """Decode a cut and ask the doctor; remembered until the file or the cut changes."""
+        try:
+            path = self.path(choice.source)
+        except UserInputError as error:
+            return Look(info=None, findings=(doctor.refusal(error),))
+        stamp = path.stat().st_mtime_ns
+        return _look(path, stamp, choice.cut, _Target.of(spec))
+
+    def looks(self, choices: Sequence[ClipChoice], spec: BackboneSpec) -> list[Look]:
+        """One a clip, several at a time; near duplicates are named on the later clip."""
+        with ThreadPoolExecutor(_WORKERS) as pool:
+            found = list(pool.map(lambda choice: self.look(choice, spec), choices))
+        twins = [(str(index), look.twin) for index, look in enumerate(found) if look.twin is not None]
+        for finding in doctor.near_duplicates(twins):
+            index = int(finding.clip)
+            named = replace(finding, message=_named(finding.message, choices), clip="")
+            found[index] = replace(found[index], findings=(*found[index].findings, named))
+        return found
+
+
+def _named(message: str, choices: Sequence[ClipChoice]) -> str:
+    """The doctor was given numbers, since two clips may have one name; people are given names with numbers."""
+
+    def name(match: re.Match[str]) -> str:
+        return f"clip {int(match[0]) + 1} ({choices[int(match[0])].name})"
+
+    head, word, tail = message.partition(": ")
+    return re.sub(r"\b\d+\b", name, head) + word + tail
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """The part of a spec that the doctor needs; hashable, so that looks can be remembered."""
+
+    name: str
+    shape: Any
+    puppets_only: str
+    real_backbones: tuple[str, ...]
+
+    @classmethod
+    def of(cls, spec: BackboneSpec) -> _Target:
+        from synmotion_core.backbones import SPECS
+
+        real = tuple(s.name for s in SPECS.values() if s.needs_gpu)
+        return cls(spec.name, spec.default_shape, "" if spec.needs_gpu else spec.name, real or ("HunyuanVideo", "Wan"))
+
+
+@functools.lru_cache(maxsize=512)
+def _probe(path: Path, stamp: int) -> video.VideoInfo:
+    return video.probe(path)
+
+
+@functools.lru_cache(maxsize=512)
+def _look(path: Path, stamp: int, cut: Cut, target: _Target) -> Look:
+    info = None
+    try:
+        info = _probe(path, stamp)
+        scale = min(1.0, doctor.THUMBNAIL_PX / min(info.height, info.width))
+        size = {"height": max(1, round(info.height * scale)), "width": max(1, round(info.width * scale))}
+        frames, _ = video.read(path, start_s=cut.start_s, end_s=cut.end_s, info=info, **size)
+    except UserInputError as error:
+        return Look(info=info, findings=(doctor.refusal(error),))
+    findings = doctor.examine(
+        info, target.shape, cut, frames=frames, puppets_only=target.puppets_only, real_backbones=target.real_backbones
+    )
+    twin = None
+    if len(frames) <= _TWIN_FRAMES:
+        import cv2
+
+        twin = np.stack([cv2.resize(f, (32, 32), interpolation=cv2.INTER_AREA) for f in frames])
+    return Look(
+        info=info, findings=tuple(findings), strip=media.strip(frames), poster=media.picture(frames[0]), twin=twin
+    )
+
+
+# ------------------------------------------------------------------------------------------------ memory and words
+
+
+def to_memory(choices: Sequence[ClipChoice]) -> dict[str, Any]:
+    """Plain JSON values for the browser."""
+    names = ("source", "subject", "motion", "start_s", "end_s", "resample_fps")
+    return {"clips": [{name: getattr(choice, name) for name in names} for choice in choices]}
+
+
+def read_memory(memory: Any, library: Library) -> tuple[tuple[ClipChoice, ...], tuple[str, ...]]:
+    """The choices that a browser remembers, and a sentence for each one that cannot be used any more."""
+    rows = memory.get("clips") if isinstance(memory, Mapping) else None
+    choices, problems = [], []
+    for row in rows[:MOST_CLIPS] if isinstance(rows, list) else []:
+        try:
+            choice = _choice(row)
+            library.path(choice.source)
+            choices.append(choice)
+        except UserInputError as error:
+            problems.append(str(error))
+    return tuple(choices), tuple(problems)
+
+
+def _choice(row: Any) -> ClipChoice:
+    if not isinstance(row, Mapping):
+        raise ClipError("a remembered clip could not be read and was left out")
+    words = {name: row.get(name) or "" for name in ("source", "subject", "motion")}
+    times = {name: row.get(name) for name in ("start_s", "end_s", "resample_fps")}
+    texts = all(isinstance(v, str) and len(v) <= _WORD_LENGTH for v in words.values())
+    numbers = all(
+        v is None or (isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v))
+        for v in times.values()
+    )
+    if not texts or not numbers:
+        raise ClipError("a remembered clip could not be read and was left out")
+    return ClipChoice(**words, **{**times, "start_s": times["start_s"] or 0.0})
+
+
+def in_words(choices: Sequence[ClipChoice]) -> str:
+    """How many clips show what, in a sentence.
+
+    >>> print(in_words([ClipChoice(source="a", subject="a person", motion="claps")] * 2 + [ClipChoice(source="b")]))
+    2 clips of “claps” (a person), 1 clip without words
+    """
+    motions: dict[str, list[str]] = {}
+    for choice in choices:
+        motions.setdefault(choice.motion if choice.subject else "", []).append(choice.subject)
+    parts = []
+    for motion, subjects in motions.items():
+        count = f"{len(subjects)} clip{'s' if len(subjects) != 1 else ''}"
+        different = list(dict.fromkeys(subjects))
+        who = ", ".join(different[:3]) + (f" and {len(different) - 3} more" if len(different) > 3 else "")
+        parts.append(f"{count} of “{motion}” ({who})" if motion else f"{count} without words")
+    return ", ".join(parts)
+
+
+def run_name(motion: str) -> str:
+    """A file name from the motion's words.
+
+    >>> run_name("waves both arms")
+    'waves-both-arms'
+    """
+    return re.sub(r"[^\w]+", "-", motion, flags=re.UNICODE).strip("-_").lower()[:60] or "motion"

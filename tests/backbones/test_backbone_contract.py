@@ -1,0 +1,154 @@
+"""What every row of SPECS owes: the contract of interfaces.Backbone, on the backbones that can be loaded here."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from synmotion_core.backbones import SPECS, find_spec, load_backbone
+from synmotion_core.errors import ConfigError, MissingError, PromptError, ShapeError
+from synmotion_core.generation import default_sampler, denoise
+from synmotion_core.types import Prompt, VideoShape, stack_text
+from tests.models import PROMPTS, noisy, plain, puppet_backbone
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_a_spec_is_whole(name: str) -> None:
+    spec = find_spec(name)
+    assert spec.name == name
+    assert spec.licence
+    assert spec.knows
+    assert all(count > 0 for count in spec.parameters.values())
+    spec.check_shape(spec.default_shape)
+
+
+def test_an_unknown_backbone_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'puppet-hunyuan'"):
+        load_backbone("puppet-hunyuann")
+
+
+@pytest.mark.parametrize(("frames", "hint"), [(50, "use 49 or 53"), (16, "use 13 or 17"), (2, "use 5")])
+def test_frames_that_do_not_fit_name_their_neighbours(frames: int, hint: str) -> None:
+    with pytest.raises(ShapeError, match=hint):
+        find_spec("puppet-hunyuan").check_shape(VideoShape(num_frames=frames, height=64, width=64, fps=8))
+
+
+def test_a_size_that_does_not_fit_names_its_neighbours() -> None:
+    with pytest.raises(ShapeError, match="got 60: use 48 or 64"):
+        find_spec("puppet-hunyuan").check_shape(VideoShape(num_frames=17, height=60, width=64, fps=8))
+
+
+def test_parameters_are_those_of_the_files() -> None:
+    backbone = puppet_backbone()
+    for part, count in backbone.spec.parameters.items():
+        assert sum(p.numel() for p in getattr(backbone.pipe, part).parameters()) == count, part
+
+
+def test_everything_is_frozen() -> None:
+    backbone = puppet_backbone()
+    for part in ("transformer", "vae", "text_encoder", "text_encoder_2"):
+        module = getattr(backbone.pipe, part)
+        assert not module.training
+        assert not any(p.requires_grad for p in module.parameters())
+
+
+def test_video_there_and_back_keeps_its_shape() -> None:
+    backbone = puppet_backbone()
+    pixels = torch.rand(2, 3, 17, 64, 64) * 2 - 1
+    latents = backbone.encode_video(pixels)
+    assert latents.shape == (2, *backbone.latent_shape(backbone.spec.default_shape))
+    back = backbone.decode_latents(latents)
+    assert back.shape == pixels.shape
+    assert back.abs().max() <= 1
+
+
+def test_roles_cover_the_words_and_nothing_else() -> None:
+    backbone = puppet_backbone()
+    text = backbone.encode_prompt(PROMPTS)
+    tokenizer = backbone.pipe.tokenizer
+    for row, prompt in enumerate(PROMPTS):
+        ids = tokenizer(prompt.text).input_ids
+        for mask, words in ((text.subject_tokens, prompt.subject), (text.motion_tokens, prompt.motion)):
+            chosen = [i for i, on in zip(ids, mask[row].tolist(), strict=False) if on]
+            assert tokenizer.decode(chosen).strip() == words
+    assert not (text.subject_tokens & text.motion_tokens).any()
+    assert not ((text.subject_tokens | text.motion_tokens) & ~text.prompt_attention_mask.bool()).any()
+
+
+def test_text_without_roles_has_none() -> None:
+    text = puppet_backbone().encode_text(["", "a red cat waves"])
+    assert not text.subject_tokens.any()
+    assert not text.motion_tokens.any()
+    assert text.prompt_attention_mask.sum(1).min() >= 1
+
+
+def test_a_prompt_encodes_the_same_alone_and_in_a_batch() -> None:
+    backbone = puppet_backbone()
+    both, alone = backbone.encode_prompt(PROMPTS), backbone.encode_prompt(PROMPTS[1:])
+    length = alone.prompt_embeds.shape[1]
+    torch.testing.assert_close(both.prompt_embeds[1, :length], alone.prompt_embeds[0], rtol=1e-4, atol=1e-5)
+
+
+def test_two_prompts_condition_differently() -> None:
+    backbone = puppet_backbone()
+    x, s = noisy(backbone)
+    with torch.no_grad():
+        a = backbone.predict(x, s, plain(backbone.encode_prompt([PROMPTS[0]] * 2)))
+        b = backbone.predict(x, s, plain(backbone.encode_prompt([PROMPTS[1]] * 2)))
+    assert (a - b).abs().mean() > 1e-3
+
+
+def test_padding_changes_nothing() -> None:
+    backbone = puppet_backbone()
+    x, s = noisy(backbone, batch=1)
+    short = backbone.encode_prompt([PROMPTS[1]])
+    padded = stack_text([short, backbone.encode_prompt([PROMPTS[0]])])
+    first = dataclasses.replace(padded, **{f.name: getattr(padded, f.name)[:1] for f in dataclasses.fields(padded)})
+    with torch.no_grad():
+        torch.testing.assert_close(
+            backbone.predict(x, s, plain(short)), backbone.predict(x, s, plain(first)), rtol=1e-3, atol=1e-4
+        )
+
+
+def test_a_prompt_that_is_too_long_is_refused_by_its_length() -> None:
+    with pytest.raises(PromptError, match=r"is \d+ tokens long; puppet-hunyuan reads at most 32"):
+        puppet_backbone().encode_prompt([Prompt(subject="a cat", motion="waves " * 30)])
+
+
+def test_attention_targets_never_touch_the_token_refiner() -> None:
+    import re
+
+    backbone = puppet_backbone()
+    names = [n for n, m in backbone.denoiser.named_modules() if isinstance(m, torch.nn.Linear)]
+    hit = [n for n in names if re.fullmatch(backbone.attention_targets("qkv"), n)]
+    assert len(hit) == 2 * 6 + 7 * 3  # two dual blocks with a text side, seven single ones
+    assert all(n.startswith(("transformer_blocks.", "single_transformer_blocks.")) for n in hit)
+
+
+def test_our_sampler_is_the_stock_pipelines() -> None:
+    """The same noise, prompt and settings through HunyuanVideoPipeline.__call__."""
+    backbone = puppet_backbone()
+    sampler = dataclasses.replace(default_sampler(backbone, num_inference_steps=4), mixed_precision="no")
+    prompt = PROMPTS[0]
+    noise = torch.randn((1, *backbone.latent_shape(sampler.shape)), generator=torch.Generator().manual_seed(5))
+    *_, ours = denoise(backbone, None, [prompt], [5], sampler)
+    stock = backbone.pipe(
+        prompt=prompt.text, negative_prompt="", height=64, width=64, num_frames=17, num_inference_steps=4, latents=noise,
+        true_cfg_scale=sampler.guidance_scale, output_type="latent", max_sequence_length=32,
+        prompt_template={"template": "{}", "crop_start": 0},
+    ).frames  # fmt: skip
+    error = (ours - stock).abs().mean() / stock.abs().mean()
+    assert error < 1e-3, f"relative error {error:.2e}"  # padding and batch differ
+    with torch.no_grad():
+        other = next(iter(denoise(backbone, None, [PROMPTS[1]], [6], sampler)))
+    assert (other - stock).abs().mean() / stock.abs().mean() > 0.3  # the tolerance above means something
+
+
+def test_files_that_are_not_there_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    from synmotion_core.backbones import hunyuan_video
+
+    monkeypatch.setattr(hunyuan_video, "ASSETS", tmp_path)
+    with pytest.raises(MissingError, match="puppet-hunyuan is missing from assets"):
+        hunyuan_video.HunyuanVideo.load(find_spec("puppet-hunyuan"))

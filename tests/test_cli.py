@@ -1,0 +1,828 @@
+"""The command line: options and configs there and back, exit codes, Ctrl-C, what goes to which stream."""
+
+from __future__ import annotations
+
+import doctest
+import io
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from synmotion_core import cli, command, pace, progress_line
+from synmotion_core.arguments import build_parser
+from synmotion_core.config import ClipSource, GenerateRun, TrainRun, from_dict, to_dict
+from synmotion_core.errors import ClipError, ConfigError, MissingError, TrainingDiverged, UserInputError
+from synmotion_core.events import event_from_dict
+from synmotion_core.progress_line import ProgressLine
+from synmotion_core.training.settings import PriorConfig, TrainConfig
+from synmotion_core.types import Event, Finished, Progress, Prompt, Sampled, Saved, Started, Stopped, Warned
+from synmotion_core.workspace import Workspace
+
+ROOT = Path(__file__).parents[1]
+
+
+def parse(line: str) -> TrainRun | GenerateRun:
+    """What a line of shell stands for."""
+    words = shlex.split(line)
+    assert words[:3] == ["python", "-m", "synmotion_core"]
+    args = build_parser().parse_args(words[3:])
+    return command.train_run(args) if args.command == "train" else command.generate_run(args)
+
+
+# ------------------------------------------------------------------------------------------------ there and back
+
+text = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=15)
+hostile = st.sampled_from(
+    ["-x", "--", "--subject", "a'b\"c", "$(rm -rf ~)", "`id`", "a\nb", "!", "*", "~", "#x", "-1", "=", "{}", '"a"', "1"]
+)
+words = text | hostile
+paths = st.lists(
+    (text | hostile).filter(lambda w: w not in ("", ".", "..", "~") and "/" not in w), min_size=1, max_size=3
+).map(lambda parts: Path("no such folder", *parts) if parts[0][0] != "-" else Path(*parts, "no such file"))
+seconds = st.floats(0, 1e6)
+names = st.from_regex(r"[A-Za-z0-9Ж手][A-Za-z0-9._Ж手-]{0,20}", fullmatch=True)
+json_values: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | words,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@st.composite
+def clips(draw: st.DrawFn) -> tuple[ClipSource, ...]:
+    shared = draw(st.booleans())
+    subject, motion = draw(words), draw(words)
+
+    def one() -> ClipSource:
+        path = draw(paths)
+        if shared:
+            return ClipSource(path=path, subject=subject, motion=motion)
+        start = draw(st.just(0.0) | seconds)
+        end = draw(st.none() | st.floats(1e-3, 1e6).map(lambda length: start + length).filter(lambda e: e > start))
+        fps = draw(st.none() | st.floats(1, 120))
+        return ClipSource(
+            path=path, subject=draw(words), motion=draw(words), start_s=start, end_s=end, resample_fps=fps
+        )
+
+    return tuple(one() for _ in range(draw(st.integers(1, 3))))
+
+
+train_configs = st.builds(
+    TrainConfig,
+    num_steps=st.integers(1, 10**6),
+    batch_size=st.integers(1, 256),
+    learning_rate=st.floats(1e-12, 1),
+    warmup_steps=st.integers(0, 100),
+    seed=st.integers(0, 2**63 - 1),
+    sample_subjects=st.lists(words, max_size=3).map(tuple),
+    mixed_precision=st.sampled_from(["no", "bf16"]),
+)
+prior_configs = st.builds(
+    PriorConfig,
+    subjects=st.lists(words, max_size=2).map(tuple),
+    per_pair=st.integers(1, 9),
+    seed=st.integers(0, 2**40),
+)
+train_runs = st.builds(
+    TrainRun,
+    name=names,
+    clips=clips(),
+    backbone=st.just("puppet-hunyuan") | words,
+    method=st.just("synmotion") | words,
+    method_config=st.dictionaries(st.from_regex(r"[a-zé_][a-z0-9é_]{0,8}", fullmatch=True), json_values, max_size=3),
+    train=st.just(TrainConfig()) | train_configs,
+    priors=st.just(PriorConfig()) | prior_configs,
+)
+generate_runs = st.builds(
+    GenerateRun,
+    subjects=st.lists(words, min_size=1, max_size=3).map(tuple),
+    motion=words,
+    setting=words,
+    backbone=st.just("puppet-hunyuan") | words.filter(bool),
+    adapter=st.none() | paths,
+    strength=st.floats(0, 2),
+    seeds=st.lists(st.integers(0, 2**63 - 1), min_size=1, max_size=4).map(tuple),
+    compare=st.booleans(),
+    num_inference_steps=st.none() | st.integers(1, 200),
+    guidance_scale=st.none() | st.floats(0, 30),
+    num_frames=st.none() | st.integers(1, 200),
+)
+
+
+@settings(max_examples=300)
+@given(train_runs | generate_runs)
+def test_the_same_command_is_the_same_config(config: TrainRun | GenerateRun) -> None:
+    assert parse(command.same_command(config)) == config
+
+
+@settings(max_examples=10)
+@given(train_runs | generate_runs)
+def test_a_real_shell_reads_it_the_same_way(config: TrainRun | GenerateRun) -> None:
+    line = command.same_command(config).replace("python -m synmotion_core", "printf '%s\\0'", 1)
+    told = subprocess.run(["/bin/sh", "-c", line], capture_output=True, check=True, timeout=20).stdout.decode()
+    assert told.split("\0")[:-1] == command.arguments(config)
+
+
+def test_a_plain_command_is_plain() -> None:
+    run = TrainRun(
+        name="my-wave", clips=tuple(ClipSource(path=Path(f"{n}.mp4"), subject="a person", motion="waves") for n in "ab")
+    )
+    assert command.same_command(run) == (
+        "python -m synmotion_core train --clips a.mp4 b.mp4 --subject 'a person' --motion waves --name my-wave"
+    )
+    made = GenerateRun(subjects=("a red cat",), motion="waves", adapter=Path("my-wave.safetensors"), seeds=(0, 1))
+    assert command.same_command(made) == (
+        "python -m synmotion_core generate --adapter my-wave.safetensors --subject 'a red cat' --motion waves "
+        "--backbone puppet-hunyuan --seed 0 1"
+    )
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_no_command_can_say_is_an_error(value: float) -> None:
+    clip = ClipSource(path=Path("a.mp4"), subject="a person", motion="waves")
+    with pytest.raises(ConfigError, match="not a finite number"):
+        command.same_command(TrainRun(name="x", clips=(clip,), method_config={"rank": value}))
+    with pytest.raises(ConfigError, match="no setting 'a=b'"):
+        command.same_command(TrainRun(name="x", clips=(clip,), method_config={"a=b": 1}))
+
+
+# ------------------------------------------------------------------------------------------------ options
+
+BASE = "train --clips a.mp4 --subject 'a person' --motion waves --name w"
+
+
+def train_run(line: str, notes: list[str] | None = None) -> TrainRun:
+    args = build_parser().parse_args(shlex.split(line))
+    return command.train_run(args, note=[].append if notes is None else notes.append)
+
+
+@pytest.mark.parametrize(
+    ("settings", "train", "priors", "method"),
+    [
+        ("--set learning_rate=0.5", {"learning_rate": 0.5}, {}, {}),
+        ("--set train.learning_rate=1", {"learning_rate": 1.0}, {}, {}),
+        ("--steps 7 --set num_steps=8", {"num_steps": 8}, {}, {}),
+        ("--set mixed_precision=no", {"mixed_precision": "no"}, {}, {}),
+        ("""--set 'sample_subjects=["a cat"]'""", {"sample_subjects": ("a cat",)}, {}, {}),
+        ("--set max_videos=3 --set priors.seed=4", {}, {"max_videos": 3, "seed": 4}, {}),
+        ("--set rank=8 --set method.alpha=0.5 --set method.seed=3", {}, {}, {"rank": 8, "alpha": 0.5, "seed": 3}),
+        ("--set method.projections=qk --set method.x=NaN", {}, {}, {"projections": "qk", "x": "NaN"}),
+        ("--set method.note=a=b --set method.on=true", {}, {}, {"note": "a=b", "on": True}),
+    ],
+)
+def test_settings_find_their_owner(settings: str, train: Any, priors: Any, method: Any) -> None:
+    run = train_run(f"{BASE} {settings}")
+    assert (run.train, run.priors) == (TrainConfig(**train), PriorConfig(**priors))
+    assert run.method_config == method
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (f"{BASE} --set seed=3", "say train.seed or priors.seed"),
+        (f"{BASE} --set learning_rate", "KEY=VALUE"),
+        (f"{BASE} --set trian.seed=3", "begin with train., priors. or method."),
+        (f"{BASE} --set train.learning_rat=3", "did you mean 'learning_rate'"),
+        (f"{BASE} --set train.num_steps=many", "must be int, got 'many'"),
+        (f"{BASE} --set train.num_steps=0", "between 1 and 1000000, got 0"),
+        (f"{BASE} --steps 0", "between 1 and 1000000, got 0"),
+        ("train --name w", "a training needs clips"),
+        ("train --clips a.mp4 --subject 'a person' --motion waves", "needs a name"),
+        ("train --clips a.mp4 --motion waves --name w", "a.mp4 has no words: give --subject"),
+        ("""train --clip '{"path": "a.mp4"}' --name w""", "a.mp4 has no words: give --subject and --motion"),
+        (f"{BASE} --clip nonsense", "takes JSON"),
+        (f"""{BASE} --clip '{{"path": "a", "strat_s": 1}}'""", "did you mean 'start_s'"),
+        (f"{BASE} --name ../x", "cannot be a file name"),
+        (f"{BASE} --config nowhere.json", "there is no file nowhere.json"),
+    ],
+)
+def test_wrong_options_say_what_is_wrong(line: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(shlex.split(line)) == cli.REFUSED
+    out, err = capsys.readouterr()
+    assert words in err
+    assert out == ""
+    assert "Traceback" not in err
+
+
+def test_an_unknown_option_is_refused_not_guessed(capsys: pytest.CaptureFixture[str]) -> None:
+    for line in ("train --step 3", "train --subj x", "teach"):
+        with pytest.raises(SystemExit) as caught:
+            cli.main(line.split())
+        assert caught.value.code == cli.REFUSED
+    assert "unrecognized arguments: --step" in capsys.readouterr().err
+
+
+def test_clips_with_their_own_words_and_cuts() -> None:
+    line = """train --name w --subject "a person" --motion waves --clips b.mp4
+              --clip '{"path": "a.mp4", "start_s": 1, "end_s": 2.5, "motion": "claps"}'"""
+    assert train_run(line).clips == (
+        ClipSource(path=Path("a.mp4"), subject="a person", motion="claps", start_s=1.0, end_s=2.5),
+        ClipSource(path=Path("b.mp4"), subject="a person", motion="waves"),
+    )
+
+
+def test_a_saved_run_with_options_over_it(tmp_path: Path) -> None:
+    saved = train_run(f"{BASE} --steps 33 --set rank=4 --set priors.per_pair=2")
+    file = tmp_path / "run.json"
+    file.write_text(json.dumps(to_dict(saved)))
+    assert train_run(f"train --config {shlex.quote(str(file))}") == saved
+    line = f"train --config {shlex.quote(str(file))} --name v --steps 44 --set alpha=0.5 --motion claps"
+    changed = train_run(line)
+    assert (changed.name, changed.train.num_steps, changed.priors.per_pair) == ("v", 44, 2)
+    assert changed.method_config == {"rank": 4, "alpha": 0.5}
+    assert changed.clips == (ClipSource(path=Path("a.mp4"), subject="a person", motion="claps"),)
+    assert train_run(f"{line} --clips z.mp4 --subject x").clips[0].path == Path("z.mp4")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{", "is not JSON"), ("[]", "must hold one run"), ('{"nmae": "x"}', "did you mean 'name'"),
+        ('{"train": 3}', "must be a mapping"), ('{"train": {"num_steps": "3"}}', "must be int"),
+        ('{"clips": [{"path": "a"}]}', "subject"), ('{"clips": "a"}', "must be a list"), ("\udcff", "is not JSON"),
+    ],
+)  # fmt: skip
+def test_a_saved_run_that_is_wrong(content: str, words: str, tmp_path: Path) -> None:
+    file = tmp_path / "run.json"
+    file.write_bytes(content.encode("utf-8", "surrogateescape"))
+    with pytest.raises(UserInputError, match=re.escape(words)):
+        train_run(f"{BASE} --config {shlex.quote(str(file))}")
+
+
+def test_a_part_of_a_run_is_enough(tmp_path: Path) -> None:
+    file = tmp_path / "fast.json"
+    file.write_text('{"train": {"num_steps": 5}, "method": "lora"}')
+    run = train_run(f"{BASE} --config {shlex.quote(str(file))}")
+    assert (run.method, run.train.num_steps, run.name) == ("lora", 5, "w")
+
+
+# ------------------------------------------------------------------------------------------------ folders of clips
+
+
+def a_folder(folder: Path, *files: str, index: Any = None) -> Path:
+    for name in files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"")
+    if index is not None:
+        (folder / "index.json").write_text(json.dumps(index))
+    return folder
+
+
+def folder_run(folder: Path, options: str, notes: list[str] | None = None) -> tuple[ClipSource, ...]:
+    return train_run(f"train --name w --clips {shlex.quote(str(folder))} {options}", notes).clips
+
+
+def row(file: str, motion: str = "waves", subject: str = "a person", **more: Any) -> dict[str, Any]:
+    return {"file": file, "subject": subject, "motion": motion, **more}
+
+
+def test_a_folder_without_an_index_is_all_its_videos_in_order(tmp_path: Path) -> None:
+    a_folder(tmp_path, "b.MP4", "a.webm", "я 1.mov", "notes.txt", "a.txt", ".hidden.mp4", "deeper/c.mp4")
+    notes: list[str] = []
+    found = folder_run(tmp_path, "--subject 'a person' --motion waves", notes)
+    assert [c.path for c in found] == [tmp_path / n for n in ("a.webm", "b.MP4", "я 1.mov")]
+    assert {(c.subject, c.motion) for c in found} == {("a person", "waves")}
+    assert notes == [f"{tmp_path}: left out, not a video by its ending: a.txt, notes.txt"]
+    with pytest.raises(ClipError, match="has no words"):
+        folder_run(tmp_path, "")
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    a_folder(tmp_path, "notes.txt")
+    with pytest.raises(ClipError, match="there is no video in"):
+        folder_run(tmp_path, "--subject x --motion y")
+
+
+def test_an_index_brings_the_words(tmp_path: Path) -> None:
+    rows = [row("b.mp4", seed=3), row("a.mp4", subject="a tall person", start_s=1, end_s=2.5)]
+    a_folder(tmp_path, "a.mp4", "b.mp4", "c.mp4", index={"clips": rows, "made_by": "puppets"})
+    notes: list[str] = []
+    assert folder_run(tmp_path, "", notes) == (
+        ClipSource(path=tmp_path / "b.mp4", subject="a person", motion="waves"),
+        ClipSource(path=tmp_path / "a.mp4", subject="a tall person", motion="waves", start_s=1.0, end_s=2.5),
+    )
+    assert notes == [f"{tmp_path}: left out, not in index.json: c.mp4"]
+    changed = folder_run(tmp_path, "--motion 'does the thing' --subject 'a dancer'")
+    assert {(c.subject, c.motion) for c in changed} == {("a dancer", "does the thing")}
+
+
+def test_with_several_motions_the_option_chooses_and_never_renames(tmp_path: Path) -> None:
+    rows = [row("a.mp4"), row("b.mp4", "claps"), row("c.mp4")]
+    a_folder(tmp_path, "a.mp4", "b.mp4", "c.mp4", index=rows)
+    notes: list[str] = []
+    assert [c.path.name for c in folder_run(tmp_path, "--motion waves", notes)] == ["a.mp4", "c.mp4"]
+    assert notes == [f"{tmp_path}: 2 clips of 'waves'"]
+    with pytest.raises(ClipError, match="names 2 motions, name one with --motion: claps, waves"):
+        folder_run(tmp_path, "")
+    with pytest.raises(ClipError, match="'jumps' is not among them: claps, waves"):
+        folder_run(tmp_path, "--motion jumps")
+
+
+@pytest.mark.parametrize(
+    ("index", "error", "words"),
+    [
+        ([], ConfigError, "must hold"), ({"clips": {}}, ConfigError, "must hold"), (3, ConfigError, "must hold"),
+        ([{"file": "a.mp4"}], ConfigError, "entry 1 needs file, subject and motion"),
+        ([row("a.mp4"), row("../secret.mp4")], ConfigError, "entry 2 leads out of the folder"),
+        ([row("/etc/passwd")], ConfigError, "entry 1 leads out of the folder"),
+        ([row("gone.mp4")], MissingError, "names 'gone.mp4', which is not there"),
+        ([row("a.mp4", start_s="1")], ConfigError, "start_s must be float"),
+    ],
+)  # fmt: skip
+def test_an_index_that_is_wrong(index: Any, error: type[Exception], words: str, tmp_path: Path) -> None:
+    a_folder(tmp_path / "clips", "a.mp4", index=index)
+    (tmp_path / "secret.mp4").write_bytes(b"")
+    with pytest.raises(error, match=re.escape(words)):
+        folder_run(tmp_path / "clips", "")
+
+
+# ------------------------------------------------------------------------------------------------ generate's options
+
+
+def test_motion_and_backbone_come_from_the_adapter(tmp_path: Path) -> None:
+    import torch
+
+    from synmotion_core.adapters.file import AdapterInfo, save_adapter
+
+    path = tmp_path / "жест.safetensors"
+    info = AdapterInfo(
+        backbone="other-backbone", repo="x/y", revision=None, fingerprint="", licence="apache-2.0", method="lora",
+        method_config={}, subject="a person", motion="pirouettes", steps=3,
+    )  # fmt: skip
+    save_adapter(path, {"transformer.a": torch.zeros(1)}, info)
+    base = ["generate", "--adapter", str(path), "--subject", "a red cat"]
+    parser = build_parser()
+    run = command.generate_run(parser.parse_args(base))
+    assert (run.motion, run.backbone, run.subjects) == ("pirouettes", "other-backbone", ("a red cat",))
+    run = command.generate_run(parser.parse_args([*base, "--motion", "waves", "--backbone", "mine"]))
+    assert (run.motion, run.backbone) == ("waves", "mine")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("generate --motion walks", "name at least one subject"),
+        ("generate --subject x", "say what happens"),
+        ("generate --subject x --adapter gone.safetensors", "there is no file gone.safetensors"),
+        ("generate --subject x --motion y --strength 3", "strength must be between 0 and 2, got 3"),
+        ("generate --subject x --motion y --strength nan", "strength must be between 0 and 2, got nan"),
+        ("generate --subject x --motion y --seed -3", "a seed must be between"),
+        ("generate --subject x --motion y --backbone hunyan", "there is no backbone 'hunyan'"),
+    ],
+)
+def test_wrong_generations(line: str, words: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert cli.main([*shlex.split(line), "--out", str(tmp_path / "videos")]) == cli.REFUSED
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "videos").exists()
+
+
+# ------------------------------------------------------------------------------------------------ runs, in process
+
+
+def tiny_train(
+    config: TrainRun, folder: Path, *, cache: Path, cancel: threading.Event, resume: bool = False
+) -> Iterator[Event]:
+    """A training of one number, with its state on the disk; it refuses one clip by name and trips over another."""
+    if any(c.path.name == "bad.mp4" for c in config.clips):
+        raise ClipError("bad.mp4 has 3 frames, 17 are needed")
+    if any(c.path.name == "bug.mp4" for c in config.clips):
+        raise ZeroDivisionError("inner words")
+    state = folder / "state.txt"
+    step = int(state.read_text()) if resume else 0
+    yield Started(what="train", total=config.train.num_steps)
+    while step < config.train.num_steps:
+        if cancel.is_set():
+            state.write_text(str(step))
+            yield Saved(path=state, step=step, kind="checkpoint")
+            yield Stopped(step=step)
+            return
+        step += 1
+        time.sleep(0.001)
+        yield Progress(stage="train", step=step, total=config.train.num_steps, loss=1 / step, seconds=0.25)
+        if step == 3:
+            yield Warned(message="rolled back")
+        if step == 4 and config.method == "diverges":
+            raise TrainingDiverged("the loss became NaN at step 4; the last good state is step 0")
+    path = folder / f"{config.name}.safetensors"
+    path.write_text(str(step))
+    yield Finished(path=path, seconds=1.5)
+
+
+def tiny_generate(config: GenerateRun, folder: Path, *, cancel: threading.Event) -> Iterator[Event]:
+    yield Started(what="generate", total=len(config.seeds))
+    for index, seed in enumerate(config.seeds):
+        path = folder / f"{seed}.mp4"
+        path.write_bytes(b"video")
+        yield Progress(stage="generate", step=index + 1, total=len(config.seeds))
+        yield Sampled(path=path, prompt=Prompt(subject="a cat", motion="waves"), seed=seed)
+    yield Finished(path=folder, seconds=0.5)
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, workspace: Workspace) -> Path:
+    """A working folder in which trainings and generations are tiny."""
+    from synmotion_core import run
+
+    monkeypatch.setattr(run, "train", tiny_train)
+    monkeypatch.setattr(run, "generate", tiny_generate)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "here"
+
+
+def test_a_training_from_start_to_end(tiny: Path, workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(shlex.split(f"{BASE} --steps 20")) == cli.OK
+    out, err = capsys.readouterr()
+    assert out == "runs/w/w.safetensors\n", "the result, and nothing else"
+    assert "warning: rolled back" in err
+    assert "20/20" in err
+    assert "finished in 2 s" in err
+    assert "generate --adapter runs/w/w.safetensors" in err
+    assert "\r" not in err, "no terminal, no tricks"
+    assert from_dict(TrainRun, json.loads((tiny / "runs/w/run.json").read_text())) == train_run(f"{BASE} --steps 20")
+    assert pace.recall(workspace, train_run(BASE)) == 0.25
+    assert cli.main(shlex.split(f"plan {BASE.removeprefix('train ')} --steps 8")) == cli.OK
+    assert "0.25 s a step" in capsys.readouterr().out
+
+
+def test_a_folder_with_a_run_is_not_written_over(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(shlex.split(f"{BASE} --steps 5")) == cli.OK
+    before = (tiny / "runs/w/w.safetensors").stat().st_mtime_ns
+    assert cli.main(shlex.split(f"{BASE} --steps 9")) == cli.REFUSED
+    assert "train --resume --out runs/w" in capsys.readouterr().err
+    assert (tiny / "runs/w/w.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_refused_training_leaves_nothing_in_the_way(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(shlex.split(BASE.replace("a.mp4", "bad.mp4"))) == cli.REFUSED
+    assert capsys.readouterr().err.strip() == "bad.mp4 has 3 frames, 17 are needed"
+    assert not (tiny / "runs").exists()
+    assert cli.main(shlex.split(f"{BASE} --steps 5")) == cli.OK
+
+
+def test_a_bug_is_a_bug(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(shlex.split(BASE.replace("a.mp4", "bug.mp4"))) == cli.BUG
+    err = capsys.readouterr().err
+    assert "Traceback" in err
+    assert "inner words" in err
+    assert err.strip().endswith("This is a bug of SynMotion, not of yours; the lines above say where.")
+
+
+def test_a_diverged_training_says_so_without_a_traceback(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(shlex.split(f"{BASE} --method diverges")) == cli.REFUSED
+    err = capsys.readouterr().err
+    assert "became NaN at step 4" in err
+    assert "Traceback" not in err
+
+
+def test_json_is_events_and_nothing_else(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(shlex.split(f"{BASE} --steps 4 --json")) == cli.OK
+    events = [event_from_dict(json.loads(line)) for line in capsys.readouterr().out.splitlines()]
+    assert [type(e).__name__ for e in events] == ["Started", *["Progress"] * 3, "Warned", "Progress", "Finished"]
+    assert events[-1] == Finished(path=Path("runs/w/w.safetensors"), seconds=1.5)
+
+
+def test_a_generation_prints_its_files(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = "generate --subject 'a cat' --motion waves --seed 3 5 --out 'my videos'"
+    assert cli.main(shlex.split(line)) == cli.OK
+    assert capsys.readouterr().out.splitlines() == ["my videos/3.mp4", "my videos/5.mp4"]
+    assert (tiny / "my videos/5.mp4").is_file()
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("train --resume", "--resume needs the run's folder"),
+        ("train --resume --out nowhere", "there is no run in nowhere"),
+        ("train --resume --name gone", "there is no run in runs/gone"),
+    ],
+)
+def test_resuming_what_is_not_there(line: str, words: str, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(shlex.split(line)) == cli.REFUSED
+    assert words in capsys.readouterr().err
+    assert list(tiny.iterdir()) == []
+
+
+# ------------------------------------------------------------------------------------------------ Ctrl-C
+
+SCRIPT = """
+import sys
+sys.path[:0] = [{root!r}, {tests!r}]
+import test_cli, time
+from synmotion_core import cli, run
+run.train = test_cli.tiny_train
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+def start(line: str, folder: Path) -> subprocess.Popen[str]:
+    code = textwrap.dedent(SCRIPT.format(root=str(ROOT), tests=str(Path(__file__).parent)))
+    words = [sys.executable, "-c", code, *shlex.split(line)]
+    return subprocess.Popen(words, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are sent in the POSIX way")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_saves_and_says_how_to_go_on(number: signal.Signals, workspace: Workspace, tmp_path: Path) -> None:
+    process = start(f"{BASE} --steps 3000 --out 'my run' --json", tmp_path)
+    assert process.stdout is not None
+    steps = 0
+    while steps < 5:
+        steps += '"progress"' in process.stdout.readline()
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == cli.STOPPED, err
+    events = [event_from_dict(json.loads(line)) for line in out.splitlines()]
+    assert isinstance(events[-1], Stopped)
+    assert int((tmp_path / "my run" / "state.txt").read_text()) == events[-1].step < 3000
+    assert "stopping after this step" in err
+    told = re.search(r"^  python -m synmotion_core (.*)$", err, re.M)
+    assert told
+    assert told[1] == "train --resume --out 'my run'"
+    again = start(f"{told[1]} --steps {events[-1].step + 5} --json", tmp_path)
+    out, err = again.communicate(timeout=60)
+    assert again.returncode == cli.OK, err
+    first = next(e for e in map(event_from_dict, map(json.loads, out.splitlines())) if isinstance(e, Progress))
+    assert first.step == events[-1].step + 1, "it went on where it was"
+
+
+# ------------------------------------------------------------------------------------------------ the other commands
+
+
+def test_plan_needs_no_weights_and_knows_what_it_does_not_know(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(shlex.split(f"plan {BASE.removeprefix('train ')}")) == cli.OK
+    out = capsys.readouterr().out
+    assert "400 steps" in out
+    assert "not measured on this machine yet" in out
+    assert cli.main(shlex.split(f"plan {BASE.removeprefix('train ')} --json")) == cli.OK
+    values = json.loads(capsys.readouterr().out)
+    assert values["seconds"] is None
+    assert values["parameters"] > 0
+
+
+def test_models_lists_every_row(capsys: pytest.CaptureFixture[str]) -> None:
+    from synmotion_core.backbones import SPECS
+    from synmotion_core.methods import METHODS
+
+    assert cli.main(["models"]) == cli.OK
+    out = capsys.readouterr().out
+    for name in [*SPECS, *METHODS]:
+        assert re.search(rf"^  {re.escape(name)} ", out, re.M), name
+    assert cli.main(["models", "--json"]) == cli.OK
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [r.get("backbone") or r.get("method") for r in rows] == [*SPECS, *METHODS]
+
+
+def test_models_say_why_a_pair_does_not_fit(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import dataclasses
+
+    from synmotion_core.backbones import SPECS
+
+    poor = dataclasses.replace(SPECS["puppet-hunyuan"], name="poor", features=frozenset({"attention_lora"}))
+    monkeypatch.setitem(SPECS, "poor", poor)
+    assert cli.main(["models"]) == cli.OK
+    assert "method 'synmotion' needs free_text, token_roles, which backbone 'poor' does not offer" in (
+        capsys.readouterr().out
+    )
+
+
+def test_doctor_looks_at_real_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from synmotion_core.clips import video
+    from synmotion_core.puppets.stage import Scene, render
+
+    good, short, broken = (tmp_path / name for name in ("good.mp4", "kurz ü.mp4", "broken.mp4"))
+    scene = Scene(species="person", colour="red", background="room", motion="wave", seed=1)
+    video.write(good, render(scene).frames, 8)
+    video.write(short, np.zeros((5, 64, 64, 3), np.uint8), 8)
+    broken.write_bytes(b"\0" * 1000)
+    assert cli.main(["doctor", str(good)]) == cli.OK
+    out = capsys.readouterr().out
+    assert f"{good}: usable  17 frames, 8 fps, 64x64" in out
+    assert cli.main(["doctor", str(good), str(short), str(broken)]) == cli.REFUSED
+    out = capsys.readouterr().out
+    assert f"{short}: NOT usable" in out
+    assert f"{broken}: NOT usable" in out
+    assert out.count("  block  ") >= 2
+    assert cli.main(["doctor", "--json", str(good), str(tmp_path / "gone.mp4")]) == cli.REFUSED
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [r["usable"] for r in rows] == [True, False]
+    assert rows[0]["info"]["num_frames"] == 17
+    assert rows[1]["info"] is None
+
+
+def test_bench_prints_what_its_suite_yields(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from synmotion_core.evaluation import bench
+    from synmotion_core.evaluation.figures import Figure
+
+    asked = {}
+
+    def suite(*, motions: Any, seeds: Any, num_clips: int = 3) -> Iterator[Figure]:
+        asked.update(motions=motions, seeds=seeds, num_clips=num_clips)
+        yield Figure(name="some.figure", value=0.5, low=0.25, high=0.75, n=num_clips, seeds=(7,), seconds=1.0)
+
+    monkeypatch.setitem(bench.SUITES, "methods", suite)
+    line = "bench run methods --motions wave squat --seeds 7 8 --set num_clips=9"
+    assert cli.main(line.split()) == cli.OK
+    assert re.match(r"some\.figure +0\.5 +\[0\.25, 0\.75\] +n=9 +seeds=7 +1 s\n$", capsys.readouterr().out)
+    assert asked == {"motions": ["wave", "squat"], "seeds": [7, 8], "num_clips": 9}
+    assert cli.main([*line.split(), "--json"]) == cli.OK
+    assert json.loads(capsys.readouterr().out)["high"] == 0.75
+    assert cli.main("bench run methods --set clips=9".split()) == cli.REFUSED
+    assert "suite 'methods' has no setting 'clips'" in capsys.readouterr().err
+
+
+def test_a_suite_s_refusal_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main("bench run judge --motions wave".split()) == cli.REFUSED
+    assert "leave --motions out" in capsys.readouterr().err
+
+
+def test_prior_draws_into_the_cache(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from synmotion_core import run
+
+    def draw(config: TrainRun, cache: Path, *, cancel: threading.Event) -> Iterator[Event]:
+        path = cache / "priors" / "1.mp4"
+        yield Sampled(path=path, prompt=Prompt(subject="a cat", motion="walks"), seed=config.priors.seed, adapted=False)
+        yield Finished()
+
+    monkeypatch.setattr(run, "draw_priors", draw)
+    assert cli.main(shlex.split(f"prior {BASE.removeprefix('train ')}")) == cli.OK
+    out, err = capsys.readouterr()
+    assert out == f"{workspace.cache}/priors/1.mp4\n"
+    assert f"are in {workspace.cache / 'priors'}" in err
+
+
+# ------------------------------------------------------------------------------------------------ help
+
+
+def subcommands() -> list[str]:
+    return list(cli.COMMANDS)
+
+
+@pytest.mark.parametrize("name", subcommands())
+def test_help_has_examples_that_parse(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main([name, "--help"])
+    assert caught.value.code == 0
+    out = capsys.readouterr().out
+    examples = re.findall(r"^  python -m synmotion_core (.*?)(?:   .*)?$", out, re.M)
+    assert examples
+    for line in examples:
+        args = build_parser().parse_args(shlex.split(line))
+        assert args.command == name
+    assert all(len(line) <= 120 for line in out[out.index("example") :].splitlines()[1:] if len(line) > 140)
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = """
+    import sys
+    from synmotion_core import cli
+    try:
+        cli.main(["--help"])
+    except SystemExit:
+        pass
+    heavy = {"torch", "numpy", "cv2", "diffusers", "transformers", "gradio", "huggingface_hub"} & set(sys.modules)
+    sys.exit(f"loaded {heavy}" if heavy else 0)
+    """
+    command_line = [sys.executable, "-c", textwrap.dedent(code)]
+    done = subprocess.run(command_line, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+
+
+def test_a_closed_pipe_is_no_bug() -> None:
+    line = f"{shlex.quote(sys.executable)} -m synmotion_core models --json | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", line], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert "Traceback" not in done.stderr
+    assert done.stdout.strip() in ("0", "130")
+
+
+def test_a_console_that_lacks_letters_shows_numbers(tmp_path: Path) -> None:
+    folder = a_folder(tmp_path, "手.mp4", "x.txt")
+    line = [sys.executable, "-m", "synmotion_core", "doctor", str(folder / "手.mp4")]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=120, env=environment)
+    assert done.returncode == cli.REFUSED, done.stderr
+    assert "\\u624b.mp4: NOT usable" in done.stdout
+
+
+# ------------------------------------------------------------------------------------------------ the progress line
+
+
+class Terminal(io.StringIO):
+    encoding = "utf-8"
+
+    def __init__(self, tty: bool = True) -> None:
+        super().__init__()
+        self.tty = tty
+
+    def isatty(self) -> bool:
+        return self.tty
+
+    def screen(self) -> list[str]:
+        """What a person sees: each line after its last return."""
+        return [line.split("\r")[-1].rstrip() for line in self.getvalue().split("\n")]
+
+
+def shown(terminal: Terminal, events: list[Progress], step_s: float = 1.0) -> Terminal:
+    now = [0.0]
+    line = ProgressLine(terminal, clock=lambda: now[0])
+    for event in events:
+        now[0] += step_s
+        line.show(event)
+    line.close()
+    return terminal
+
+
+def steps(first: int, last: int, total: int, stage: str = "train") -> list[Progress]:
+    return [Progress(stage=stage, step=i, total=total, loss=0.5) for i in range(first, last + 1)]
+
+
+def test_doctests() -> None:
+    assert doctest.testmod(progress_line).failed == 0
+
+
+def test_on_a_terminal_it_is_one_line_a_stage() -> None:
+    screen = shown(Terminal(), [*steps(1, 4, 4, "encode"), *steps(1, 100, 200)], step_s=2.0).screen()
+    assert [line.split()[0] for line in screen if line] == ["encode", "train"]
+    assert screen[1].endswith("100/200  loss 0.5000  2.00 s a step  3 min 20 s left")
+    assert "━" * 15 + "─" * 15 in screen[1]
+
+
+def test_in_a_log_it_is_a_line_a_tenth() -> None:
+    terminal = shown(Terminal(tty=False), steps(1, 1000, 1000), step_s=0.01)
+    lines = terminal.getvalue().splitlines()
+    assert 10 <= len(lines) <= 12
+    assert lines[-1].startswith("train     1000/1000")
+    assert "\r" not in terminal.getvalue()
+
+
+def test_a_slow_log_still_speaks() -> None:
+    lines = shown(Terminal(tty=False), steps(1, 50, 10_000), step_s=10.0).getvalue().splitlines()
+    assert 15 <= len(lines) <= 18, "every half a minute"
+
+
+def test_a_terminal_without_the_signs() -> None:
+    terminal = Terminal()
+    terminal.encoding = "ascii"
+    assert "#" * 15 + "-" * 15 in shown(terminal, steps(1, 5, 10)).getvalue()
+
+
+def test_a_rollback_starts_the_pace_anew() -> None:
+    now = [0.0]
+    terminal = Terminal()
+    line = ProgressLine(terminal, clock=lambda: now[0])
+    for step, at in [(1, 0.0), (2, 1.0), (3, 2.0), (2, 100.0), (3, 104.0)]:
+        now[0] = at
+        line.show(Progress(stage="train", step=step, total=10))
+    line.close()
+    assert "4.00 s a step" in terminal.screen()[0]
+
+
+# ------------------------------------------------------------------------------------------------ the pace
+
+
+def test_the_pace_is_of_the_same_kind_of_training(workspace: Workspace) -> None:
+    run = train_run(BASE)
+    assert pace.recall(workspace, run) is None
+    pace.remember(workspace, run, 0.125)
+    assert pace.recall(workspace, train_run(f"{BASE} --steps 9 --name v")) == 0.125
+    assert pace.recall(workspace, train_run(f"{BASE} --set batch_size=2")) is None
+    assert pace.recall(workspace, train_run(f"{BASE} --method lora")) is None
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"puppet-hunyuan|synmotion|4|bf16": "fast"}', '{"x": NaN}'])
+def test_a_damaged_pace_is_none(damage: str, workspace: Workspace) -> None:
+    (workspace.root / "pace.json").write_text(damage)
+    run = train_run(BASE)
+    assert pace.recall(workspace, run) is None
+    pace.remember(workspace, run, 0.5)
+    assert pace.recall(workspace, run) == 0.5
+
+
+def test_a_pace_that_cannot_be_written_fails_nothing(workspace: Workspace) -> None:
+    (workspace.root / "pace.json").mkdir()
+    pace.remember(workspace, train_run(BASE), 0.5)
+    assert pace.recall(workspace, train_run(BASE)) is None

@@ -1,0 +1,140 @@
+"""A whole run from files to files: encode, priors, train, adapter, generate. Small numbers, the real backbone."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from synmotion_core import run
+from synmotion_core.adapters.file import read_info
+from synmotion_core.clips import video
+from synmotion_core.config import ClipSource, GenerateRun, TrainRun
+from synmotion_core.errors import ClipError, ConfigError, IncompatibleError
+from synmotion_core.puppets.stage import Scene, render
+from synmotion_core.training.settings import PriorConfig, TrainConfig
+from synmotion_core.types import Finished, Progress, Sampled, Saved, Stopped
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> tuple[ClipSource, ...]:
+    folder = tmp_path_factory.mktemp("clips")
+    sources = []
+    for i, colour in enumerate(("red", "blue")):
+        path = folder / f"{colour}.mp4"
+        video.write(path, render(Scene(species="person", colour=colour, background="room", motion="wave", seed=i)).frames, 8)
+        sources.append(ClipSource(path=path, subject=f"a {colour} person", motion="waves"))
+    return tuple(sources)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_sampling_steps() -> Any:
+    """Four steps a video: this is about the plumbing."""
+    from synmotion_core import backbones
+
+    spec = backbones.SPECS["puppet-hunyuan"]
+    backbones.SPECS["puppet-hunyuan"] = dataclasses.replace(spec, num_inference_steps=4)
+    run._pool.clear()
+    yield
+    backbones.SPECS["puppet-hunyuan"] = spec
+    run._pool.clear()
+
+
+def small(clips: tuple[ClipSource, ...], **values: Any) -> TrainRun:
+    return TrainRun(
+        name="my-wave", clips=clips, method_config={"rank": 2, "refiner_layers": 1},
+        train=TrainConfig(num_steps=4, batch_size=1, save_every=2, sample_every=4, sample_subjects=("a red cat",)),
+        priors=PriorConfig(max_videos=2), **values,
+    )  # fmt: skip
+
+
+def test_clips_in_a_new_subject_out(clips: tuple[ClipSource, ...], tmp_path: Path) -> None:
+    events = list(run.train(small(clips), tmp_path / "job", cache=tmp_path / "cache", cancel=threading.Event()))
+    assert isinstance(events[-1], Finished)
+    adapter = events[-1].path
+    assert adapter == tmp_path / "job" / "my-wave.safetensors"
+    stages = [e.stage for e in events if isinstance(e, Progress)]
+    assert [stages.count(s) for s in ("encode", "prior", "train")] == [2, 2, 4]
+    samples = [e for e in events if isinstance(e, Sampled) and e.step]
+    assert [(e.prompt.text, e.step) for e in samples] == [("a red cat waves", 4)]
+    info = read_info(adapter)
+    assert (info.motion, info.steps, info.clips, info.method) == ("waves", 4, 2, "synmotion")
+
+    again = list(run.train(small(clips), tmp_path / "job2", cache=tmp_path / "cache", cancel=threading.Event()))
+    notes = [e.note for e in again if isinstance(e, Progress) and e.stage == "encode"]
+    assert notes == ["from the cache"] * 2
+    assert not [e for e in again if isinstance(e, Progress) and e.stage == "prior"]  # drawn once, shared
+
+    wanted = GenerateRun(subjects=("a blue bear", "a robot"), motion="waves", adapter=adapter, seeds=(1, 2), compare=True)
+    made = [e for e in run.generate(wanted, tmp_path / "out", cancel=threading.Event()) if isinstance(e, Sampled)]
+    assert len(made) == 8
+    assert sum(e.adapted for e in made) == 4
+    for event in made:
+        info = video.probe(event.path)
+        assert (info.num_frames, info.width, info.height, info.codec) == (17, 64, 64, "h264")
+    assert len({e.path for e in made}) == 8
+
+
+def test_stop_and_resume_give_the_same_adapter(clips: tuple[ClipSource, ...], tmp_path: Path) -> None:
+    from synmotion_core.storage import read_tensors
+
+    cache = tmp_path / "cache"
+    whole = list(run.train(small(clips), tmp_path / "whole", cache=cache, cancel=threading.Event()))[-1]
+    cancel = threading.Event()
+    events = []
+    for event in run.train(small(clips), tmp_path / "parts", cache=cache, cancel=cancel):
+        events.append(event)
+        if isinstance(event, Progress) and event.stage == "train" and event.step == 2:
+            cancel.set()
+    assert isinstance(events[-1], Stopped)
+    assert not any(isinstance(e, Saved) and e.kind == "adapter" for e in events)
+    rest = list(run.train(small(clips), tmp_path / "parts", cache=cache, cancel=threading.Event(), resume=True))
+    assert [e.step for e in rest if isinstance(e, Progress) and e.stage == "train"] == [3, 4]
+    a, b = read_tensors(whole.path)[0], read_tensors(rest[-1].path)[0]
+    assert a.keys() == b.keys()
+    assert all((a[k] == b[k]).all() for k in a)
+
+
+def test_bad_input_is_refused_before_a_model_is_loaded(clips: tuple[ClipSource, ...], tmp_path: Path, monkeypatch) -> None:
+    def no_model(name: str) -> Any:
+        raise AssertionError(f"{name} was loaded")
+
+    monkeypatch.setattr(run, "borrow_backbone", no_model)
+
+    def start(config: TrainRun) -> None:
+        list(run.train(config, tmp_path, cache=tmp_path, cancel=threading.Event()))
+
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"not a video")
+    with pytest.raises(ClipError, match=r"broken\.mp4"):
+        start(small((*clips, ClipSource(path=broken, subject="a person", motion="waves"))))
+    with pytest.raises(ConfigError, match="one adapter learns one motion"):
+        start(small((clips[0], dataclasses.replace(clips[1], motion="bows"))))
+    with pytest.raises(ConfigError, match="did you mean 'rank'"):
+        start(dataclasses.replace(small(clips), method_config={"ranc": 4}))
+    with pytest.raises(ConfigError, match="there is no backbone"):
+        start(dataclasses.replace(small(clips), backbone="nothing"))
+
+
+def test_an_adapter_of_another_backbone_is_refused(tmp_path: Path) -> None:
+    import torch
+
+    from synmotion_core.adapters.file import AdapterInfo, save_adapter
+
+    path = tmp_path / "x.safetensors"
+    save_adapter(path, {"transformer.x": torch.zeros(1)}, AdapterInfo(
+        backbone="wan2.1-t2v-1.3b", repo="Wan-AI/x", revision=None, fingerprint="", licence="apache-2.0", method="lora",
+        method_config={}, subject="a person", motion="waves", steps=1))  # fmt: skip
+    with pytest.raises(IncompatibleError, match="'wan2.1-t2v-1.3b' and cannot be used on 'puppet-hunyuan'"):
+        list(run.generate(GenerateRun(subjects=("a cat",), motion="waves", adapter=path), tmp_path, cancel=threading.Event()))
+
+
+def test_a_plan_reads_no_weights(clips: tuple[ClipSource, ...]) -> None:
+    plan = run.plan(small(clips), seconds_per_step=0.5)
+    assert plan.seconds == 2.0
+    assert plan.tokens == 320
+    assert plan.prior_videos == 2
+    assert any("0.0 minutes" in line for line in plan.lines)

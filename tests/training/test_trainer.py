@@ -1,0 +1,183 @@
+"""The loop: exact resume, cancel, the watchdog, phases obeyed, the checkpoint's own failures."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from synmotion_core.errors import AdapterError, ConfigError, TrainingDiverged
+from synmotion_core.methods.synmotion import SynMotionConfig, SynMotionEntry
+from synmotion_core.storage import read_tensors
+from synmotion_core.training import trainer
+from synmotion_core.training.settings import TrainConfig
+from synmotion_core.training.trainer import TrainingSet
+from synmotion_core.types import Event, Progress, Prompt, Saved, Stopped, Warned
+from tests.models import PROMPTS, puppet_backbone
+
+SMALL = SynMotionConfig(rank=2, refiner_layers=1, refiner_width=32)
+
+
+def sets(seed: int = 0) -> dict[Any, TrainingSet]:
+    backbone = puppet_backbone()
+    shape = (backbone.latent_shape(backbone.spec.default_shape)[0], 2, 4, 4)  # 5 frames of 32x32: a tenth of the tokens
+    generator = torch.Generator().manual_seed(seed)
+    motions = [Prompt(subject=f"a {c} person", motion="waves") for c in ("red", "blue", "green")]
+    priors = [Prompt(subject="a cat", motion="walks"), Prompt(subject="an elephant", motion="sits")]
+    return {
+        "reference": TrainingSet(latents=torch.randn((3, *shape), generator=generator), text=backbone.encode_prompt(motions)),
+        "prior": TrainingSet(latents=torch.randn((2, *shape), generator=generator), text=backbone.encode_prompt(priors)),
+    }
+
+
+def settings(**values: Any) -> TrainConfig:
+    return TrainConfig(**{"num_steps": 6, "batch_size": 2, "save_every": 0, "sample_every": 0, "warmup_steps": 2, **values})
+
+
+def run(folder: Path, config: TrainConfig, *, cancel: threading.Event | None = None, resume: bool = False,
+        data: dict[Any, TrainingSet] | None = None, key: str = "k", sampler: Any = None) -> Iterator[Event]:  # fmt: skip
+    method = SynMotionEntry().attach(puppet_backbone(), SMALL, PROMPTS[0])
+    try:
+        yield from trainer.train(backbone=puppet_backbone(), method=method, data=data or sets(), config=config, folder=folder,
+                                 settings=key, cancel=cancel or threading.Event(), resume=resume, sampler=sampler)  # fmt: skip
+    finally:
+        method.detach()
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return read_tensors(folder / "state.safetensors")[0]
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_stopped_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
+    list(run(tmp_path / "whole", settings(num_steps=8)))
+    cancel = threading.Event()
+    events = []
+    for event in run(tmp_path / "parts", settings(num_steps=8), cancel=cancel):
+        events.append(event)
+        if isinstance(event, Progress) and event.step == 3:
+            cancel.set()
+    assert isinstance(events[-1], Stopped)
+    assert events[-1].step == 3  # within one step
+    list(run(tmp_path / "parts", settings(num_steps=8), resume=True))
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+
+def test_the_loss_is_the_velocity_error_and_training_lowers_it(tmp_path: Path) -> None:
+    """On two fixed latents the loss must fall; the phases must be those of the method."""
+    events = [e for e in run(tmp_path, settings(num_steps=60, learning_rate=5e-3)) if isinstance(e, Progress)]
+    reference = [e.loss for e in events if e.phase == "reference" and e.loss is not None]
+    assert sum(reference[-10:]) / 10 < 0.9 * sum(reference[:10]) / 10
+    assert {e.phase for e in events} == {"reference", "prior"}
+    assert all(e.seconds is not None and e.denoiser_seconds is not None and 0 < e.denoiser_seconds <= e.seconds for e in events)
+
+
+def test_a_prior_step_moves_only_the_subject_embedding(tmp_path: Path) -> None:
+    method = SynMotionEntry().attach(puppet_backbone(), SMALL, PROMPTS[0])
+    try:
+        first_prior = next(k for k in range(100) if method.phase(0, k).draws == "prior")
+    finally:
+        method.detach()
+    before, after = tmp_path / "before", tmp_path / "after"
+    list(run(before, settings(num_steps=first_prior, warmup_steps=0)))
+    list(run(after, settings(num_steps=first_prior + 1, warmup_steps=0)))
+    a, b = weights(before), weights(after)
+    moved = {k for k in a if k.startswith("method.") and not torch.equal(a[k], b[k])}
+    assert moved == {"method.synmotion.subject_embedding"}
+
+
+def test_a_number_that_is_none_rolls_back(tmp_path: Path) -> None:
+    data = sets()
+    poisoned = dict(data)
+    events: list[Event] = []
+    poison_at = 30
+
+    class Poisoned(TrainingSet):
+        pass
+
+    with pytest.raises(TrainingDiverged, match=r"the loss became nan at step 31: rolled back to the last good state, step 25"):
+        for event in run(tmp_path, settings(num_steps=40), data=poisoned):
+            events.append(event)
+            if isinstance(event, Progress) and event.step == poison_at:
+                for part in poisoned.values():
+                    part.latents.fill_(float("nan"))
+    assert any(isinstance(e, Warned) for e in events)
+    assert isinstance(events[-2], Saved)
+    state = weights(tmp_path)
+    assert all(torch.isfinite(v).all() for v in state.values())
+    list(run(tmp_path / "clean", settings(num_steps=25)))
+    assert same(state, weights(tmp_path / "clean"))
+
+
+def test_a_loss_that_runs_away_stops_the_run(tmp_path: Path) -> None:
+    data = sets()
+    with pytest.raises(TrainingDiverged, match="the loss ran away"):
+        for event in run(tmp_path, settings(num_steps=80), data=data):
+            if isinstance(event, Progress) and event.step == 30:
+                for part in data.values():
+                    part.latents.mul_(60)
+
+
+def test_a_state_of_another_run_is_refused(tmp_path: Path) -> None:
+    list(run(tmp_path, settings(num_steps=2)))
+    with pytest.raises(AdapterError, match="other settings"):
+        list(run(tmp_path, settings(num_steps=4), resume=True, key="another"))
+
+
+def test_a_phase_without_clips_says_so(tmp_path: Path) -> None:
+    data = {"reference": sets()["reference"]}
+    with pytest.raises(ConfigError, match="draws 'prior' clips and there are none"):
+        list(run(tmp_path, settings(num_steps=30), data=data))
+
+
+def test_samples_come_when_asked_and_at_the_end(tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def sampler(step: int) -> Iterator[Event]:
+        seen.append(step)
+        return iter(())
+
+    list(run(tmp_path, settings(num_steps=5, sample_every=2), sampler=sampler))
+    assert seen == [2, 4, 5]
+
+
+KILLED = """
+import os, sys, threading
+from pathlib import Path
+from tests.training.test_trainer import run, settings
+from synmotion_core.types import Saved
+import torch
+torch.set_num_threads(1)
+for event in run(Path(sys.argv[1]), settings(num_steps=40, save_every=20)):
+    if isinstance(event, Saved):
+        print("saved", flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_killed_without_warning_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
+    """train 40 == train 20 + kill -9 + resume 20, bit for bit."""
+    root = Path(__file__).resolve().parents[2]
+    child = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path / "killed")], cwd=root, stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    assert child.stdout.readline().strip() == "saved"
+    time.sleep(0.3)
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    if b'"step": 40' in (tmp_path / "killed" / "state.safetensors").read_bytes()[:4096]:
+        pytest.fail("the run was over before it could be killed")
+    list(run(tmp_path / "killed", settings(num_steps=40, save_every=20), resume=True))
+    list(run(tmp_path / "whole", settings(num_steps=40, save_every=20)))
+    assert same(weights(tmp_path / "killed"), weights(tmp_path / "whole"))
