@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import json
 import logging
+import os
 import shlex
 import signal
 import statistics
@@ -40,6 +41,10 @@ def main(argv: list[str] | None = None) -> int:
             reconfigure(errors="backslashreplace")
     args = arguments.build_parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING, format="%(levelname)s: %(message)s")
+    if not args.verbose:  # what libraries say while they load helps nobody here
+        os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
         return COMMANDS[args.command](args)
     except (UserInputError, TrainingDiverged) as error:
@@ -121,8 +126,12 @@ def _generate(args: argparse.Namespace) -> int:
     from synmotion_core.types import Stopped
 
     config = command.generate_run(args)
+
+    def watch(_: Event) -> None:  # a run that was refused leaves no folder behind
+        args.out.mkdir(parents=True, exist_ok=True)
+
     with _interruptible() as cancel:
-        last = _follow(run.generate(config, args.out, cancel=cancel), args.json)
+        last = _follow(run.generate(config, args.out, cancel=cancel), args.json, watch)
     if isinstance(last, Stopped):
         _note(f"stopped; what is finished is in {args.out}")
         return STOPPED

@@ -3,7 +3,8 @@
     x_{s'} = x_s + (s' - s) v(x_s, s)                        one step of the scheduler's own noise levels       (5)
     v = v_null + g (v_cond - v_null)                         g = guidance_scale; g = 1 skips the null pass       (6)
 
-Each video has its own seed: the same (prompt, seed, settings) gives the same video whatever else is in the batch, up to the
+Each video has its own seed: the same (prompt, seed, settings) gives the same video whatever else is in the batch, up
+to the
 rounding of batched arithmetic. strength 0 is the base, bit for bit. `generate` yields events and writes H.264 files.
 """
 
@@ -22,7 +23,17 @@ from torch import Tensor
 from synmotion_core.clips import video
 from synmotion_core.errors import Cancelled
 from synmotion_core.interfaces import Backbone, Method
-from synmotion_core.types import Condition, Event, Frames, Progress, Prompt, Sampled, TextCondition, VideoShape, stack_text
+from synmotion_core.types import (
+    Condition,
+    Event,
+    Frames,
+    Progress,
+    Prompt,
+    Sampled,
+    TextCondition,
+    VideoShape,
+    stack_text,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,12 +50,22 @@ class SamplerConfig:
     mixed_precision: str = "bf16"
 
 
-def default_sampler(backbone: Backbone, *, strength: float = 1.0, num_inference_steps: int | None = None,
-                    guidance_scale: float | None = None, num_frames: int | None = None) -> SamplerConfig:  # fmt: skip
+def default_sampler(
+    backbone: Backbone,
+    *,
+    strength: float = 1.0,
+    num_inference_steps: int | None = None,
+    guidance_scale: float | None = None,
+    num_frames: int | None = None,
+) -> SamplerConfig:
     """The backbone's own settings where none is given. Raises ShapeError for frames it cannot take."""
     spec = backbone.spec
     own = spec.default_shape
-    shape = own if num_frames is None else VideoShape(num_frames=num_frames, height=own.height, width=own.width, fps=own.fps)
+    shape = (
+        own
+        if num_frames is None
+        else VideoShape(num_frames=num_frames, height=own.height, width=own.width, fps=own.fps)
+    )
     spec.check_shape(shape)
     return SamplerConfig(
         num_inference_steps=num_inference_steps or spec.num_inference_steps,
@@ -64,13 +85,17 @@ def initial_noise(backbone: Backbone, seeds: Sequence[int], shape: VideoShape) -
 def _condition(method: Method | None, text: TextCondition, strength: float) -> Condition:
     if method is not None:
         return method.condition(text, strength)
-    return Condition(prompt_embeds=text.prompt_embeds, prompt_attention_mask=text.prompt_attention_mask,
-                     pooled_prompt_embeds=text.pooled_prompt_embeds)  # fmt: skip
+    return Condition(
+        prompt_embeds=text.prompt_embeds,
+        prompt_attention_mask=text.prompt_attention_mask,
+        pooled_prompt_embeds=text.pooled_prompt_embeds,
+    )
 
 
 @torch.no_grad()
-def denoise(backbone: Backbone, method: Method | None, prompts: Sequence[Prompt], seeds: Sequence[int],
-            config: SamplerConfig) -> Iterator[Tensor]:  # fmt: skip
+def denoise(
+    backbone: Backbone, method: Method | None, prompts: Sequence[Prompt], seeds: Sequence[int], config: SamplerConfig
+) -> Iterator[Tensor]:
     """Yields the latents after every step; the last is the result. One seed a prompt."""
     if len(prompts) != len(seeds):
         raise ValueError(f"one seed a prompt: got {len(prompts)} prompts and {len(seeds)} seeds")
@@ -106,13 +131,11 @@ def to_frames(pixels: Tensor) -> list[Frames]:
     return [np.ascontiguousarray(v) for v in array]
 
 
-def sample_frames(backbone: Backbone, method: Method | None, prompts: Sequence[Prompt], seeds: Sequence[int],
-                  config: SamplerConfig) -> list[Frames]:  # fmt: skip
+def sample_frames(
+    backbone: Backbone, method: Method | None, prompts: Sequence[Prompt], seeds: Sequence[int], config: SamplerConfig
+) -> list[Frames]:
     """All at once, without events: for tests and benchmarks."""
-    latents = None
-    for latents in denoise(backbone, method, prompts, seeds, config):
-        pass
-    assert latents is not None
+    *_, latents = denoise(backbone, method, prompts, seeds, config)
     return to_frames(backbone.decode_latents(latents))
 
 
@@ -122,12 +145,24 @@ def file_stem(prompt: Prompt, seed: int, adapted: bool) -> str:
     return f"{words}-seed{seed}" + ("" if adapted else "-base")
 
 
-def generate(backbone: Backbone, method: Method | None, prompts: Sequence[Prompt], seeds: Sequence[int], config: SamplerConfig,
-             folder: Path, *, cancel: threading.Event | None = None, batch_size: int = 4, step: int = 0,
-             done: int = 0, total: int | None = None) -> Iterator[Event]:  # fmt: skip
+def generate(
+    backbone: Backbone,
+    method: Method | None,
+    prompts: Sequence[Prompt],
+    seeds: Sequence[int],
+    config: SamplerConfig,
+    folder: Path,
+    *,
+    cancel: threading.Event | None = None,
+    batch_size: int = 4,
+    step: int = 0,
+    done: int = 0,
+    total: int | None = None,
+) -> Iterator[Event]:
     """Generate and write one video a (prompt, seed); yields Progress after every denoising step and Sampled per file.
 
-    `step` is the training step that samples belong to. done and total count denoising steps of a larger whole. Raises Cancelled
+    `step` is the training step that samples belong to. done and total count denoising steps of a larger whole. Raises
+    Cancelled
     between steps once `cancel` is set; finished files stay.
     """
     per_batch = config.num_inference_steps
@@ -137,7 +172,7 @@ def generate(backbone: Backbone, method: Method | None, prompts: Sequence[Prompt
     for batch in batches:
         some, own = [prompts[i] for i in batch], [seeds[i] for i in batch]
         latents = None
-        for latents in denoise(backbone, method, some, own, config):
+        for latents in denoise(backbone, method, some, own, config):  # noqa: B007  (the last one is the result)
             done += 1
             yield Progress(stage="generate", step=done, total=total)
             if cancel is not None and cancel.is_set():

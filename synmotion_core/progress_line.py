@@ -103,7 +103,9 @@ def _columns() -> int:
 
 
 def duration(seconds: float) -> str:
-    """>>> duration(4.2), duration(75), duration(7290)
+    """Seconds for people.
+
+    >>> duration(4.2), duration(75), duration(7290)
     ('4 s', '1 min 15 s', '2 h 1 min')
     """
     whole = max(0, round(seconds))

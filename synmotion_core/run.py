@@ -1,10 +1,12 @@
-"""From a config to events: loads what a run names, trains or generates, writes the results. The command line and the jobs share it.
+"""From a config to events: loads what a run names, trains or generates, writes the results. The command line and the
+jobs share it.
 
     train(TrainRun, folder)       clips -> doctor -> encodings -> priors -> method -> <folder>/<name>.safetensors
     generate(GenerateRun, folder) adapter -> method -> <folder>/*.mp4
     plan(TrainRun)                what train will take, before anything is loaded
 
-Both are generators of events; `cancel` is looked at between units of work. Input is checked before any weight is read. The backbone loaded last is
+Both are generators of events; `cancel` is looked at between units of work. Input is checked before any weight is
+read. The backbone loaded last is
 kept, since loading is what takes long; one device, so one run at a time.
 """
 
@@ -48,8 +50,11 @@ def borrow_backbone(name: str) -> Backbone:
 # ------------------------------------------------------------------------------------------------ train
 
 
-def train(config: TrainRun, folder: Path, *, cache: Path, cancel: threading.Event, resume: bool = False) -> Iterator[Event]:
-    """Train an adapter. `folder` is this run's own; `cache` is shared between runs. resume continues the last checkpoint.
+def train(
+    config: TrainRun, folder: Path, *, cache: Path, cancel: threading.Event, resume: bool = False
+) -> Iterator[Event]:
+    """Train an adapter. `folder` is this run's own; `cache` is shared between runs. resume continues the last
+    checkpoint.
 
     Ends with Finished(path of the adapter) or, when cancelled, Stopped; the checkpoint stays in `folder`.
     """
@@ -74,9 +79,17 @@ def train(config: TrainRun, folder: Path, *, cache: Path, cancel: threading.Even
 
         last: Event | None = None
         state = folder / "state.safetensors"
-        for last in trainer.train(backbone=backbone, method=method, data=data, config=config.train, folder=folder,
-                                  settings=_settings_key(config, clips), cancel=cancel, resume=resume and state.exists(),
-                                  sampler=lambda step: _samples(backbone, method, config, clips[0].prompt, folder, step)):  # fmt: skip
+        for last in trainer.train(
+            backbone=backbone,
+            method=method,
+            data=data,
+            config=config.train,
+            folder=folder,
+            settings=_settings_key(config, clips),
+            cancel=cancel,
+            resume=resume and state.exists(),
+            sampler=lambda step: _samples(backbone, method, config, clips[0].prompt, folder, step),
+        ):
             yield last
         if isinstance(last, Stopped):
             return
@@ -103,7 +116,9 @@ def _load_clips(config: TrainRun, spec: BackboneSpec) -> tuple[list[Clip], list[
     loaded = load_clips(config.clips, spec.default_shape, puppets_only="" if spec.needs_gpu else spec.name)
     motions = {clip.prompt.motion for clip in loaded.clips}
     if len(motions) > 1:
-        raise ConfigError(f"one adapter learns one motion, these clips name {', '.join(sorted(motions))}: train them apart")
+        raise ConfigError(
+            f"one adapter learns one motion, these clips name {', '.join(sorted(motions))}: train them apart"
+        )
     warnings = [f"{f.clip}: {f.message}" if f.clip else f.message for f in loaded.findings if f.severity == "warn"]
     return list(loaded.clips), warnings
 
@@ -167,7 +182,7 @@ def _priors(backbone: Backbone, config: TrainRun, cache: Path, cancel: threading
 
     def sample(prompts: Any, seeds: Any) -> torch.Tensor:
         latents = None
-        for latents in generation.denoise(backbone, None, prompts, seeds, sampler):
+        for latents in generation.denoise(backbone, None, prompts, seeds, sampler):  # noqa: B007  (the last counts)
             if cancel.is_set():
                 raise Cancelled("stopped by request")
         assert latents is not None
@@ -183,27 +198,50 @@ def _priors(backbone: Backbone, config: TrainRun, cache: Path, cancel: threading
     return TrainingSet(latents=latents, text=stack_text([encodings.text(p) for p, _ in plan]))
 
 
-def _samples(backbone: Backbone, method: Method, config: TrainRun, reference: Prompt, folder: Path, step: int) -> Iterator[Event]:
+def _samples(
+    backbone: Backbone, method: Method, config: TrainRun, reference: Prompt, folder: Path, step: int
+) -> Iterator[Event]:
     from synmotion_core import generation
 
     subjects = config.train.sample_subjects
     prompts = [Prompt(subject=s, motion=reference.motion) for s in subjects]
     if prompts:
-        yield from generation.generate(backbone, method, prompts, [config.train.seed] * len(prompts),
-                                       generation.default_sampler(backbone), folder / "samples" / f"step-{step:06d}",
-                                       step=step)  # fmt: skip
+        yield from generation.generate(
+            backbone,
+            method,
+            prompts,
+            [config.train.seed] * len(prompts),
+            generation.default_sampler(backbone),
+            folder / "samples" / f"step-{step:06d}",
+            step=step,
+        )
 
 
-def _save_adapter(path: Path, method: Method, backbone: Backbone, config: TrainRun, method_config: Any, clips: list[Clip]) -> None:
+def _save_adapter(
+    path: Path, method: Method, backbone: Backbone, config: TrainRun, method_config: Any, clips: list[Clip]
+) -> None:
     from synmotion_core.adapters.file import AdapterInfo, save_adapter
 
     spec = backbone.spec
     reference = clips[0].prompt
-    save_adapter(path, method.state_dict(), AdapterInfo(
-        backbone=spec.name, repo=spec.repo, revision=spec.revision, fingerprint=backbone.fingerprint, licence=spec.licence,
-        method=config.method, method_config=to_dict(method_config), subject=reference.subject, motion=reference.motion,
-        steps=config.train.num_steps, clips=len(clips), created_with="synmotion_core",
-    ))  # fmt: skip
+    save_adapter(
+        path,
+        method.state_dict(),
+        AdapterInfo(
+            backbone=spec.name,
+            repo=spec.repo,
+            revision=spec.revision,
+            fingerprint=backbone.fingerprint,
+            licence=spec.licence,
+            method=config.method,
+            method_config=to_dict(method_config),
+            subject=reference.subject,
+            motion=reference.motion,
+            steps=config.train.num_steps,
+            clips=len(clips),
+            created_with="synmotion_core",
+        ),
+    )
 
 
 # ------------------------------------------------------------------------------------------------ generate
@@ -227,8 +265,13 @@ def generate(config: GenerateRun, folder: Path, *, cancel: threading.Event) -> I
     backbone = borrow_backbone(config.backbone)
     from synmotion_core import generation
 
-    sampler = generation.default_sampler(backbone, strength=config.strength, num_inference_steps=config.num_inference_steps,
-                                         guidance_scale=config.guidance_scale, num_frames=config.num_frames)  # fmt: skip
+    sampler = generation.default_sampler(
+        backbone,
+        strength=config.strength,
+        num_inference_steps=config.num_inference_steps,
+        guidance_scale=config.guidance_scale,
+        num_frames=config.num_frames,
+    )
     method: Method | None = None
     if state is not None and info is not None and entry is not None:
         method = entry.attach(backbone, method_config, Prompt(subject=info.subject, motion=info.motion))
@@ -241,8 +284,17 @@ def generate(config: GenerateRun, folder: Path, *, cancel: threading.Event) -> I
         each = math.ceil(len(prompts) / 4) * sampler.num_inference_steps
         yield Started(what="generate", total=each * len(rounds))
         for index, one in enumerate(rounds):
-            yield from generation.generate(backbone, method, prompts, seeds, one, folder, cancel=cancel, done=index * each,
-                                           total=each * len(rounds))  # fmt: skip
+            yield from generation.generate(
+                backbone,
+                method,
+                prompts,
+                seeds,
+                one,
+                folder,
+                cancel=cancel,
+                done=index * each,
+                total=each * len(rounds),
+            )
     except Cancelled:
         yield Stopped(step=0)
         return
@@ -257,7 +309,9 @@ def generate(config: GenerateRun, folder: Path, *, cancel: threading.Event) -> I
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a training will take. Lines are for people; the numbers are for the page. seconds None = not measured here yet."""
+    """What a training will take. Lines are for people; the numbers are for the page. seconds None = not measured here
+    yet.
+    """
 
     lines: tuple[str, ...]
     parameters: int
@@ -283,15 +337,26 @@ def plan(config: TrainRun, *, seconds_per_step: float | None = None) -> Plan:
     lines = [
         f"{spec.title}: {parameters / 1e6:,.1f} M parameters, {weights:.2f} GiB of weights",
         f"each clip: {shape.num_frames} frames of {shape.width}x{shape.height} at {shape.fps:g} fps, {tokens} tokens",
-        f"{len(config.clips)} clips to encode once (then cached)" + (f", {videos} subject priors to draw once (then cached)" if videos else ""),
+        f"{len(config.clips)} clips to encode once (then cached)"
+        + (f", {videos} subject priors to draw once (then cached)" if videos else ""),
         f"{steps} steps of {config.train.batch_size} clips",
     ]
     seconds = None if seconds_per_step is None else steps * seconds_per_step
-    lines.append("time: not measured on this machine yet; it is shown after the first steps" if seconds is None
-                 else f"time: about {seconds / 60:.1f} minutes of training at {seconds_per_step:.2f} s a step")  # fmt: skip
+    lines.append(
+        "time: not measured on this machine yet; it is shown after the first steps"
+        if seconds is None
+        else f"time: about {seconds / 60:.1f} minutes of training at {seconds_per_step:.2f} s a step"
+    )
     if spec.needs_gpu:
         lines.append("needs a CUDA GPU")
-    return Plan(lines=tuple(lines), parameters=parameters, memory_gib=weights, tokens=tokens, prior_videos=videos, seconds=seconds)
+    return Plan(
+        lines=tuple(lines),
+        parameters=parameters,
+        memory_gib=weights,
+        tokens=tokens,
+        prior_videos=videos,
+        seconds=seconds,
+    )
 
 
 def _tokens(spec: BackboneSpec) -> int:

@@ -1,7 +1,9 @@
 """Tensors on disk, safely: written whole or not at all, checked when read. safetensors only.
 
-A file is written beside its target, flushed to the disk and renamed over it, so that a kill at any moment leaves the previous state
-readable. `seal` in the metadata is the SHA-256 of names, types, shapes and bytes; a file that does not match is damaged.
+A file is written beside its target, flushed to the disk and renamed over it, so that a kill at any moment leaves the
+previous state
+readable. `seal` in the metadata is the SHA-256 of names, types, shapes and bytes; a file that does not match is
+damaged.
 """
 
 from __future__ import annotations
@@ -37,7 +39,9 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise StorageError(f"the disk is full: {path.name} was not written, what was there before is intact") from error
+            raise StorageError(
+                f"the disk is full: {path.name} was not written, what was there before is intact"
+            ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise StorageError(f"no permission to write {path.name} in {path.parent}") from error
         raise

@@ -46,7 +46,7 @@ from synmotion_core.workspace import Workspace  # noqa: E402
 
 torch.set_num_threads(1)
 # the same examples every time, and no clock: a busy machine must not fail a property
-settings.register_profile("house", derandomize=True, deadline=None, database=None)
+settings.register_profile("house", derandomize=True, deadline=None, database=None, max_examples=50)
 settings.load_profile("house")
 
 

@@ -10,8 +10,10 @@ from synmotion_core.backbones import load_backbone
 from synmotion_core.interfaces import Backbone
 from synmotion_core.types import Condition, Prompt, TextCondition
 
-PROMPTS = (Prompt(subject="a red cat", motion="waves both arms", setting="in the snow"),
-           Prompt(subject="an elephant", motion="squats"))  # fmt: skip
+PROMPTS = (
+    Prompt(subject="a red cat", motion="waves both arms", setting="in the snow"),
+    Prompt(subject="an elephant", motion="squats"),
+)
 
 
 @lru_cache(maxsize=1)
@@ -20,8 +22,11 @@ def puppet_backbone() -> Backbone:
 
 
 def plain(text: TextCondition) -> Condition:
-    return Condition(prompt_embeds=text.prompt_embeds, prompt_attention_mask=text.prompt_attention_mask,
-                     pooled_prompt_embeds=text.pooled_prompt_embeds)  # fmt: skip
+    return Condition(
+        prompt_embeds=text.prompt_embeds,
+        prompt_attention_mask=text.prompt_attention_mask,
+        pooled_prompt_embeds=text.pooled_prompt_embeds,
+    )
 
 
 def noisy(backbone: Backbone, batch: int = 2, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

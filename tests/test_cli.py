@@ -36,11 +36,14 @@ from synmotion_core.workspace import Workspace
 ROOT = Path(__file__).parents[1]
 
 
+PARSER = build_parser()
+
+
 def parse(line: str) -> TrainRun | GenerateRun:
     """What a line of shell stands for."""
     words = shlex.split(line)
     assert words[:3] == ["python", "-m", "synmotion_core"]
-    args = build_parser().parse_args(words[3:])
+    args = PARSER.parse_args(words[3:])
     return command.train_run(args) if args.command == "train" else command.generate_run(args)
 
 
@@ -48,9 +51,26 @@ def parse(line: str) -> TrainRun | GenerateRun:
 
 text = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=15)
 hostile = st.sampled_from(
-    ["-x", "--", "--subject", "a'b\"c", "$(rm -rf ~)", "`id`", "a\nb", "!", "*", "~", "#x", "-1", "=", "{}", '"a"', "1"]
+    [
+        "-x",
+        "---",
+        "--subject",
+        "a'b\"c",
+        "$(rm -rf ~)",
+        "`id`",
+        "a\nb",
+        "!",
+        "*",
+        "~",
+        "#x",
+        "-1",
+        "=",
+        "{}",
+        '"a"',
+        "1",
+    ]
 )
-words = text | hostile
+words = (text | hostile).filter(lambda w: w != "--")
 paths = st.lists(
     (text | hostile).filter(lambda w: w not in ("", ".", "..", "~") and "/" not in w), min_size=1, max_size=3
 ).map(lambda parts: Path("no such folder", *parts) if parts[0][0] != "-" else Path(*parts, "no such file"))
@@ -124,7 +144,7 @@ generate_runs = st.builds(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(train_runs | generate_runs)
 def test_the_same_command_is_the_same_config(config: TrainRun | GenerateRun) -> None:
     assert parse(command.same_command(config)) == config
@@ -152,11 +172,18 @@ def test_a_plain_command_is_plain() -> None:
     )
 
 
+def test_words_that_look_like_the_end_of_the_options() -> None:
+    run = TrainRun(name="x", clips=(ClipSource(path=Path("a.mp4"), subject="--", motion="waves"),))
+    assert parse(command.same_command(run)) == run
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_what_no_command_can_say_is_an_error(value: float) -> None:
     clip = ClipSource(path=Path("a.mp4"), subject="a person", motion="waves")
     with pytest.raises(ConfigError, match="not a finite number"):
         command.same_command(TrainRun(name="x", clips=(clip,), method_config={"rank": value}))
+    with pytest.raises(ConfigError, match="--motion cannot be '--'"):
+        command.same_command(GenerateRun(subjects=("a cat",), motion="--"))
     with pytest.raises(ConfigError, match="no setting 'a=b'"):
         command.same_command(TrainRun(name="x", clips=(clip,), method_config={"a=b": 1}))
 
@@ -167,7 +194,7 @@ BASE = "train --clips a.mp4 --subject 'a person' --motion waves --name w"
 
 
 def train_run(line: str, notes: list[str] | None = None) -> TrainRun:
-    args = build_parser().parse_args(shlex.split(line))
+    args = PARSER.parse_args(shlex.split(line))
     return command.train_run(args, note=[].append if notes is None else notes.append)
 
 
@@ -416,6 +443,11 @@ def tiny_train(
         yield Progress(stage="train", step=step, total=config.train.num_steps, loss=1 / step, seconds=0.25)
         if step == 3:
             yield Warned(message="rolled back")
+        if config.method == "is stopped" and step == 5 and not resume:
+            os.kill(os.getpid(), config.train.seed)
+        if config.method == "is stopped twice" and step == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
         if step == 4 and config.method == "diverges":
             raise TrainingDiverged("the loss became NaN at step 4; the last good state is step 0")
     path = folder / f"{config.name}.safetensors"
@@ -520,45 +552,37 @@ def test_resuming_what_is_not_there(line: str, words: str, tiny: Path, capsys: p
 
 # ------------------------------------------------------------------------------------------------ Ctrl-C
 
-SCRIPT = """
-import sys
-sys.path[:0] = [{root!r}, {tests!r}]
-import test_cli, time
-from synmotion_core import cli, run
-run.train = test_cli.tiny_train
-sys.exit(cli.main(sys.argv[1:]))
-"""
-
-
-def start(line: str, folder: Path) -> subprocess.Popen[str]:
-    code = textwrap.dedent(SCRIPT.format(root=str(ROOT), tests=str(Path(__file__).parent)))
-    words = [sys.executable, "-c", code, *shlex.split(line)]
-    return subprocess.Popen(words, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are sent in the POSIX way")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_saves_and_says_how_to_go_on(number: signal.Signals, workspace: Workspace, tmp_path: Path) -> None:
-    process = start(f"{BASE} --steps 3000 --out 'my run' --json", tmp_path)
-    assert process.stdout is not None
-    steps = 0
-    while steps < 5:
-        steps += '"progress"' in process.stdout.readline()
-    process.send_signal(number)
-    out, err = process.communicate(timeout=30)
-    assert process.returncode == cli.STOPPED, err
-    events = [event_from_dict(json.loads(line)) for line in out.splitlines()]
-    assert isinstance(events[-1], Stopped)
-    assert int((tmp_path / "my run" / "state.txt").read_text()) == events[-1].step < 3000
+def test_ctrl_c_saves_and_says_how_to_go_on(
+    number: signal.Signals, tiny: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = signal.getsignal(number)
+    line = f"{BASE} --steps 50 --method 'is stopped' --set train.seed={int(number)} --out 'my run' --json"
+    assert cli.main(shlex.split(line)) == cli.STOPPED
+    assert signal.getsignal(number) == before
+    out, err = capsys.readouterr()
+    events = [event_from_dict(json.loads(row)) for row in out.splitlines()]
+    assert events[-1] == Stopped(step=5)
+    assert (tiny / "my run" / "state.txt").read_text() == "5"
     assert "stopping after this step" in err
     told = re.search(r"^  python -m synmotion_core (.*)$", err, re.M)
     assert told
     assert told[1] == "train --resume --out 'my run'"
-    again = start(f"{told[1]} --steps {events[-1].step + 5} --json", tmp_path)
-    out, err = again.communicate(timeout=60)
-    assert again.returncode == cli.OK, err
-    first = next(e for e in map(event_from_dict, map(json.loads, out.splitlines())) if isinstance(e, Progress))
-    assert first.step == events[-1].step + 1, "it went on where it was"
+    assert cli.main([*shlex.split(told[1]), "--json"]) == cli.OK
+    again = [event_from_dict(json.loads(row)) for row in capsys.readouterr().out.splitlines()]
+    assert next(e.step for e in again if isinstance(e, Progress)) == 6, "it went on where it was"
+    assert again[-1] == Finished(path=Path("my run/w.safetensors"), seconds=1.5)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are sent in the POSIX way")
+def test_a_second_ctrl_c_ends_at_once(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(shlex.split(f"{BASE} --method 'is stopped twice'")) == cli.STOPPED
+    err = capsys.readouterr().err
+    assert err.rstrip().endswith("stopped")
+    assert "stopped at step" not in err
+    assert not (tiny / "runs/w/state.txt").exists(), "it did not even save"
 
 
 # ------------------------------------------------------------------------------------------------ the other commands
@@ -642,18 +666,18 @@ def test_bench_prints_what_its_suite_yields(
         yield Figure(name="some.figure", value=0.5, low=0.25, high=0.75, n=num_clips, seeds=(7,), seconds=1.0)
 
     monkeypatch.setitem(bench.SUITES, "methods", suite)
-    line = "bench run methods --motions wave squat --seeds 7 8 --set num_clips=9"
-    assert cli.main(line.split()) == cli.OK
+    line = shlex.split("bench run methods --motions wave squat --seeds 7 8 --set num_clips=9")
+    assert cli.main(line) == cli.OK
     assert re.match(r"some\.figure +0\.5 +\[0\.25, 0\.75\] +n=9 +seeds=7 +1 s\n$", capsys.readouterr().out)
     assert asked == {"motions": ["wave", "squat"], "seeds": [7, 8], "num_clips": 9}
-    assert cli.main([*line.split(), "--json"]) == cli.OK
+    assert cli.main([*line, "--json"]) == cli.OK
     assert json.loads(capsys.readouterr().out)["high"] == 0.75
-    assert cli.main("bench run methods --set clips=9".split()) == cli.REFUSED
+    assert cli.main(["bench", "run", "methods", "--set", "clips=9"]) == cli.REFUSED
     assert "suite 'methods' has no setting 'clips'" in capsys.readouterr().err
 
 
 def test_a_suite_s_refusal_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main("bench run judge --motions wave".split()) == cli.REFUSED
+    assert cli.main(["bench", "run", "judge", "--motions", "wave"]) == cli.REFUSED
     assert "leave --motions out" in capsys.readouterr().err
 
 
@@ -677,11 +701,7 @@ def test_prior_draws_into_the_cache(
 # ------------------------------------------------------------------------------------------------ help
 
 
-def subcommands() -> list[str]:
-    return list(cli.COMMANDS)
-
-
-@pytest.mark.parametrize("name", subcommands())
+@pytest.mark.parametrize("name", list(cli.COMMANDS))
 def test_help_has_examples_that_parse(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         cli.main([name, "--help"])
@@ -690,9 +710,8 @@ def test_help_has_examples_that_parse(name: str, capsys: pytest.CaptureFixture[s
     examples = re.findall(r"^  python -m synmotion_core (.*?)(?:   .*)?$", out, re.M)
     assert examples
     for line in examples:
-        args = build_parser().parse_args(shlex.split(line))
+        args = PARSER.parse_args(shlex.split(line))
         assert args.command == name
-    assert all(len(line) <= 120 for line in out[out.index("example") :].splitlines()[1:] if len(line) > 140)
 
 
 def test_help_loads_nothing_heavy() -> None:
@@ -712,20 +731,20 @@ def test_help_loads_nothing_heavy() -> None:
     assert done.stderr == ""
 
 
-def test_a_closed_pipe_is_no_bug() -> None:
-    line = f"{shlex.quote(sys.executable)} -m synmotion_core models --json | true; echo ${{PIPESTATUS[0]}}"
-    done = subprocess.run(["bash", "-c", line], cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert "Traceback" not in done.stderr
-    assert done.stdout.strip() in ("0", "130")
+def test_a_closed_pipe_is_no_bug(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    monkeypatch.setattr(sys, "stdout", os.fdopen(writer, "w", buffering=1))
+    assert cli.main(["models"]) == cli.STOPPED
+    assert "Traceback" not in capsys.readouterr().err
 
 
-def test_a_console_that_lacks_letters_shows_numbers(tmp_path: Path) -> None:
-    folder = a_folder(tmp_path, "手.mp4", "x.txt")
-    line = [sys.executable, "-m", "synmotion_core", "doctor", str(folder / "手.mp4")]
-    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
-    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=120, env=environment)
-    assert done.returncode == cli.REFUSED, done.stderr
-    assert "\\u624b.mp4: NOT usable" in done.stdout
+def test_a_console_that_lacks_letters_shows_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = a_folder(tmp_path, "手.mp4") / "手.mp4"
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii", write_through=True))
+    assert cli.main(["doctor", str(file)]) == cli.REFUSED
+    assert b"\\u624b.mp4: NOT usable" in raw.getvalue()
 
 
 # ------------------------------------------------------------------------------------------------ the progress line
@@ -744,6 +763,11 @@ class Terminal(io.StringIO):
     def screen(self) -> list[str]:
         """What a person sees: each line after its last return."""
         return [line.split("\r")[-1].rstrip() for line in self.getvalue().split("\n")]
+
+
+@pytest.fixture(autouse=True)
+def _eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
 
 
 def shown(terminal: Terminal, events: list[Progress], step_s: float = 1.0) -> Terminal:
@@ -768,7 +792,7 @@ def test_on_a_terminal_it_is_one_line_a_stage() -> None:
     screen = shown(Terminal(), [*steps(1, 4, 4, "encode"), *steps(1, 100, 200)], step_s=2.0).screen()
     assert [line.split()[0] for line in screen if line] == ["encode", "train"]
     assert screen[1].endswith("100/200  loss 0.5000  2.00 s a step  3 min 20 s left")
-    assert "━" * 15 + "─" * 15 in screen[1]
+    assert "━" * 7 + "─" * 8 in screen[1]
 
 
 def test_in_a_log_it_is_a_line_a_tenth() -> None:
@@ -787,7 +811,7 @@ def test_a_slow_log_still_speaks() -> None:
 def test_a_terminal_without_the_signs() -> None:
     terminal = Terminal()
     terminal.encoding = "ascii"
-    assert "#" * 15 + "-" * 15 in shown(terminal, steps(1, 5, 10)).getvalue()
+    assert "#" * 3 + "-" * 27 in shown(terminal, steps(1, 1, 10)).getvalue()
 
 
 def test_a_rollback_starts_the_pace_anew() -> None:

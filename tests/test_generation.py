@@ -81,7 +81,7 @@ def test_files_are_written_with_exact_frames(tmp_path: Path) -> None:
 def test_cancel_stops_within_a_step_and_leaves_the_backbone_usable(tmp_path: Path) -> None:
     cancel = threading.Event()
     seen = 0
-    with pytest.raises(Cancelled):
+    with pytest.raises(Cancelled):  # noqa: PT012
         for event in generate(puppet_backbone(), None, PROMPTS, [3, 4], quick(), tmp_path, cancel=cancel, batch_size=1):
             if isinstance(event, Progress):
                 seen += 1

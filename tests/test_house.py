@@ -99,11 +99,11 @@ def drawn_tree() -> dict[str, str]:
 
 
 def real_tree() -> dict[str, str]:
-    """The same, from the files: path -> the first sentence of its docstring."""
+    """The same, from the files: path -> the first sentence of its docstring, where it has one."""
     tree = {}
-    for path in modules():
-        place = name_of(path).removesuffix("__init__.py")
-        tree[place] = (ast.get_docstring(syntax(path)) or "").split("\n")[0].split(". ")[0].rstrip(".")
+    for path in (p for p in PACKAGE.rglob("*") if p.is_file() and "__pycache__" not in p.parts):
+        docstring = ast.get_docstring(syntax(path)) if path.suffix == ".py" else ""
+        tree[name_of(path).removesuffix("__init__.py")] = (docstring or "").split("\n")[0].split(". ")[0].rstrip(".")
     # files before folders, each in the order of the alphabet
     return dict(sorted(tree.items(), key=lambda item: [(p.endswith("/"), p) for p in re.findall(r"[^/]+/?", item[0])]))
 

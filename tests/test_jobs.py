@@ -22,6 +22,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from synmotion_core import pace
 from synmotion_core.config import ClipSource, GenerateRun, TrainRun
 from synmotion_core.errors import (
     Cancelled,
@@ -152,6 +153,7 @@ def test_a_training_runs_and_everything_is_there_afterwards(space: Workspace, op
     assert view.seconds >= 20 * STEP_S
     assert view.seconds_per_step == STEP_S
     assert view.eta_s is None
+    assert pace.recall(space, a_training()) == STEP_S, "the next plan knows"
     assert jobs.snapshot(job_id, after=17).losses == expected_losses(20)[17:]
 
 
@@ -696,8 +698,9 @@ GOOD = event_to_dict(Progress(stage="train", step=1, total=2))
     "record",
     [
         {}, [], {**GOOD, "extra": 1}, {**GOOD, "version": 2}, {**GOOD, "version": True}, {**GOOD, "kind": "melted"},
-        {**GOOD, "kind": ["progress"]}, {**GOOD, "data": []}, {**GOOD, "data": {}}, {**GOOD, "data": {**GOOD["data"], "step": "1"}},
-        {**GOOD, "data": {**GOOD["data"], "speed": 3}}, {**GOOD, "data": {**GOOD["data"], "loss": "big"}},
+        {**GOOD, "kind": ["progress"]}, {**GOOD, "data": []}, {**GOOD, "data": {}},
+        {**GOOD, "data": {**GOOD["data"], "step": "1"}}, {**GOOD, "data": {**GOOD["data"], "speed": 3}},
+        {**GOOD, "data": {**GOOD["data"], "loss": "big"}},
         {"version": 1, "kind": "saved", "data": {"path": "x", "step": 1, "kind": "toast"}},
         {"version": 1, "kind": "sampled", "data": {"path": "x", "seed": 1, "prompt": {"subject": "", "motion": "x"}}},
     ],
@@ -762,6 +765,8 @@ def test_pace_is_of_this_stage_and_attempt() -> None:
     steps = [dataclasses.replace(at(i), seconds=1.0) for i in (1, 2, 3)]
     ledger = folded(*[(1, 4.0 * i, s) for i, s in enumerate(steps)])
     assert ledger.pace() == (1.0, 4.0), "a typical step, and the pace with its pauses"
+    ledger = folded(*[(1, 4.0 * i, s) for i, s in enumerate(steps)], (1, 20.0, at(1, stage="generate")))
+    assert ledger.pace() == (1.0, None), "samples at the end do not hide how fast the training was"
 
 
 def test_a_thousand_lines_are_read_in_no_time(tmp_path: Path) -> None:

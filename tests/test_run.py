@@ -25,7 +25,9 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> tuple[ClipSource, ...]:
     sources = []
     for i, colour in enumerate(("red", "blue")):
         path = folder / f"{colour}.mp4"
-        video.write(path, render(Scene(species="person", colour=colour, background="room", motion="wave", seed=i)).frames, 8)
+        video.write(
+            path, render(Scene(species="person", colour=colour, background="room", motion="wave", seed=i)).frames, 8
+        )
         sources.append(ClipSource(path=path, subject=f"a {colour} person", motion="waves"))
     return tuple(sources)
 
@@ -45,10 +47,13 @@ def _few_sampling_steps() -> Any:
 
 def small(clips: tuple[ClipSource, ...], **values: Any) -> TrainRun:
     return TrainRun(
-        name="my-wave", clips=clips, method_config={"rank": 2, "refiner_layers": 1},
+        name="my-wave",
+        clips=clips,
+        method_config={"rank": 2, "refiner_layers": 1},
         train=TrainConfig(num_steps=4, batch_size=1, save_every=2, sample_every=4, sample_subjects=("a red cat",)),
-        priors=PriorConfig(max_videos=2), **values,
-    )  # fmt: skip
+        priors=PriorConfig(max_videos=2),
+        **values,
+    )
 
 
 def test_clips_in_a_new_subject_out(clips: tuple[ClipSource, ...], tmp_path: Path) -> None:
@@ -68,7 +73,9 @@ def test_clips_in_a_new_subject_out(clips: tuple[ClipSource, ...], tmp_path: Pat
     assert notes == ["from the cache"] * 2
     assert not [e for e in again if isinstance(e, Progress) and e.stage == "prior"]  # drawn once, shared
 
-    wanted = GenerateRun(subjects=("a blue bear", "a robot"), motion="waves", adapter=adapter, seeds=(1, 2), compare=True)
+    wanted = GenerateRun(
+        subjects=("a blue bear", "a robot"), motion="waves", adapter=adapter, seeds=(1, 2), compare=True
+    )
     made = [e for e in run.generate(wanted, tmp_path / "out", cancel=threading.Event()) if isinstance(e, Sampled)]
     assert len(made) == 8
     assert sum(e.adapted for e in made) == 4
@@ -98,7 +105,9 @@ def test_stop_and_resume_give_the_same_adapter(clips: tuple[ClipSource, ...], tm
     assert all((a[k] == b[k]).all() for k in a)
 
 
-def test_bad_input_is_refused_before_a_model_is_loaded(clips: tuple[ClipSource, ...], tmp_path: Path, monkeypatch) -> None:
+def test_bad_input_is_refused_before_a_model_is_loaded(
+    clips: tuple[ClipSource, ...], tmp_path: Path, monkeypatch
+) -> None:
     def no_model(name: str) -> Any:
         raise AssertionError(f"{name} was loaded")
 
@@ -125,11 +134,28 @@ def test_an_adapter_of_another_backbone_is_refused(tmp_path: Path) -> None:
     from synmotion_core.adapters.file import AdapterInfo, save_adapter
 
     path = tmp_path / "x.safetensors"
-    save_adapter(path, {"transformer.x": torch.zeros(1)}, AdapterInfo(
-        backbone="wan2.1-t2v-1.3b", repo="Wan-AI/x", revision=None, fingerprint="", licence="apache-2.0", method="lora",
-        method_config={}, subject="a person", motion="waves", steps=1))  # fmt: skip
-    with pytest.raises(IncompatibleError, match="'wan2.1-t2v-1.3b' and cannot be used on 'puppet-hunyuan'"):
-        list(run.generate(GenerateRun(subjects=("a cat",), motion="waves", adapter=path), tmp_path, cancel=threading.Event()))
+    save_adapter(
+        path,
+        {"transformer.x": torch.zeros(1)},
+        AdapterInfo(
+            backbone="wan2.1-t2v-1.3b",
+            repo="Wan-AI/x",
+            revision=None,
+            fingerprint="",
+            licence="apache-2.0",
+            method="lora",
+            method_config={},
+            subject="a person",
+            motion="waves",
+            steps=1,
+        ),
+    )
+    with pytest.raises(IncompatibleError, match=r"'wan2\.1-t2v-1\.3b' and cannot be used on 'puppet-hunyuan'"):
+        list(
+            run.generate(
+                GenerateRun(subjects=("a cat",), motion="waves", adapter=path), tmp_path, cancel=threading.Event()
+            )
+        )
 
 
 def test_a_plan_reads_no_weights(clips: tuple[ClipSource, ...]) -> None:

@@ -53,7 +53,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_a_failure_in_the_middle_leaves_the_previous_state(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     write_tensors(path, {"a": torch.ones(3)}, {})
-    with pytest.raises(RuntimeError), replacing(path) as temporary:
+    with pytest.raises(RuntimeError), replacing(path) as temporary:  # noqa: PT012
         temporary.write_bytes(b"half")
         raise RuntimeError
     assert torch.equal(read_tensors(path)[0]["a"], torch.ones(3))

@@ -51,6 +51,7 @@ def test_control_characters_are_refused_not_removed(character: str, field: str) 
         ("   ", "waves", "subject is empty"),
         ("a cat", "", "motion is empty"),
         ("waves", "Waves", "both 'waves'"),
+        ("Waves", "waves", "both 'Waves'"),
         ("a  cat", "A cat", "both 'a cat'"),
         (3, "waves", "must be text, got int"),
     ],

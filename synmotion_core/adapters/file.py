@@ -2,11 +2,13 @@
 
     transformer.<module>.lora_A|B.weight    LoRA, diffusers' naming
     synmotion.<part>                        embeddings, zero convolutions, refiner
-    metadata["synmotion"]                   JSON: format, backbone, repo, revision, fingerprint, licence, method, method_config,
+    metadata["synmotion"]                   JSON: format, backbone, repo, revision, fingerprint, licence, method,
+    method_config,
                                             prompt {subject, motion}, steps, created_with
     metadata["seal"]                        SHA-256 of the tensors
 
-`format` counts up when an old reader would misread a new file. Loading onto another backbone is an error that names both.
+`format` counts up when an old reader would misread a new file. Loading onto another backbone is an error that names
+both.
 """
 
 from __future__ import annotations
@@ -65,7 +67,8 @@ def load_adapter(path: Path, spec: BackboneSpec) -> tuple[dict[str, Tensor], Ada
     info = _info(path, read_metadata(path))
     if info.backbone != spec.name:
         raise IncompatibleError(
-            f"{path.name} was trained on backbone {info.backbone!r} and cannot be used on {spec.name!r}: choose {info.backbone!r}"
+            f"{path.name} was trained on backbone {info.backbone!r} and cannot be used "
+            f"on {spec.name!r}: choose {info.backbone!r}"
         )
     tensors, _ = read_tensors(path)
     strange = [k for k in tensors if not k.startswith(("transformer.", "synmotion."))]
@@ -87,7 +90,9 @@ def _info(path: Path, metadata: Mapping[str, str]) -> AdapterInfo:
     if not isinstance(version, int) or version < 1:
         raise AdapterError(f"{path.name}: its format {version!r} is not a version number")
     if version > FORMAT:
-        raise AdapterError(f"{path.name} has format {version}, this version reads up to {FORMAT}: update synmotion_core")
+        raise AdapterError(
+            f"{path.name} has format {version}, this version reads up to {FORMAT}: update synmotion_core"
+        )
     missing = [k for k in _REQUIRED if k not in values]
     if missing:
         raise AdapterError(f"{path.name}: its metadata lacks {', '.join(missing)}")

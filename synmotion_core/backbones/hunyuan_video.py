@@ -1,11 +1,15 @@
-"""The HunyuanVideo family: MM-DiT denoiser, decoder-only LLM + CLIP text, causal 3-D VAE. `puppet-hunyuan` is one of its rows.
+"""The HunyuanVideo family: MM-DiT denoiser, decoder-only LLM + CLIP text, causal 3-D VAE. `puppet-hunyuan` is one of
+its rows.
 
-Conditioning, as this denoiser takes it: text tokens are right padded and only the SUM of the mask is used, as a prefix, so
-tokens are trimmed to the longest prompt and never moved; the pooled CLIP vector joins the time embedding; `guidance` is an input
+Conditioning, as this denoiser takes it: text tokens are right padded and only the SUM of the mask is used, as a
+prefix, so
+tokens are trimmed to the longest prompt and never moved; the pooled CLIP vector joins the time embedding; `guidance`
+is an input
 where the model was distilled for it (value x 1000), true classifier-free guidance elsewhere.
 
 Roles: a token belongs to the subject (motion) when its characters touch the subject's (motion's) words, from the fast
-tokenizer's offsets; so a phrase may have any number of tokens, and the prompt template's crop moves text and masks together.
+tokenizer's offsets; so a phrase may have any number of tokens, and the prompt template's crop moves text and masks
+together.
 """
 
 from __future__ import annotations
@@ -154,7 +158,8 @@ class HunyuanVideo:
         for text, length in zip(texts, lengths.tolist(), strict=True):
             if length > limit:
                 raise PromptError(
-                    f"the prompt {text!r} is {length} tokens long; {self.spec.name} reads at most {limit}: use fewer or plainer words"
+                    f"the prompt {text!r} is {length} tokens long; {self.spec.name} reads at most {limit}: "
+                    "use fewer or plainer words"
                 )
         self._check_clip(texts)
         mask = inputs["attention_mask"].to(self.device)
@@ -184,7 +189,8 @@ class HunyuanVideo:
             length = len(self.pipe.tokenizer_2(text, verbose=False).input_ids)
             if length > limit:
                 raise PromptError(
-                    f"the prompt {text!r} is {length} tokens long for the second text encoder, which reads at most {limit}: "
+                    f"the prompt {text!r} is {length} tokens long for the second text encoder, "
+                    f"which reads at most {limit}: "
                     "use fewer or plainer words"
                 )
 
@@ -212,7 +218,7 @@ class HunyuanVideo:
         import numpy as np
         from diffusers import FlowMatchEulerDiscreteScheduler
 
-        scheduler = FlowMatchEulerDiscreteScheduler.from_config(self.pipe.scheduler.config)
+        scheduler: Any = FlowMatchEulerDiscreteScheduler.from_config(self.pipe.scheduler.config)
         scheduler.set_timesteps(sigmas=np.linspace(1.0, 0.0, num_inference_steps + 1)[:-1].tolist(), device="cpu")
         return scheduler.sigmas.float()
 

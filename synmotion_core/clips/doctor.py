@@ -42,7 +42,10 @@ _DARK_LUMA = 30.0
 _LARGE_CROP = 0.25  # of the picture
 _CUT_HISTOGRAM = 0.35  # puppets stay below 0.12, whatever they do
 _CUT_LEVELS = 8.0
-_DUPLICATE = 0.2  # of the clip's own movement
+_DUPLICATE = (
+    0.5  # of the clips' own movement: takes of one puppet differ by 0.75 and more, re-encoded copies by up to 0.5
+)
+_DUPLICATE_LEVELS, _DUPLICATE_FAINT = 2.5, 0.75  # or this close, for clips that move so little that coding is as large
 _PUPPET_PX = 64
 _PUPPET_FLAT = 0.75  # puppets stay above 0.81
 
@@ -150,8 +153,11 @@ def frames_used(info: VideoInfo, cut: Cut = WHOLE) -> int:
 
 def exact_cut(info: VideoInfo, num_frames: int, cut: Cut = WHOLE) -> Cut | None:
     """The cut of exactly num_frames frames that begins where `cut` does; None when too little of the file is left."""
-    rest = replace(cut, end_s=None)
-    if frames_used(info, rest) < num_frames:
+    try:
+        enough = frames_used(info, replace(cut, end_s=None)) >= num_frames
+    except ClipRefused:  # no frame begins after start_s
+        return None
+    if not enough:
         return None
     if cut.resample_fps is not None and retimed(info, cut):
         return replace(cut, end_s=min(cut.start_s + num_frames / cut.resample_fps, info.duration_s))
@@ -320,7 +326,7 @@ def find_cuts(frames: Frames) -> list[int]:
 def near_duplicates(clips: Sequence[tuple[str, Frames]]) -> list[Finding]:
     """Named clips that show the same as an earlier one, frame by frame (a copy that is shifted in time is not found).
 
-    Alike is: they differ by less than a fifth of what their own movement changes, at 32 pixels.
+    Alike is: they differ by less than half of what their own movement changes, at 32 pixels.
     """
     found: list[Finding] = []
     small = [_resized(frames, 32, 32).astype(np.float32) for _, frames in clips]
@@ -330,7 +336,8 @@ def near_duplicates(clips: Sequence[tuple[str, Frames]]) -> list[Finding]:
             if len(small[i]) != len(small[j]):
                 continue
             apart = float(np.sqrt(np.square(small[i] - small[j]).mean()))
-            if apart <= _DUPLICATE * max(energy[i], energy[j]):
+            own = max(energy[i], energy[j])
+            if apart <= _DUPLICATE * own or (apart <= _DUPLICATE_LEVELS and apart <= _DUPLICATE_FAINT * own):
                 words = f"{name} shows the same as {clips[i][0]}: it counts twice in training. Remove one"
                 found.append(replace(_warn("duplicate", words), clip=name))
                 break

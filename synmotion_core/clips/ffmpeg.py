@@ -1,4 +1,4 @@
-"""ffmpeg on a short leash: what a file is by its first bytes, and one limited subprocess to open it with.
+"""ffmpeg on a short leash: one limited subprocess to open a file with.
 
 A video file is untrusted input for a large C library. So the first bytes choose one demuxer by name (a playlist or
 a concat script that calls itself .mp4 is never opened as what it is), decoders are taken from an allow-list, only
@@ -21,7 +21,6 @@ from pathlib import Path
 
 from synmotion_core.errors import ClipError, MissingError
 
-CONTAINERS = ("mp4", "mov", "webm")
 CODECS = ("h264", "hevc", "vp9", "av1")
 _DECODERS = "h264,hevc,vp9,libvpx-vp9,av1,libdav1d,libaom-av1"
 _DEMUXERS = {"mp4": "mov", "mov": "mov", "webm": "matroska"}
@@ -79,50 +78,6 @@ def executable() -> str:
 def file_url(path: Path) -> str:
     """An absolute path as ffmpeg's file protocol takes it: no leading dash, no scheme of its own."""
     return f"file:{os.path.abspath(path)}"
-
-
-def sniff(path: Path) -> str | None:
-    """One of CONTAINERS by the first bytes, or None.
-
-    An ISO base media file starts with a box (`ftyp`; old QuickTime files with another), WebM is EBML of DocType
-    "webm".
-    """
-    with open(path, "rb") as file:
-        head = file.read(4096)
-    box = head[4:8]
-    if box == b"ftyp":
-        return "mov" if head[8:12] == b"qt  " else "mp4"
-    if box in (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot") and len(head) >= 16:
-        return "mov"
-    if head[:4] == b"\x1aE\xdf\xa3" and b"\x42\x82\x84webm" in head:
-        return "webm"
-    return None
-
-
-def describe(path: Path) -> str:
-    """What a foreign file seems to be, in words, for the message that refuses it."""
-    with open(path, "rb") as file:
-        head = file.read(512)
-    known = (
-        (b"\x89PNG", "a PNG picture"),
-        (b"\xff\xd8\xff", "a JPEG picture"),
-        (b"GIF8", "a GIF"),
-        (b"RIFF", "an AVI, WAV or WebP file"),
-        (b"#EXTM3U", "a playlist"),
-        (b"ffconcat", "an ffmpeg script"),
-        (b"\x1aE\xdf\xa3", "a Matroska file"),
-        (b"PK\x03\x04", "a ZIP archive"),
-        (b"%PDF", "a PDF"),
-        (b"ID3", "an MP3 file"),
-        (b"OggS", "an Ogg file"),
-        (b"\x1f\x8b", "a gzip archive"),
-    )
-    for magic, words in known:
-        if head.startswith(magic):
-            return words
-    if b"\0" not in head:
-        return "a text file"
-    return "not a video file" if any(head) else "filled with zeros"
 
 
 def input_arguments(path: Path, container: str, limits: Limits) -> list[str]:

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from synmotion_core.clips import container as containers
 from synmotion_core.clips import ffmpeg
 from synmotion_core.clips.ffmpeg import CODECS, LIMITS, ClipRefused, Limits
 from synmotion_core.errors import MissingError, ShapeError, StorageError
@@ -119,8 +120,8 @@ def _check_file(path: Path, limits: Limits) -> str:
     name = path.name
     try:
         status = path.stat()
-        container = ffmpeg.sniff(path) if stat.S_ISREG(status.st_mode) else None
-        looks = ffmpeg.describe(path) if stat.S_ISREG(status.st_mode) else "not a file"
+        container = containers.sniff(path) if stat.S_ISREG(status.st_mode) else None
+        looks = containers.describe(path) if stat.S_ISREG(status.st_mode) else "not a file"
     except FileNotFoundError as error:
         raise MissingError(f"there is no file {str(path)!r}") from error
     except (OSError, ValueError) as error:  # ValueError: a name with a null byte
@@ -135,6 +136,10 @@ def _check_file(path: Path, limits: Limits) -> str:
         raise ClipRefused("too_large", f"{name} has {size:.3g} MiB, at most {most:.3g} MiB are taken: {_SHORTEN}")
     if container is None:
         raise ClipRefused("container", f"{name} is {looks}, not an mp4, mov or webm video: export it as H.264 in .mp4")
+    if lost := containers.missing_bytes(path, container):
+        raise ClipRefused(
+            "damaged", f"{name}: damaged: it is cut off, {lost} bytes at its end are missing: copy it again"
+        )
     return container
 
 
@@ -162,13 +167,14 @@ def _read_header(path: Path, container: str, limits: Limits) -> VideoInfo:
             has_audio |= kind == "Audio"
             if kind == "Video" and "(attached pic)" not in rest:
                 pictures.append((codec, rest))
+    if not pictures and not has_audio:
+        raise ClipRefused("damaged", "damaged or empty: there is no picture track in it: export it again")
     if not pictures:
-        holds = "only sound" if has_audio else "no pictures"
-        raise ClipRefused("no_video", f"holds {holds}: choose a file with a video track")
+        raise ClipRefused("no_video", "holds only sound: choose a file with a video track")
     codec, rest = pictures[0]
     if codec not in CODECS:
         raise ClipRefused("codec", f"coded as {codec}; taken are {', '.join(CODECS)}: export it as H.264")
-    _check_duration(duration, limits)
+    _check_duration(duration - 0.01, limits)  # the header is printed in hundredths; the frames' own times decide
     size = re.search(r", (\d+)x(\d+)(?=[ ,]|$)", rest)
     if size is None:  # what the decoder reports when -max_pixels has stopped it
         raise ClipRefused("too_many_pixels", f"says no size, or one above {limits.pixels} pixels: export it smaller")
@@ -249,7 +255,7 @@ def _count(path: Path, header: VideoInfo, limits: Limits) -> VideoInfo:
     else:
         fps, constant = _rate(line.ticks, line.tick_s)
     duration = n / fps if constant else timestamps[-1] + (last or 1 / fps)
-    _check_duration(duration - 1 / fps, limits)
+    _check_duration(duration - TIME_TOLERANCE_S, limits)
     if n > 1 and fps > limits.fps * 1.001:
         words = f"has {fps:g} frames a second, at most {limits.fps:g} are taken"
         raise ClipRefused("too_many_frames", f"{words}: export it slower")

@@ -1,4 +1,5 @@
-"""`python -m synmotion_core bench run judge|backbone|methods|step`: every figure the README states, repeatable by anybody.
+"""`python -m synmotion_core bench run judge|backbone|methods|step`: every figure the README states, repeatable by
+anybody.
 
 One `Figure` a number: value, 95 % interval, n, seeds, seconds. Suites are rows of SUITES; each lives in its own file.
 """

@@ -1,7 +1,8 @@
 """What the tiny backbone can do without any adapter: random prompts, none curated, judged.
 
     backbone.species|colour|common_motion      share of videos in which the judge sees what the prompt says
-    backbone.rare_word                         the same for a rare motion's word, which pretraining never saw: what it knows by accident
+    backbone.rare_word                         the same for a rare motion's word, which pretraining never saw: what it
+    knows by accident
     backbone.seconds_a_video                   wall time, decoding included
 
 Rates carry Wilson's interval over independent prompts.
@@ -40,9 +41,15 @@ def random_prompts(num: int, motions: Sequence[str], seed: int) -> list[tuple[Pr
 
 
 def bench_backbone(
-    *, name: str = "puppet-hunyuan", num_prompts: int = 300, num_rare: int = 96, seed: int = 0, batch_size: int = 4,
-    num_inference_steps: int | None = None, sheet: Path | None = None,
-) -> Iterator[Figure]:  # fmt: skip
+    *,
+    name: str = "puppet-hunyuan",
+    num_prompts: int = 300,
+    num_rare: int = 96,
+    seed: int = 0,
+    batch_size: int = 4,
+    num_inference_steps: int | None = None,
+    sheet: Path | None = None,
+) -> Iterator[Figure]:
     """Measure a puppet backbone. `sheet` also writes a PNG contact sheet of the first videos."""
     backbone, judge = load_backbone(name), Judge.load()
     sampler = default_sampler(backbone, num_inference_steps=num_inference_steps)
@@ -85,7 +92,15 @@ def bench_backbone(
     rare = random_prompts(num_rare, RARE, seed + 1)
     made, times = videos(rare, num_prompts)
     verdicts = judge.judge(made)
-    yield rate_figure("backbone.rare_word", [v == r[3] for v, r in zip(verdicts.motion, rare, strict=True)], seeds=seeds,
-                      seconds=sum(times))  # fmt: skip
-    yield rate_figure("backbone.rare_word.species", [v == r[1] for v, r in zip(verdicts.species, rare, strict=True)], seeds=seeds,
-                      seconds=sum(times))  # fmt: skip
+    yield rate_figure(
+        "backbone.rare_word",
+        [v == r[3] for v, r in zip(verdicts.motion, rare, strict=True)],
+        seeds=seeds,
+        seconds=sum(times),
+    )
+    yield rate_figure(
+        "backbone.rare_word.species",
+        [v == r[1] for v, r in zip(verdicts.species, rare, strict=True)],
+        seeds=seeds,
+        seconds=sum(times),
+    )

@@ -5,8 +5,10 @@
     methods.<method>.as_person         the judge sees the reference subject instead: leakage
     methods.<method>.seconds           training, priors not counted (they are drawn once and shared)
 
-A unit is (motion, seed): `num_clips` renders of a person, one training, `num_videos` videos over the unseen species in turn. Units that share
-a seed share clips and noise, so intervals redraw whole units (figures.cluster_interval). All methods have the same steps and batch.
+A unit is (motion, seed): `num_clips` renders of a person, one training, `num_videos` videos over the unseen species
+in turn. Units that share
+a seed share clips and noise, so intervals redraw whole units (figures.cluster_interval). All methods have the same
+steps and batch.
 """
 
 from __future__ import annotations
@@ -56,16 +58,25 @@ def reference_clips(motion: str, num: int, seed: int) -> list[Clip]:
             species=REFERENCE, colour=colour, background=background, motion=motion, seed=int(rng.integers(2**31))
         )
         frames = render(scene).frames
-        clips.append(Clip(name=f"{motion}-{i}", frames=frames, fps=FPS, content_hash=content_hash(frames, FPS),
-                          prompt=Prompt(subject=subject_phrase(REFERENCE, colour), motion=MOTIONS[motion].verb)))  # fmt: skip
+        clips.append(
+            Clip(
+                name=f"{motion}-{i}",
+                frames=frames,
+                fps=FPS,
+                content_hash=content_hash(frames, FPS),
+                prompt=Prompt(subject=subject_phrase(REFERENCE, colour), motion=MOTIONS[motion].verb),
+            )
+        )
     return clips
 
 
 def reference_set(backbone: Backbone, clips: Sequence[Clip], cache: Path) -> TrainingSet:
     """Encoded reference clips."""
     encodings = EncodingCache(cache, backbone)
-    return TrainingSet(latents=torch.cat([encodings.latents(c) for c in clips]),
-                       text=stack_text([encodings.text(c.prompt) for c in clips]))  # fmt: skip
+    return TrainingSet(
+        latents=torch.cat([encodings.latents(c) for c in clips]),
+        text=stack_text([encodings.text(c.prompt) for c in clips]),
+    )
 
 
 def prior_set(backbone: Backbone, cache: Path, config: PriorConfig) -> TrainingSet:
@@ -86,8 +97,10 @@ def prior_set(backbone: Backbone, cache: Path, config: PriorConfig) -> TrainingS
         pass
     encodings = EncodingCache(cache, backbone)
     paths = [prior_videos.prior_path(backbone, p, s, cache, "bench") for p, s in plan]
-    return TrainingSet(latents=torch.cat([prior_videos.read_prior(p) for p in paths]),
-                       text=stack_text([encodings.text(p) for p, _ in plan]))  # fmt: skip
+    return TrainingSet(
+        latents=torch.cat([prior_videos.read_prior(p) for p in paths]),
+        text=stack_text([encodings.text(p) for p, _ in plan]),
+    )
 
 
 def targets(motion: str, num: int, seed: int) -> list[tuple[Prompt, str, str]]:
@@ -101,10 +114,17 @@ def targets(motion: str, num: int, seed: int) -> list[tuple[Prompt, str, str]]:
 
 
 def bench_methods(
-    *, motions: Sequence[str] | None = None, seeds: Sequence[int] = (0, 1, 2), methods: Sequence[str] = ("synmotion", "lora"),
-    configs: Mapping[str, Mapping[str, Any]] | None = None, num_clips: int = 12, num_videos: int = 14,
-    train: TrainConfig | None = None, cache: Path | None = None, sheets: Path | None = None,
-) -> Iterator[Figure]:  # fmt: skip
+    *,
+    motions: Sequence[str] | None = None,
+    seeds: Sequence[int] = (0, 1, 2),
+    methods: Sequence[str] = ("synmotion", "lora"),
+    configs: Mapping[str, Mapping[str, Any]] | None = None,
+    num_clips: int = 12,
+    num_videos: int = 14,
+    train: TrainConfig | None = None,
+    cache: Path | None = None,
+    sheets: Path | None = None,
+) -> Iterator[Figure]:
     """The table of methods. `configs` gives a method's own settings; `sheets` writes a contact sheet a unit."""
     motions = tuple(motions or DEFAULT_MOTIONS)
     unknown = [m for m in motions if m not in RARE]
@@ -144,8 +164,17 @@ def bench_methods(
                 yield mean_figure(f"methods.{name}.motion.{motion}", groups, seeds=seeds, seconds=spent_all)
 
 
-def _unit(backbone: Backbone, entry: Any, config: Any, motion: str, seed: int, num_clips: int, num_videos: int,
-          train: TrainConfig, root: Path) -> tuple[list[Frames], float]:  # fmt: skip
+def _unit(
+    backbone: Backbone,
+    entry: Any,
+    config: Any,
+    motion: str,
+    seed: int,
+    num_clips: int,
+    num_videos: int,
+    train: TrainConfig,
+    root: Path,
+) -> tuple[list[Frames], float]:
     clips = reference_clips(motion, num_clips, seed)
     data: dict[Any, TrainingSet] = {"reference": reference_set(backbone, clips, root)}
     if entry.draws_priors(config):
@@ -155,16 +184,28 @@ def _unit(backbone: Backbone, entry: Any, config: Any, motion: str, seed: int, n
     try:
         began = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
-            for _ in trainer.train(backbone=backbone, method=method, data=data, config=own, folder=Path(folder), settings="bench",
-                                   cancel=threading.Event()):  # fmt: skip
+            for _ in trainer.train(
+                backbone=backbone,
+                method=method,
+                data=data,
+                config=own,
+                folder=Path(folder),
+                settings="bench",
+                cancel=threading.Event(),
+            ):
                 pass
         spent = time.perf_counter() - began
         made: list[Frames] = []
         wanted = targets(motion, num_videos, seed)
         for start in range(0, len(wanted), 4):
             some = wanted[start : start + 4]
-            made += sample_frames(backbone, method, [w[0] for w in some], [seed * 1009 + start + i for i in range(len(some))],
-                                  default_sampler(backbone))  # fmt: skip
+            made += sample_frames(
+                backbone,
+                method,
+                [w[0] for w in some],
+                [seed * 1009 + start + i for i in range(len(some))],
+                default_sampler(backbone),
+            )
     finally:
         method.detach()
     return made, spent
@@ -187,7 +228,8 @@ def _sheet(path: Path, made: list[Frames], wanted: list[tuple[Prompt, str, str]]
 def bench_step(*, motion: str = "squat", seed: int = 0, num_steps: int = 40, batch_size: int = 8) -> Iterator[Figure]:
     """Of a training step's wall time, how much is the denoiser's forward and backward; the first five steps warm up.
 
-    step.denoiser_share is time spent in the denoiser over the time from one Progress event to the next: everything counts.
+    step.denoiser_share is time spent in the denoiser over the time from one Progress event to the next: everything
+    counts.
     """
     backbone = load_backbone("puppet-hunyuan")
     entry = find_method("synmotion")
@@ -201,8 +243,15 @@ def bench_step(*, motion: str = "squat", seed: int = 0, num_steps: int = 40, bat
         began = last = time.perf_counter()
         try:
             config = TrainConfig(num_steps=num_steps, batch_size=batch_size, seed=seed, save_every=0, sample_every=0)
-            for event in trainer.train(backbone=backbone, method=method, data=data, config=config, folder=root, settings="bench",
-                                       cancel=threading.Event()):  # fmt: skip
+            for event in trainer.train(
+                backbone=backbone,
+                method=method,
+                data=data,
+                config=config,
+                folder=root,
+                settings="bench",
+                cancel=threading.Event(),
+            ):
                 now = time.perf_counter()
                 if isinstance(event, Progress) and event.denoiser_seconds is not None:
                     if event.step > 5:

@@ -1,13 +1,14 @@
 """Low-rank adapters on a denoiser's attention projections, through PEFT:  W~ = W + (alpha / rank) B A,  B = 0 at first.
 
-Shared by every method that carries LoRA. Targets are anchored regular expressions, and matching nothing is an error; parameters stay float32
+Shared by every method that carries LoRA. Targets are anchored regular expressions, and matching nothing is an error;
+parameters stay float32
 whatever the base's type; strength is a factor on the update, and `remove` restores the base bit for bit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +31,7 @@ class AttentionLora:
             torch.manual_seed(seed)
             try:
                 model.add_adapter(
-                    LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets, init_lora_weights=True), ADAPTER
+                    LoraConfig(r=rank, lora_alpha=cast(int, alpha), target_modules=targets, init_lora_weights=True), ADAPTER
                 )
             except ValueError as error:
                 raise ConfigError(f"no layer of {type(denoiser).__name__} matches {targets!r}: {error}") from error
@@ -70,10 +71,16 @@ class AttentionLora:
 def check_keys(own: Mapping[str, Tensor], state: Mapping[str, Tensor], what: str) -> None:
     """Raise AdapterError unless names and shapes agree; says how many of how many apply."""
     missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    wrong = [f"{k} {tuple(state[k].shape)} for {tuple(own[k].shape)}" for k in own.keys() & state.keys()
-             if own[k].shape != state[k].shape]  # fmt: skip
+    wrong = [
+        f"{k} {tuple(state[k].shape)} for {tuple(own[k].shape)}"
+        for k in own.keys() & state.keys()
+        if own[k].shape != state[k].shape
+    ]
     if missing or unexpected or wrong:
         fits = len(own) - len(missing) - len(wrong)
-        parts = [f"{len(v)} {n} (first: {v[0]})" for n, v in
-                 (("missing", missing), ("unexpected", unexpected), ("misshapen", wrong)) if v]  # fmt: skip
+        parts = [
+            f"{len(v)} {n} (first: {v[0]})"
+            for n, v in (("missing", missing), ("unexpected", unexpected), ("misshapen", wrong))
+            if v
+        ]
         raise AdapterError(f"{what}: {fits} of {len(own)} keys apply; {'; '.join(parts)}")

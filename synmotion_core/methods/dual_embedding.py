@@ -3,13 +3,16 @@
     e  = [ e_mot + Z_m(e^l_mot), e_sub + Z_s(e^l_sub) ]       (SynMotion, Eq. 1; tokens of the two roles, in place)
     e' = e + Z_r(R(e))                                       (SynMotion, Eq. 2)
 
-Published: one encoder pass, split by role; Z zero-initialised; e^l_mot starts from the full phrase's encoding, e^l_sub at random; R
+Published: one encoder pass, split by role; Z zero-initialised; e^l_mot starts from the full phrase's encoding,
+e^l_sub at random; R
 fuses both and sees no time. Not published, so ours:
-  - e^l_* are sequences of K tokens. A phrase of n tokens reads them by linear interpolation (K = n reads them as they are), so that a
+  - e^l_* are sequences of K tokens. A phrase of n tokens reads them by linear interpolation (K = n reads them as they
+  are), so that a
     motion learnt as three tokens applies to a phrase of one or of seven;
   - Z is a 1x1 convolution over tokens;
   - tokens keep their places in the prompt (`token_order`: "prompt"); R sees a learnt role vector instead of an order;
-  - R is a small pre-norm transformer of width `refiner_width` over the tokens that have a role; other tokens (settings, <s>) are
+  - R is a small pre-norm transformer of width `refiner_width` over the tokens that have a role; other tokens
+  (settings, <s>) are
     neither read nor changed;
   - the pooled CLIP vector stays as it is.
 """
@@ -62,9 +65,11 @@ class EmbeddingRefiner(nn.Module):
         self.project_in = nn.Linear(text_width, width)
         self.role = nn.Parameter(torch.randn(2, width) * 0.02)
         self.blocks = nn.ModuleList(
-            nn.TransformerEncoderLayer(width, heads, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True)
+            nn.TransformerEncoderLayer(
+                width, heads, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+            )
             for _ in range(layers)
-        )  # fmt: skip
+        )
         self.norm = nn.LayerNorm(width)
         self.project_out = nn.Linear(width, text_width)
 
@@ -85,8 +90,17 @@ class DualEmbedding(nn.Module):
     reference: the encoded reference phrase, one row; its motion tokens start e^l_mot, its scale the random e^l_sub.
     """
 
-    def __init__(self, reference: TextCondition, *, motion: bool, subject: bool, subject_tokens: int, refiner_layers: int,
-                 refiner_width: int, generator: torch.Generator) -> None:  # fmt: skip
+    def __init__(
+        self,
+        reference: TextCondition,
+        *,
+        motion: bool,
+        subject: bool,
+        subject_tokens: int,
+        refiner_layers: int,
+        refiner_width: int,
+        generator: torch.Generator,
+    ) -> None:
         super().__init__()
         embeds = reference.prompt_embeds[0].float().cpu()
         width = embeds.shape[-1]
@@ -140,10 +154,14 @@ class DualEmbedding(nn.Module):
         return found
 
 
-def num_parameters(width: int, *, motion_tokens: int, subject_tokens: int, refiner_layers: int, refiner_width: int) -> int:
+def num_parameters(
+    width: int, *, motion_tokens: int, subject_tokens: int, refiner_layers: int, refiner_width: int
+) -> int:
     """How many parameters a DualEmbedding of these sizes has, without building it."""
     conv = width * width + width
-    count = (motion_tokens * width + conv if motion_tokens else 0) + (subject_tokens * width + conv if subject_tokens else 0)
+    count = (motion_tokens * width + conv if motion_tokens else 0) + (
+        subject_tokens * width + conv if subject_tokens else 0
+    )
     if refiner_layers:
         w = refiner_width
         block = 12 * w * w + 13 * w

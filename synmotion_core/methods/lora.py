@@ -1,4 +1,6 @@
-"""Plain LoRA, the baseline everybody trains today: W~ = W + (alpha / rank) B A on the attention projections, reference clips only."""
+"""Plain LoRA, the baseline everybody trains today: W~ = W + (alpha / rank) B A on the attention projections,
+reference clips only.
+"""
 
 from __future__ import annotations
 
@@ -34,8 +36,13 @@ class Lora:
     name = "lora"
 
     def __init__(self, backbone: Backbone, config: LoraConfig) -> None:
-        self.lora = AttentionLora(backbone.denoiser, backbone.attention_targets(config.projections), rank=config.rank,
-                                  alpha=config.lora_alpha, seed=config.seed)  # fmt: skip
+        self.lora = AttentionLora(
+            backbone.denoiser,
+            backbone.attention_targets(config.projections),
+            rank=config.rank,
+            alpha=config.lora_alpha,
+            seed=config.seed,
+        )
 
     @property
     def groups(self) -> Mapping[str, Sequence[nn.Parameter]]:
@@ -49,8 +56,11 @@ class Lora:
         return Phase(name="reference", draws="reference", trains=frozenset({"adapters"}))
 
     def condition(self, text: TextCondition, strength: float = 1.0) -> Condition:
-        return Condition(prompt_embeds=text.prompt_embeds, prompt_attention_mask=text.prompt_attention_mask,
-                         pooled_prompt_embeds=text.pooled_prompt_embeds)  # fmt: skip
+        return Condition(
+            prompt_embeds=text.prompt_embeds,
+            prompt_attention_mask=text.prompt_attention_mask,
+            pooled_prompt_embeds=text.pooled_prompt_embeds,
+        )
 
     def set_strength(self, strength: float) -> None:
         self.lora.set_strength(strength)

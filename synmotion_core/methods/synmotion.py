@@ -4,8 +4,10 @@
     per step: with probability alpha draw a reference clip: everything learns;
               else draw a Subject Prior Video: only `prior_updates` learn (e^l_mot never does)         (training)
 
-Published: alpha = 0.75; on prior steps e^l_mot is frozen and e^l_sub is updated. Not published, so a setting with the narrowest reading as
-default: whether the Zero-Convs, R and the adapters move on prior steps (`prior_updates`). Every part can be switched off.
+Published: alpha = 0.75; on prior steps e^l_mot is frozen and e^l_sub is updated. Not published, so a setting with the
+narrowest reading as
+default: whether the Zero-Convs, R and the adapters move on prior steps (`prior_updates`). Every part can be switched
+off.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ GROUPS = ("motion_embedding", "motion_zero", "subject_embedding", "subject_zero"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SynMotionConfig:
-    """Settings of SynMotion. alpha is the probability of a reference step; rank 0 = no adapters, refiner_layers 0 = no R.
+    """Settings of SynMotion. alpha is the probability of a reference step; rank 0 = no adapters, refiner_layers 0 =
+    no R.
 
     embedding_lr scales the learning rate of everything but the adapters.
     """
@@ -85,8 +88,13 @@ class SynMotion:
         ).to(backbone.device)
         self.lora = None
         if config.rank:
-            self.lora = AttentionLora(backbone.denoiser, backbone.attention_targets(config.projections), rank=config.rank,
-                                      alpha=config.lora_alpha, seed=config.seed)  # fmt: skip
+            self.lora = AttentionLora(
+                backbone.denoiser,
+                backbone.attention_targets(config.projections),
+                rank=config.rank,
+                alpha=config.lora_alpha,
+                seed=config.seed,
+            )
         self._groups = self.embedding.groups() | ({"adapters": self.lora.parameters} if self.lora else {})
 
     @property
@@ -127,7 +135,9 @@ class SynMotion:
         phrase = own.get("motion_embedding")
         if phrase is not None and self.embedding.motion_embedding is not None and phrase.ndim == 2:
             if not 1 <= phrase.shape[0] <= 256 or phrase.shape[1] != self.backbone.text_width:
-                raise AdapterError(f"motion_embedding {tuple(phrase.shape)} does not fit text width {self.backbone.text_width}")
+                raise AdapterError(
+                    f"motion_embedding {tuple(phrase.shape)} does not fit text width {self.backbone.text_width}"
+                )
             # learnt on a phrase of another length than the one given now: take the learnt one's
             self.embedding.motion_embedding.data = torch.empty_like(phrase, device=self.backbone.device)
             mine = self.embedding.state_dict()
@@ -148,7 +158,9 @@ class SynMotionEntry:
     """The registry row."""
 
     name = "synmotion"
-    title = "SynMotion: motion and subject embeddings, a refiner and adapters; subject priors keep other subjects intact"
+    title = (
+        "SynMotion: motion and subject embeddings, a refiner and adapters; subject priors keep other subjects intact"
+    )
     requires: frozenset[Feature] = frozenset({"token_roles", "free_text", "attention_lora"})
     config: type = SynMotionConfig
 

@@ -3,16 +3,20 @@
 Frame 0 is coded alone, then every 4 frames together, in blocks of 8x8 pixels (causal like HunyuanVideo's: 4k+1 frames
 become k+1 latent frames, 8 times smaller):
 
-    z = S W (x - mu)          x: one 8x8 (or 4x8x8) block, W: its leading principal directions, S: diag(std^-power) * gain
+    z = S W (x - mu)          x: one 8x8 (or 4x8x8) block, W: its leading principal directions, S: diag(std^-power) *
+    gain
     x~ = mu + W^T S^-1 z      then, optionally, a small residual convolution that removes block edges
 
 The principal directions are fitted on renders, blocks weighted towards the puppet. `power` in [0, 1] goes from the
-pixels' own scale (0) to whitened latents (1); 0.5 ships: fine detail stays visible to a denoiser trained at unit noise without
+pixels' own scale (0) to whitened latents (1); 0.5 ships: fine detail stays visible to a denoiser trained at unit
+noise without
 being as loud as the outline. Why not a stock class: trained from scratch on a laptop, the stock convolutional VAEs stay
 below 25 dB where this reaches above 30 dB (CARD.md has the table).
 """
 
 from __future__ import annotations
+
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +39,7 @@ class _Deblock(nn.Module):
         self.conv_mid_2 = nn.Conv2d(channels, channels, 3, padding=2, dilation=2)
         self.conv_out = nn.Conv2d(channels, 12, 3, padding=1)
         nn.init.zeros_(self.conv_out.weight)
-        nn.init.zeros_(self.conv_out.bias)
+        nn.init.zeros_(cast(Tensor, self.conv_out.bias))
 
     def forward(self, video: Tensor) -> Tensor:
         """[B, 3, F, H, W] -> the same."""
@@ -72,6 +76,11 @@ class AutoencoderPatchVideo(ModelMixin, ConfigMixin):
         self.spatial_compression_ratio = SPATIAL
         self.temporal_compression_ratio = TEMPORAL
 
+    def add_deblock(self, channels: int) -> None:
+        """Give a decoder without one a fresh residual convolution (the identity until it is trained)."""
+        self.deblock = _Deblock(channels)
+        self.register_to_config(deblock_channels=channels)
+
     def enable_tiling(self, *_: object, **__: object) -> None:
         """Nothing to do: blocks are coded one by one."""
 
@@ -96,23 +105,31 @@ class AutoencoderPatchVideo(ModelMixin, ConfigMixin):
         tail = rest.reshape(b, k, h, w, 3, TEMPORAL, SPATIAL, SPATIAL).permute(0, 4, 1, 5, 2, 6, 3, 7)
         return torch.cat([head, tail.reshape(b, 3, k * TEMPORAL, h * SPATIAL, w * SPATIAL)], dim=2)
 
+    def latents(self, video: Tensor) -> Tensor:
+        """[B, 3, 4k+1, 8h, 8w] -> [B, C, k+1, h, w]: what `encode` wraps."""
+        first, rest = self.blocks(video)
+        z = torch.cat([self.encoder_first(first)[:, None], self.encoder_rest(rest)], dim=1)
+        return z.permute(0, 4, 1, 2, 3)
+
+    def pixels(self, latents: Tensor) -> Tensor:
+        """[B, C, k+1, h, w] -> [B, 3, 4k+1, 8h, 8w]: what `decode` wraps."""
+        z = latents.permute(0, 2, 3, 4, 1)
+        video = self.unblocks(self.decoder_first(z[:, 0]), self.decoder_rest(z[:, 1:]))
+        return video if self.deblock is None else self.deblock(video)
+
     def encode(self, x: Tensor, return_dict: bool = True) -> AutoencoderKLOutput | tuple[DiagonalGaussianDistribution]:
-        first, rest = self.blocks(x)
-        z = torch.cat([self.encoder_first(first)[:, None], self.encoder_rest(rest)], dim=1).permute(0, 4, 1, 2, 3)
+        z = self.latents(x)
         moments = torch.cat([z, torch.full_like(z, -30.0)], dim=1)  # log-variance at its floor: a point
         posterior = DiagonalGaussianDistribution(moments, deterministic=True)
         return AutoencoderKLOutput(latent_dist=posterior) if return_dict else (posterior,)
 
     def decode(self, z: Tensor, return_dict: bool = True) -> DecoderOutput | tuple[Tensor]:
-        z = z.permute(0, 2, 3, 4, 1)
-        video = self.unblocks(self.decoder_first(z[:, 0]), self.decoder_rest(z[:, 1:]))
-        if self.deblock is not None:
-            video = self.deblock(video)
+        video = self.pixels(z)
         return DecoderOutput(sample=video) if return_dict else (video,)
 
     def forward(self, sample: Tensor) -> Tensor:
         """Reconstruct: [B, 3, 4k+1, 8h, 8w] -> the same."""
-        return self.decode(self.encode(sample, return_dict=False)[0].mode(), return_dict=False)[0]
+        return self.pixels(self.latents(sample))
 
     @torch.no_grad()
     def fit(self, video: Tensor, weight: Tensor, *, power: float = 0.5) -> None:

@@ -1,10 +1,14 @@
 """The anatomy of `puppet-hunyuan`: real HunyuanVideo classes at a tiny config, freshly initialised.
 
-Everything is stock diffusers and transformers, but for the autoencoder (see autoencoder.py). The tokenizers are trained on the world's own
+Everything is stock diffusers and transformers, but for the autoencoder (see autoencoder.py). The tokenizers are
+trained on the world's own
 captions; byte-level, so that a rare motion's word is readable, in pieces, without ever having been seen.
 """
 
 from __future__ import annotations
+
+import json
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -39,8 +43,14 @@ def llama_tokenizer(captions: list[str], vocab_size: int = 512) -> PreTrainedTok
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A", special_tokens=[("<s>", tokenizer.token_to_id("<s>"))]
     )
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>",
-                                   padding_side="right", model_max_length=256)  # fmt: skip
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        bos_token="<s>",
+        eos_token="</s>",
+        padding_side="right",
+        model_max_length=256,
+    )
 
 
 def clip_tokenizer(captions: list[str]) -> CLIPTokenizer:
@@ -48,17 +58,21 @@ def clip_tokenizer(captions: list[str]) -> CLIPTokenizer:
     tokenizer = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     letters = [chr(c) for c in range(33, 127)]
-    trainer = trainers.BpeTrainer(vocab_size=480, end_of_word_suffix="</w>", initial_alphabet=letters,
-                                  special_tokens=[], min_frequency=60, show_progress=False)  # fmt: skip
+    trainer = trainers.BpeTrainer(
+        vocab_size=480,
+        end_of_word_suffix="</w>",
+        initial_alphabet=letters,
+        special_tokens=[],
+        min_frequency=60,
+        show_progress=False,
+    )
     tokenizer.train_from_iterator(captions, trainer)
-    import json
-
     learnt = json.loads(tokenizer.to_str())["model"]
     merges = [tuple(m) for m in learnt["merges"]]
     pieces = letters + [f"{c}</w>" for c in letters] + ["".join(m) for m in merges]
     vocab = {piece: index for index, piece in enumerate(dict.fromkeys(pieces))}
     vocab |= {"<|startoftext|>": len(vocab), "<|endoftext|>": len(vocab) + 1}
-    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=77)
+    return CLIPTokenizer(vocab=vocab, merges=cast(Any, merges), model_max_length=77)
 
 
 def build_pipeline(vae: AutoencoderPatchVideo, seed: int = 0) -> HunyuanVideoPipeline:
@@ -67,34 +81,63 @@ def build_pipeline(vae: AutoencoderPatchVideo, seed: int = 0) -> HunyuanVideoPip
     captions = corpus_of_captions()
     tokenizer, tokenizer_2 = llama_tokenizer(captions), clip_tokenizer(captions)
     text_encoder = LlamaModel(
-        LlamaConfig(vocab_size=len(tokenizer), hidden_size=128, intermediate_size=256, num_hidden_layers=4,
-                    num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=320, pad_token_id=0,
-                    bos_token_id=1, eos_token_id=2)  # fmt: skip
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=128,
+            intermediate_size=256,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            num_key_value_heads=4,
+            max_position_embeddings=320,
+            pad_token_id=0,
+            bos_token_id=1,
+            eos_token_id=2,
+        )
     )
     text_encoder_2 = CLIPTextModel(
-        CLIPTextConfig(vocab_size=len(tokenizer_2), hidden_size=64, intermediate_size=128, num_hidden_layers=2,
-                       num_attention_heads=2, max_position_embeddings=77, projection_dim=64,
-                       bos_token_id=tokenizer_2.bos_token_id, eos_token_id=tokenizer_2.eos_token_id,
-                       pad_token_id=tokenizer_2.eos_token_id)  # fmt: skip
+        CLIPTextConfig(
+            vocab_size=len(tokenizer_2),
+            hidden_size=64,
+            intermediate_size=128,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            max_position_embeddings=77,
+            projection_dim=64,
+            bos_token_id=cast(int, tokenizer_2.bos_token_id),
+            eos_token_id=cast(int, tokenizer_2.eos_token_id),
+            pad_token_id=cast(int, tokenizer_2.eos_token_id),
+        )
     )
     transformer = HunyuanVideoTransformer3DModel(**transformer_config(vae.config["latent_channels"]))
     return HunyuanVideoPipeline(
         text_encoder=text_encoder,
-        tokenizer=tokenizer,
+        tokenizer=cast(Any, tokenizer),
         transformer=transformer,
-        vae=vae,
+        vae=cast(Any, vae),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=2.0),
         text_encoder_2=text_encoder_2,
         tokenizer_2=tokenizer_2,
     )
 
 
-def transformer_config(latent_channels: int, image_condition_type: str | None = None) -> dict[str, object]:
+def transformer_config(latent_channels: int, image_condition_type: str | None = None) -> dict[str, Any]:
     """Arguments of HunyuanVideoTransformer3DModel; both condition types have the same state dict."""
     return {
-        "in_channels": latent_channels, "out_channels": latent_channels, "num_attention_heads": 3,
-        "attention_head_dim": 64, "num_layers": 2, "num_single_layers": 7, "num_refiner_layers": 1, "mlp_ratio": 4.0,
-        "patch_size": 1, "patch_size_t": 1, "qk_norm": "rms_norm", "guidance_embeds": False, "text_embed_dim": 128,
-        "pooled_projection_dim": 64, "rope_theta": 256.0, "rope_axes_dim": (16, 24, 24),
+        "in_channels": latent_channels,
+        "out_channels": latent_channels,
+        "num_attention_heads": 3,
+        "attention_head_dim": 64,
+        "num_layers": 2,
+        "num_single_layers": 7,
+        "num_refiner_layers": 1,
+        "mlp_ratio": 4.0,
+        "patch_size": 1,
+        "patch_size_t": 1,
+        "qk_norm": "rms_norm",
+        "guidance_embeds": False,
+        "text_embed_dim": 128,
+        "pooled_projection_dim": 64,
+        "rope_theta": 256.0,
+        "rope_axes_dim": (16, 24, 24),
         "image_condition_type": image_condition_type,
-    }  # fmt: skip
+    }

@@ -3,7 +3,8 @@
     chunk-00007.npy    float16 [CHUNK, C, 5, 8, 8], written whole and renamed, so that a chunk that exists is complete
     chunk-00007.json   the scenes, in order; captions are drawn anew each time a clip is used
 
-Chunk i depends on (world, autoencoder, seed, i) only, so a killed run goes on where it was and processes share the work.
+Chunk i depends on (world, autoencoder, seed, i) only, so a killed run goes on where it was and processes share the
+work.
 """
 
 from __future__ import annotations
@@ -42,6 +43,48 @@ def fit_autoencoder(num_clips: int = 2400, seed: int = 1, latent_channels: int =
     return vae.eval()
 
 
+def fit_deblock(
+    vae: AutoencoderPatchVideo,
+    channels: int = 32,
+    num_clips: int = 600,
+    num_steps: int = 600,
+    *,
+    seed: int = 1,
+    batch_size: int = 4,
+) -> Iterator[tuple[int, float]]:
+    """Train the decoder's residual convolution in place: the linear maps, and so every cached latent, stay as they are.
+
+    Latents are disturbed a little, since what a denoiser makes is never exactly on the renders' manifold; pixels of
+    the puppet count six
+    times. Yields (step, loss).
+    """
+    torch.manual_seed(seed)
+    vae.add_deblock(channels)
+    deblock = vae.deblock
+    assert deblock is not None
+    vae.requires_grad_(False)
+    deblock.requires_grad_(True).train()
+    rng = np.random.default_rng((seed, 0xDB))
+    shows = [render(draw_scene(rng)) for _ in range(num_clips)]
+    video, weight = to_tensor(shows), 1.0 + 5.0 * torch.from_numpy(np.stack([s.mask for s in shows])).float()
+    latents = torch.cat([vae.latents(v) for v in video.split(32)])
+    optimizer = torch.optim.AdamW(deblock.parameters(), lr=2e-3, weight_decay=0.0)
+    for step in range(num_steps):
+        rows = torch.from_numpy(rng.integers(num_clips, size=batch_size))
+        noise = torch.randn(latents[rows].shape) * 0.12 * torch.rand(batch_size, 1, 1, 1, 1)
+        for group in optimizer.param_groups:
+            group["lr"] = 2e-3 * min(1.0, (step + 1) / 30) * min(1.0, 3 * (1 - step / num_steps))
+        with torch.autocast("cpu", torch.bfloat16):
+            out = vae.pixels(latents[rows] + noise).float()
+        error = out - video[rows]
+        loss = ((error.square() + 0.1 * error.abs()).mean(1) * weight[rows]).mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        yield step + 1, float(loss.detach())
+    vae.requires_grad_(False).eval()
+
+
 def _write_chunk(folder: str, vae_path: str, seed: int, index: int) -> int:
     torch.set_num_threads(1)
     vae = AutoencoderPatchVideo.from_pretrained(vae_path, torch_dtype=torch.float32)
@@ -51,7 +94,7 @@ def _write_chunk(folder: str, vae_path: str, seed: int, index: int) -> int:
     for start in range(0, CHUNK, 64):
         video = to_tensor([render(s) for s in scenes[start : start + 64]])
         with torch.no_grad():
-            parts.append(vae.encode(video).latent_dist.mode().half().numpy())
+            parts.append(vae.latents(video).half().numpy())
     stem = Path(folder) / f"chunk-{index:05d}"
     stem.with_suffix(".json").write_text(json.dumps([dataclasses.asdict(s) for s in scenes]))
     partial = stem.with_suffix(f".{os.getpid()}.part.npy")
@@ -65,8 +108,12 @@ def build(folder: Path, vae_path: Path, num_clips: int, *, seed: int = 1, worker
     folder.mkdir(parents=True, exist_ok=True)
     missing = [i for i in range(-(-num_clips // CHUNK)) if not (folder / f"chunk-{i:05d}.npy").exists()]
     with ProcessPoolExecutor(workers) as pool:
-        yield from pool.map(_write_chunk, *zip(*((str(folder), str(vae_path), seed, i) for i in missing), strict=True)
-                            if missing else ([], [], [], []))  # fmt: skip
+        yield from pool.map(
+            _write_chunk,
+            *zip(*((str(folder), str(vae_path), seed, i) for i in missing), strict=True)
+            if missing
+            else ([], [], [], []),
+        )
 
 
 class Corpus:

@@ -31,7 +31,7 @@ from synmotion_core.puppets.judge import FOLDER, OTHER, Judge, JudgeConfig, Judg
 from synmotion_core.puppets.motions import COMMON, NUM_FRAMES, RARE
 from synmotion_core.puppets.species import SPECIES
 from synmotion_core.puppets.stage import BACKGROUNDS, COLOURS, JOINTS, SIZE, Scene
-from synmotion_core.puppets.variants import VARIANTS, Take
+from synmotion_core.puppets.variants import GOES_SOMEWHERE, HELD, STILL_NAMES, VARIANTS, Take
 
 if TYPE_CHECKING:
     from synmotion_core.puppets.autoencoder import AutoencoderPatchVideo
@@ -137,13 +137,13 @@ def through_autoencoder(
 ) -> Tensor:
     """Reconstruct [B, F, H, W, 3] in [-1, 1]. noise [B]: sigma on the latents; keep [B]: leading channels kept."""
     with torch.no_grad():
-        z = vae.encode(frames.permute(0, 4, 1, 2, 3)).latent_dist.mode()
+        z = vae.encode(frames.permute(0, 4, 1, 2, 3), return_dict=False)[0].mode()
         shape = (-1, 1, 1, 1, 1)
         if noise is not None:
             z = z + noise.view(shape) * torch.randn(z.shape)
         if keep is not None:
             z = z * (torch.arange(z.shape[1]).view(1, -1, 1, 1, 1) < keep.view(shape))
-        return vae.decode(z).sample.permute(0, 2, 3, 4, 1).clamp(-1, 1)
+        return vae.decode(z, return_dict=False)[0].permute(0, 2, 3, 4, 1).clamp(-1, 1)
 
 
 def _blurred(clip: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
@@ -227,11 +227,35 @@ def _moved(frames: Tensor, joints: Tensor, rng: np.random.Generator) -> tuple[Te
     return out, joints
 
 
+def played_wrong(examples: Examples, rows: NDArray[np.integer], rng: np.random.Generator) -> Examples:
+    """The given clips; a sixth of the clear named ones held, reversed or shuffled, with the names that leaves.
+
+    Costs nothing, unlike a render, and keeps the judge from reading a motion off a single frame.
+    """
+    got = Examples(*(getattr(examples, name)[rows] for name in Examples.__slots__))
+    names = default_config().motions
+    for i, fair in enumerate(got.fair):
+        kind = rng.choice(["as it is", "still", "reversed", "shuffled"], p=[0.83, 0.06, 0.08, 0.03])
+        name = names[int(fair.argmax())]
+        if kind == "as it is" or fair.sum() != 1 or name == OTHER:
+            continue
+        if kind == "still":
+            order, left = np.full(NUM_FRAMES, rng.integers(NUM_FRAMES)), {name} if name == "stand" else STILL_NAMES
+        elif kind == "reversed":
+            order = np.arange(NUM_FRAMES)[::-1]
+            left = {OTHER} if name in GOES_SOMEWHERE else {name, OTHER} if name in HELD else {name}
+        else:
+            order, left = rng.permutation(NUM_FRAMES), STILL_NAMES if name == "stand" else {OTHER}
+        got.frames[i], got.joints[i] = got.frames[i, order], got.joints[i, order]
+        got.fair[i] = [m in left for m in names]
+    return got
+
+
 # ------------------------------------------------------------------------------------------ training
 
 
 def loss_of(output: JudgeOutput, fair: Tensor, species: Tensor, colour: Tensor, joints: Tensor) -> dict[str, Tensor]:
-    """The terms of the loss. fair bool [B, motions]; species, colour [B] with -1 for none; joints in [-1, 1]."""
+    """The loss's terms. fair bool [B, motions]; species, colour [B] with -1 for none; joints in [-1, 1]."""
     log_p = output.motion.log_softmax(-1)
     present = species >= 0
     return {
@@ -257,17 +281,18 @@ def train(
         if not len(order) or place < config.batch_size:
             order = np.random.default_rng((config.seed, epoch)).permutation(len(examples.frames))
         rows = order[(place + np.arange(config.batch_size)) % len(order)]
-        frames = torch.from_numpy(examples.frames[rows]).float().div_(127.5).sub_(1)
-        frames, joints = _moved(frames, torch.from_numpy(examples.joints[rows]), rng)
+        batch = played_wrong(examples, rows, rng)
+        frames, joints = _moved(
+            torch.from_numpy(batch.frames).float().div_(127.5).sub_(1), torch.from_numpy(batch.joints), rng
+        )
         frames = damage(frames, vae, rng)
         decay = 0.5 + 0.5 * np.cos(np.pi * step / config.num_steps)
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * min(1.0, (step + 1) / config.warmup_steps) * decay
         with torch.autocast("cpu", torch.bfloat16):
             output = net(frames)
-        fair = torch.from_numpy(examples.fair[rows])
-        terms = loss_of(output, fair, torch.from_numpy(examples.species[rows]), torch.from_numpy(examples.colour[rows]),
-                        joints / (SIZE / 2) - 1)  # fmt: skip
+        fair, species, colour = (torch.from_numpy(v) for v in (batch.fair, batch.species, batch.colour))
+        terms = loss_of(output, fair, species, colour, joints / (SIZE / 2) - 1)
         torch.stack(list(terms.values())).sum().backward()
         nn.utils.clip_grad_norm_(net.parameters(), 2.0)
         optimizer.step()
@@ -316,7 +341,8 @@ def main() -> None:
                 int(record["step"]), " ".join(f"{k} {v / 50:.3f}" for k, v in sums.items() if k != "step"), flush=True
             )
             sums = {}
-    save_judge(net, args.out)
+        if record["step"] % 250 == 0 or record["step"] == config.num_steps:
+            save_judge(net, args.out)
 
 
 if __name__ == "__main__":

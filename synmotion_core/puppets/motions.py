@@ -74,7 +74,7 @@ class Clock:
     def pose(self, *, yaw: Array | float | None = None, **fields: Array | float) -> Pose:
         """A pose at rest with the given fields set; yaw defaults to the clip's frontal view."""
         zero = np.zeros_like(self.t)
-        values = {name: zero for name in ("x", "up", "roll", "bend", "lean", "tilt", "nod")}
+        values = dict.fromkeys(("x", "up", "roll", "bend", "lean", "tilt", "nod"), zero)
         values |= {"arms": self.limbs(rest=8), "legs": self.limbs(rest=5)}
         values |= {name: np.asarray(value) + (zero if np.ndim(value) < 2 else 0) for name, value in fields.items()}
         values["yaw"] = zero + (self.view if yaw is None else yaw)
@@ -226,8 +226,12 @@ def sit(c: Clock) -> Pose:
     down = c.ramp(0.1, 1.0)
     leg = c.limb(8, 84 * down, 8, (84 - 70 * 4 * down * (1 - down)) * down)
     arm = c.limb(14, -22 * down, 12, -6 * down)
-    return c.pose(yaw=c.facing * 50 + c.view * 0.4, legs=np.stack([leg, leg]), arms=np.stack([arm, arm]),
-                  bend=20 * 4 * down * (1 - down))  # fmt: skip
+    return c.pose(
+        yaw=c.facing * 50 + c.view * 0.4,
+        legs=np.stack([leg, leg]),
+        arms=np.stack([arm, arm]),
+        bend=20 * 4 * down * (1 - down),
+    )
 
 
 @motion("turns", "common")
@@ -262,8 +266,9 @@ def hop(c: Clock) -> Pose:
     air = np.abs(c.wave(0.8))
     lifted = c.limb(6, 62, 6, -30)
     arms = np.stack([c.limb(38, 0, 34, 0)] * 2)
-    return c.pose(up=0.13 * c.amount * air, legs=c.limbs(lifted, rest=2), arms=arms, lean=4 * (2 * c.side - 1),
-                  yaw=c.facing * 38)  # fmt: skip
+    return c.pose(
+        up=0.13 * c.amount * air, legs=c.limbs(lifted, rest=2), arms=arms, lean=4 * (2 * c.side - 1), yaw=c.facing * 38
+    )
 
 
 # ---------------------------------------------------------------- rare: never in pretraining; learnt from clips
@@ -324,8 +329,9 @@ def throw(c: Clock) -> Pose:
     lead = c.limb(22 * (1 - go), upper, 12 * (1 - go), lower)
     other = c.limb(10, 60 * back * (1 - go) - 25 * go, 8, 70 * back * (1 - go) - 15 * go)
     step = np.stack([c.limb(4, 30 * go, 4, 8 * go), c.limb(4, -26 * go, 4, -34 * go)])
-    return c.pose(yaw=c.facing * 50 + c.view * 0.4, arms=c.limbs(lead, other), legs=step,
-                  bend=-18 * back * (1 - go) + 24 * go)  # fmt: skip
+    return c.pose(
+        yaw=c.facing * 50 + c.view * 0.4, arms=c.limbs(lead, other), legs=step, bend=-18 * back * (1 - go) + 24 * go
+    )
 
 
 @motion("dances", "rare")
@@ -426,10 +432,23 @@ def moves(c: Clock) -> Pose:
         yaw = yaw + rng.uniform(60, 360) * c.facing * c.t
     roll = np.zeros_like(c.t)
     if rng.random() < 0.18:
-        roll = c.facing * rng.choice([45.0, 90.0, 180.0, 180.0, 270.0]) * c.ramp(rng.uniform(0, 0.4), rng.uniform(0.7, 1.8))
-    return c.pose(x=rng.uniform(-0.2, 0.2) * sway * (rng.random() < 0.4), up=up, yaw=yaw, roll=roll,
-                  bend=rng.uniform(-15, 60) * sway * (rng.random() < 0.35), lean=rng.uniform(-25, 25) * sway * (rng.random() < 0.4),
-                  tilt=rng.uniform(-20, 20) * sway, nod=rng.uniform(-10, 30) * sway, arms=arms, legs=legs)  # fmt: skip
+        roll = (
+            c.facing
+            * rng.choice([45.0, 90.0, 180.0, 180.0, 270.0])
+            * c.ramp(rng.uniform(0, 0.4), rng.uniform(0.7, 1.8))
+        )
+    return c.pose(
+        x=rng.uniform(-0.2, 0.2) * sway * (rng.random() < 0.4),
+        up=up,
+        yaw=yaw,
+        roll=roll,
+        bend=rng.uniform(-15, 60) * sway * (rng.random() < 0.35),
+        lean=rng.uniform(-25, 25) * sway * (rng.random() < 0.4),
+        tilt=rng.uniform(-20, 20) * sway,
+        nod=rng.uniform(-10, 30) * sway,
+        arms=arms,
+        legs=legs,
+    )
 
 
 def names(rarity: Rarity) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """`python -m synmotion_core.puppets.pretrain`: trains the tiny backbone on the puppet world. Resumable, CPU or CUDA.
 
     corpus   fit the autoencoder, render and encode the training set (once)
+    deblock  train the autoencoder's residual decoder; latents stay as they are
     train    velocity matching on cached latents; text encoders learn along; T2V and token_replace I2V share weights
     export   write the EMA weights as an ordinary diffusers folder (bf16)
 
@@ -17,6 +18,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +29,7 @@ from torch import Tensor, nn
 from synmotion_core.puppets.autoencoder import AutoencoderPatchVideo
 from synmotion_core.puppets.blueprint import MAX_SEQUENCE_LENGTH, build_pipeline, transformer_config
 from synmotion_core.puppets.captions import caption_for
-from synmotion_core.puppets.corpus import Corpus, build, fit_autoencoder
+from synmotion_core.puppets.corpus import Corpus, build, fit_autoencoder, fit_deblock
 
 TRAINED = ("transformer", "text_encoder", "text_encoder_2")
 
@@ -59,7 +61,11 @@ class _Heads(nn.Module):
 
     def __init__(self, pipe: HunyuanVideoPipeline) -> None:
         super().__init__()
-        self.transformer, self.text_encoder, self.text_encoder_2 = pipe.transformer, pipe.text_encoder, pipe.text_encoder_2
+        self.transformer, self.text_encoder, self.text_encoder_2 = (
+            pipe.transformer,
+            pipe.text_encoder,
+            pipe.text_encoder_2,
+        )
         self.tokenizers = (pipe.tokenizer, pipe.tokenizer_2)
         channels = pipe.transformer.config["in_channels"]
         image_to_video = HunyuanVideoTransformer3DModel(**transformer_config(channels, "token_replace"))
@@ -86,9 +92,15 @@ class _Heads(nn.Module):
         mask = a.attention_mask.to(device)
         embeds = self.text_encoder(a.input_ids.to(device), attention_mask=mask, output_hidden_states=True)
         pooled = self.text_encoder_2(b.input_ids.to(device)).pooler_output
-        model = self._image_to_video[0] if i2v else self.transformer
-        return model(hidden_states=noisy, timestep=sigma * 1000, encoder_hidden_states=embeds.hidden_states[-3],
-                     encoder_attention_mask=mask, pooled_projections=pooled, return_dict=False)[0].float()  # fmt: skip
+        model: Any = self._image_to_video[0] if i2v else self.transformer
+        return model(
+            hidden_states=noisy,
+            timestep=sigma * 1000,
+            encoder_hidden_states=embeds.hidden_states[-3],
+            encoder_attention_mask=mask,
+            pooled_projections=pooled,
+            return_dict=False,
+        )[0].float()
 
 
 def _optimizers(heads: _Heads, config: PretrainConfig) -> list[torch.optim.Optimizer]:
@@ -110,7 +122,9 @@ def _rate(config: PretrainConfig, step: int) -> float:
     return up * min(1.0, left)
 
 
-def _save(folder: Path, step: int, heads: _Heads, ema: dict[str, Tensor], optimizers: list[torch.optim.Optimizer]) -> None:
+def _save(
+    folder: Path, step: int, heads: _Heads, ema: dict[str, Tensor], optimizers: list[torch.optim.Optimizer]
+) -> None:
     tensors = {f"model.{k}": v.detach().contiguous().clone() for k, v in heads.named_parameters()}
     tensors |= {f"ema.{k}": v.clone() for k, v in ema.items()}
     for i, optimizer in enumerate(optimizers):
@@ -144,9 +158,18 @@ def _load(folder: Path, heads: _Heads, ema: dict[str, Tensor], optimizers: list[
     return step
 
 
-def train(folder: Path, corpus: Corpus, config: PretrainConfig, device: str = "cpu") -> Iterator[dict[str, float]]:
-    """Train towards `config.num_steps`, resuming from `folder`; yields a record a step and saves on the way."""
-    heads = _Heads(build_pipeline(AutoencoderPatchVideo.from_pretrained(folder / "vae"), seed=config.seed))
+def train(
+    folder: Path, corpus: Corpus, config: PretrainConfig, device: str = "cpu", init_from: Path | None = None
+) -> Iterator[dict[str, float]]:
+    """Train towards `config.num_steps`, resuming from `folder`; yields a record a step and saves on the way.
+
+    init_from: a diffusers folder whose weights a fresh start takes over (its moments are not kept there).
+    """
+    if init_from is not None and not (folder / "state.safetensors").exists():
+        pipe = HunyuanVideoPipeline.from_pretrained(init_from, dtype=torch.float32)
+    else:
+        pipe = build_pipeline(AutoencoderPatchVideo.from_pretrained(folder / "vae"), seed=config.seed)
+    heads = _Heads(pipe)
     heads.to(device).train()
     heads._image_to_video[0].to(device)
     ema = {name: p.detach().clone() for name, p in heads.named_parameters()}
@@ -196,8 +219,13 @@ def train(folder: Path, corpus: Corpus, config: PretrainConfig, device: str = "c
             torch._foreach_lerp_(list(ema.values()), [p.detach() for p in heads.parameters()], 1 - decay)
         if (step + 1) % config.save_every == 0 or step + 1 == config.num_steps:
             _save(folder, step + 1, heads, ema, optimizers)
-        yield {"step": step + 1, "loss": float(loss), "grad_norm": float(norm), "i2v": float(i2v),
-               "seconds": time.perf_counter() - began}  # fmt: skip
+        yield {
+            "step": step + 1,
+            "loss": float(loss.detach()),
+            "grad_norm": float(norm),
+            "i2v": float(i2v),
+            "seconds": time.perf_counter() - began,
+        }
 
 
 def load_trained(folder: Path, *, ema: bool = True) -> HunyuanVideoPipeline:
@@ -214,9 +242,12 @@ def load_trained(folder: Path, *, ema: bool = True) -> HunyuanVideoPipeline:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m synmotion_core.puppets.pretrain", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
-    parser.add_argument("command", choices=["corpus", "train", "export"])
+    parser = argparse.ArgumentParser(
+        prog="python -m synmotion_core.puppets.pretrain",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("command", choices=["corpus", "deblock", "train", "export"])
     parser.add_argument("--folder", type=Path, required=True, help="where the corpus and the checkpoints live")
     parser.add_argument("--clips", type=int, default=49152, help="corpus: clips to render")
     parser.add_argument("--out", type=Path, help="export: the diffusers folder to write")
@@ -224,8 +255,11 @@ def main() -> None:
     parser.add_argument("--cooldown", type=int, default=0, help="train: steps of falling learning rate at the end")
     parser.add_argument("--batch-size", type=int, default=24)
     parser.add_argument("--image-steps", type=int, default=1500)
+    parser.add_argument("--init-from", type=Path, help="train: start from the weights of this diffusers folder")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--compile", action="store_true", help="train: torch.compile (a fifth faster, two minutes to warm up)")
+    parser.add_argument(
+        "--compile", action="store_true", help="train: torch.compile (a fifth faster, two minutes to warm up)"
+    )
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     if args.command == "corpus":
@@ -233,17 +267,30 @@ def main() -> None:
             fit_autoencoder().save_pretrained(args.folder / "vae")
         for index in build(args.folder / "corpus", args.folder / "vae", args.clips):
             print(f"chunk {index}", flush=True)
+    elif args.command == "deblock":
+        vae = AutoencoderPatchVideo.from_pretrained(args.folder / "vae")
+        for step, loss in fit_deblock(vae):
+            if step % 50 == 0:
+                print(f"step {step} loss {loss:.4f}", flush=True)
+        vae.save_pretrained(args.folder / "vae_deblock")
     elif args.command == "train":
-        config = PretrainConfig(num_steps=args.steps, cooldown_steps=args.cooldown, batch_size=args.batch_size,
-                                image_steps=args.image_steps, compile=args.compile)  # fmt: skip
+        config = PretrainConfig(
+            num_steps=args.steps,
+            cooldown_steps=args.cooldown,
+            batch_size=args.batch_size,
+            image_steps=args.image_steps,
+            compile=args.compile,
+        )
         with (args.folder / "log.jsonl").open("a") as log:
-            for record in train(args.folder, Corpus(args.folder / "corpus"), config, args.device):
+            for record in train(args.folder, Corpus(args.folder / "corpus"), config, args.device, args.init_from):
                 log.write(json.dumps(record) + "\n")
                 if record["step"] % 50 == 0:
                     log.flush()
                     print(" ".join(f"{k} {v:.4g}" for k, v in record.items()), flush=True)
     else:
         pipe = load_trained(args.folder)
+        if (args.folder / "vae_deblock").exists():  # same latents, cleaner pictures
+            pipe.register_modules(vae=AutoencoderPatchVideo.from_pretrained(args.folder / "vae_deblock"))
         for part in TRAINED:
             getattr(pipe, part).to(torch.bfloat16)
         pipe.save_pretrained(args.out)

@@ -52,8 +52,21 @@ _FIXED: dict[str, tuple[int, int, int]] = {
     "metal": (150, 156, 164),
     "pinkish": (250, 196, 200),
 }
-JOINTS = ("pelvis", "neck", "head", "shoulder_l", "elbow_l", "hand_l", "shoulder_r", "elbow_r", "hand_r",
-          "knee_l", "foot_l", "knee_r", "foot_r")  # fmt: skip
+JOINTS: tuple[str, ...] = (
+    "pelvis",
+    "neck",
+    "head",
+    "shoulder_l",
+    "elbow_l",
+    "hand_l",
+    "shoulder_r",
+    "elbow_r",
+    "hand_r",
+    "knee_l",
+    "foot_l",
+    "knee_r",
+    "foot_r",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,8 +148,13 @@ def solve(pose: Pose, species: Species) -> _Figure:
         hip = np.array([side * b.hip, 0, 0])
         knee = hip + direction(leg[:, 0], leg[:, 1], side) * (b.leg / 2)
         foot = knee + direction(leg[:, 2], leg[:, 3], side) * (b.leg / 2)
-        points |= {f"shoulder_{label}": shoulder, f"elbow_{label}": elbow, f"hand_{label}": hand,
-                   f"knee_{label}": knee, f"foot_{label}": foot}  # fmt: skip
+        points |= {
+            f"shoulder_{label}": shoulder,
+            f"elbow_{label}": elbow,
+            f"hand_{label}": hand,
+            f"knee_{label}": knee,
+            f"foot_{label}": foot,
+        }
     body = _rotate(2, -pose.roll) @ _rotate(1, pose.yaw)
     joints = np.stack([_apply_each(body, points[name]) for name in JOINTS], axis=1)
     radii = np.array([b.torso_width, 0, b.head, 0, b.limb, b.hand, 0, b.limb, b.hand, b.limb, b.foot, b.limb, b.foot])
@@ -189,8 +207,15 @@ class _Pen:
         along = np.asarray(end[:2]) - np.asarray(start[:2])
         normal = np.array([-along[1], along[0]]) / max(float(np.hypot(*along)), 1e-6)
         if float(np.hypot(*along)) > 1e-4:
-            self.polygon([start[:2] + normal * radius, end[:2] + normal * last, end[:2] - normal * last,
-                          start[:2] - normal * radius], tint)  # fmt: skip
+            self.polygon(
+                [
+                    start[:2] + normal * radius,
+                    end[:2] + normal * last,
+                    end[:2] - normal * last,
+                    start[:2] - normal * radius,
+                ],
+                tint,
+            )
         self.ellipse(start, radius, radius, 0, tint)
         self.ellipse(end, last, last, 0, tint)
 
@@ -205,7 +230,9 @@ def _tint(name: Tint, main: tuple[int, int, int]) -> tuple[float, float, float, 
     return _shade(_FIXED[name], 1.0)
 
 
-def _draw_shape(pen: _Pen, shape: Shape, anchor: Array, frame: Array, size: tuple[float, float], main, sway: float) -> None:
+def _draw_shape(
+    pen: _Pen, shape: Shape, anchor: Array, frame: Array, size: tuple[float, float], main, sway: float
+) -> None:
     scale = np.array([size[0], size[1], min(size)])
     local = np.array(shape.at) * scale
     if shape.face:
@@ -232,7 +259,9 @@ def _draw_shape(pen: _Pen, shape: Shape, anchor: Array, frame: Array, size: tupl
         rise = up * shape.size[1] * size[1]
         middle = centre[:2]
         if shape.kind == "box":
-            pen.polygon([middle - right - rise, middle + right - rise, middle + right + rise, middle - right + rise], tint)
+            pen.polygon(
+                [middle - right - rise, middle + right - rise, middle + right + rise, middle - right + rise], tint
+            )
         else:
             pen.polygon([middle - right - rise, middle + right - rise, middle + rise], tint)
 
@@ -254,7 +283,7 @@ def _body(pen: _Pen, kind: str, centre: Array, frame: Array, half_w: float, half
 
 def _draw_frame(pen: _Pen, figure: _Figure, step: int, cast: Species, main: tuple[int, int, int], sway: float) -> None:
     b = cast.build
-    joint = dict(zip(JOINTS, figure.joints[step], strict=True))
+    joint: dict[str, Array] = dict(zip(JOINTS, figure.joints[step], strict=True))
     head_frame, torso_frame, body_frame = figure.head_frame[step], figure.torso_frame[step], figure.body_frame[step]
     head_size = (b.head * b.head_wide, b.head)
     torso_half = b.torso / 2 + 0.02
@@ -276,8 +305,11 @@ def _draw_frame(pen: _Pen, figure: _Figure, step: int, cast: Species, main: tupl
     def limb(kind: str, label: str, far: float) -> None:
         first, middle_, last = ("shoulder", "elbow", "hand") if kind == "arm" else ("hip", "knee", "foot")
         index = 0 if label == "l" else 1
-        root = joint[f"{first}_{label}"] if kind == "arm" else joint["pelvis"] + body_frame @ np.array(
-            [(-1, 1)[index] * b.hip, 0, 0])  # fmt: skip
+        root = (
+            joint[f"{first}_{label}"]
+            if kind == "arm"
+            else joint["pelvis"] + body_frame @ np.array([(-1, 1)[index] * b.hip, 0, 0])
+        )
         tint = _tint(b.limb_tint if kind == "arm" else b.leg_tint, main)
         end = _tint(b.hand_tint if kind == "arm" else b.foot_tint, main)
         shade = (0.86 if kind == "arm" else 0.94) - 0.2 * far
@@ -375,7 +407,9 @@ def render(scene: Scene) -> Performance:
     mask = np.empty((NUM_FRAMES, SIZE, SIZE), np.bool_)
     for step in range(NUM_FRAMES):
         image = backdrop.copy()
-        _draw_frame(_Pen(image, unit, origin), figure, step, cast, tint, np.sin(sway_phase + 2 * np.pi * 0.7 * clock.t[step]))
+        _draw_frame(
+            _Pen(image, unit, origin), figure, step, cast, tint, np.sin(sway_phase + 2 * np.pi * 0.7 * clock.t[step])
+        )
         small = cv2.resize(image, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
         frames[step], mask[step] = small[..., :3], small[..., 3] > 127
     joints = figure.joints[..., :2] * np.array([unit, -unit]) + np.array(origin)

@@ -1,1 +1,3 @@
-"""Training: frozen encodings cached, subject priors drawn, one loop for every method, checkpoints that resume exactly."""
+"""Training: frozen encodings cached, subject priors drawn, one loop for every method, checkpoints that resume
+exactly.
+"""

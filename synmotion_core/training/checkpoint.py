@@ -24,7 +24,9 @@ from synmotion_core.storage import read_tensors, write_tensors
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainState:
-    """A moment of a training, on the CPU. `settings` names the run it belongs to (a hash); `watch` is the watchdog's memory."""
+    """A moment of a training, on the CPU. `settings` names the run it belongs to (a hash); `watch` is the watchdog's
+    memory.
+    """
 
     step: int
     tensors: Mapping[str, Tensor]
@@ -32,7 +34,9 @@ class TrainState:
     watch: Mapping[str, float]
 
 
-def capture(step: int, method: Method, optimizer: torch.optim.Optimizer, settings: str, watch: Mapping[str, float]) -> TrainState:
+def capture(
+    step: int, method: Method, optimizer: torch.optim.Optimizer, settings: str, watch: Mapping[str, float]
+) -> TrainState:
     """A copy of the state now."""
     tensors = {f"method.{k}": v.clone() for k, v in method.state_dict().items()}
     for name, parameters in method.groups.items():
@@ -70,9 +74,13 @@ def load(path: Path, settings: str) -> TrainState:
     tensors, metadata = read_tensors(path)
     try:
         meta = json.loads(metadata["train"])
-        state = TrainState(step=int(meta["step"]), tensors=tensors, settings=str(meta["settings"]), watch=dict(meta["watch"]))
+        state = TrainState(
+            step=int(meta["step"]), tensors=tensors, settings=str(meta["settings"]), watch=dict(meta["watch"])
+        )
     except (KeyError, ValueError, TypeError) as error:
         raise AdapterError(f"{path.name} is not a training state") from error
     if state.settings != settings:
-        raise AdapterError(f"{path.name} belongs to a training with other settings: start anew, or give it the settings it had")
+        raise AdapterError(
+            f"{path.name} belongs to a training with other settings: start anew, or give it the settings it had"
+        )
     return state

@@ -1,9 +1,13 @@
-"""Subject Prior Videos: the frozen base draws other subjects doing common motions, so that learning a motion does not cost them.
+"""Subject Prior Videos: the frozen base draws other subjects doing common motions, so that learning a motion does not
+cost them.
 
-    (SynMotion, section 3.3)  subjects x common actions, "a zebra walks", synthesised once, then drawn with probability 1 - alpha
+    (SynMotion, section 3.3)  subjects x common actions, "a zebra walks", synthesised once, then drawn with
+    probability 1 - alpha
 
-The paper publishes no counts. Ours: every subject with every motion `per_pair` times, in an order fixed by the seed, at most `max_videos`;
-where the backbone knows colours, they rotate. Each video is cached by (backbone, prompt, seed, sampler) as latents (what training reads) and
+The paper publishes no counts. Ours: every subject with every motion `per_pair` times, in an order fixed by the seed,
+at most `max_videos`;
+where the backbone knows colours, they rotate. Each video is cached by (backbone, prompt, seed, sampler) as latents
+(what training reads) and
 as H.264 (what people look at), and shared between runs.
 """
 
@@ -42,7 +46,7 @@ def plan_priors(backbone_options: dict[str, tuple[str, ...]], config: PriorConfi
 
 
 def _coloured(options: dict[str, tuple[str, ...]], seed: int) -> tuple[str, ...]:
-    """"a red cat" and so on: each subject in two of the backbone's colours."""
+    """ "a red cat" and so on: each subject in two of the backbone's colours."""
     nouns, colours = tuple(options.get("prior_subjects", ())), tuple(options.get("prior_colours", ()))
     if not colours:
         return tuple(f"a {n}" for n in nouns)
@@ -54,8 +58,17 @@ def _coloured(options: dict[str, tuple[str, ...]], seed: int) -> tuple[str, ...]
     return tuple(picks)
 
 
-def draw_priors(backbone: Backbone, plan: Sequence[tuple[Prompt, int]], root: Path, sampler_key: object, sample: SampleLatents,
-                write: WriteVideo, *, cancel: threading.Event, batch_size: int = 8) -> Iterator[Event | Tensor]:  # fmt: skip
+def draw_priors(
+    backbone: Backbone,
+    plan: Sequence[tuple[Prompt, int]],
+    root: Path,
+    sampler_key: object,
+    sample: SampleLatents,
+    write: WriteVideo,
+    *,
+    cancel: threading.Event,
+    batch_size: int = 8,
+) -> Iterator[Event | Tensor]:
     """Make what is missing; yields Progress and Sampled events. Read the latents with `read_prior` afterwards."""
     missing = [(p, s) for p, s in plan if not prior_path(backbone, p, s, root, sampler_key).exists()]
     done = len(plan) - len(missing)
@@ -85,4 +98,6 @@ def read_prior(path: Path) -> Tensor:
         return read_tensors(path)[0]["latents"]
     except (AdapterError, KeyError) as error:
         path.unlink(missing_ok=True)
-        raise AdapterError(f"a cached subject prior was damaged and has been removed: start again to redraw it ({error})") from error
+        raise AdapterError(
+            f"a cached subject prior was damaged and has been removed: start again to redraw it ({error})"
+        ) from error

@@ -2,8 +2,10 @@
 
     loss = mean |v(x_s, s, condition) - (noise - x)|^2            velocity form of flow matching, diffusion.py (1), (2)
 
-Step k draws its clips, noise and noise levels from (seed, k) alone; with the checkpointed tensors and moments that makes a resumed run
-equal to an uninterrupted one, bit for bit. A watchdog rolls back to the last good state when the loss stops being a number or runs
+Step k draws its clips, noise and noise levels from (seed, k) alone; with the checkpointed tensors and moments that
+makes a resumed run
+equal to an uninterrupted one, bit for bit. A watchdog rolls back to the last good state when the loss stops being a
+number or runs
 away. `cancel` is looked at before every step: the state is saved, Stopped is yielded.
 """
 
@@ -47,19 +49,31 @@ class TrainingSet:
 Sampler = Callable[[int], Iterator[Event]]
 
 
-def train(*, backbone: Backbone, method: Method, data: Mapping[Draw, TrainingSet], config: TrainConfig, folder: Path, settings: str,
-          cancel: threading.Event, resume: bool = False, sampler: Sampler | None = None) -> Iterator[Event]:  # fmt: skip
+def train(
+    *,
+    backbone: Backbone,
+    method: Method,
+    data: Mapping[Draw, TrainingSet],
+    config: TrainConfig,
+    folder: Path,
+    settings: str,
+    cancel: threading.Event,
+    resume: bool = False,
+    sampler: Sampler | None = None,
+) -> Iterator[Event]:
     """Train to `config.num_steps`. The state lives in <folder>/state.safetensors.
 
-    settings names the run (a hash): a state of another run is refused. sampler(step) yields the events of showing samples.
+    settings names the run (a hash): a state of another run is refused. sampler(step) yields the events of showing
+    samples.
     Raises TrainingDiverged after saving the last good state, ConfigError when a phase draws data that is not there.
     """
     path = folder / "state.safetensors"
     parameters = [p for group in method.groups.values() for p in group]
     optimizer = torch.optim.AdamW(
         [{"params": list(ps), "scale": method.learning_rate_scale(name)} for name, ps in method.groups.items()],
-        lr=config.learning_rate, weight_decay=config.weight_decay,
-    )  # fmt: skip
+        lr=config.learning_rate,
+        weight_decay=config.weight_decay,
+    )
     start, watch = 0, _Watch()
     if resume:
         state = checkpoint.load(path, settings)
@@ -96,15 +110,21 @@ def train(*, backbone: Backbone, method: Method, data: Mapping[Draw, TrainingSet
         if loss.requires_grad:
             backward(loss)
         reverse = time.perf_counter() - reverse
-        norm = float(clip([p for p in parameters if p.grad is not None], config.max_grad_norm)) if loss.requires_grad else 0.0
+        norm = (
+            float(clip([p for p in parameters if p.grad is not None], config.max_grad_norm))
+            if loss.requires_grad
+            else 0.0
+        )
         reason = watch.look(phase.name, value, norm)
         if reason:
             optimizer.zero_grad(set_to_none=True)
             checkpoint.restore(good, method, optimizer)
             checkpoint.save(path, good)
             yield Saved(path=path, step=good.step, kind="checkpoint")
-            message = f"{reason} at step {step + 1}: rolled back to the last good state, step {good.step}, and saved it; " \
-                      f"try a lower learning rate than {config.learning_rate:g}"  # fmt: skip
+            message = (
+                f"{reason} at step {step + 1}: rolled back to the last good state, step {good.step}, and saved it; "
+                f"try a lower learning rate than {config.learning_rate:g}"
+            )
             yield Warned(message=message)
             raise TrainingDiverged(message)
         optimizer.step()
@@ -113,8 +133,15 @@ def train(*, backbone: Backbone, method: Method, data: Mapping[Draw, TrainingSet
         if done % SNAPSHOT_EVERY == 0:
             good = checkpoint.capture(done, method, optimizer, settings, watch.memory())
         seconds = time.perf_counter() - began
-        yield Progress(stage="train", step=done, total=config.num_steps, loss=value, phase=phase.name, seconds=seconds,
-                       denoiser_seconds=forward + reverse)  # fmt: skip
+        yield Progress(
+            stage="train",
+            step=done,
+            total=config.num_steps,
+            loss=value,
+            phase=phase.name,
+            seconds=seconds,
+            denoiser_seconds=forward + reverse,
+        )
         last = done == config.num_steps
         if last or (config.save_every and done % config.save_every == 0):
             checkpoint.save(path, checkpoint.capture(done, method, optimizer, settings, watch.memory()))
@@ -125,14 +152,16 @@ def train(*, backbone: Backbone, method: Method, data: Mapping[Draw, TrainingSet
         p.requires_grad_(True)
 
 
-def _precision(config: TrainConfig, backbone: Backbone) -> tuple[Callable[[], AbstractContextManager], Callable, Callable]:
+def _precision(
+    config: TrainConfig, backbone: Backbone
+) -> tuple[Callable[[], AbstractContextManager], Callable, Callable]:
     """accelerate's autocast, backward and clipping for the run's precision and the backbone's device."""
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
     AcceleratorState._reset_state()  # runs of different precision may follow each other in one process
     accelerator = Accelerator(mixed_precision=config.mixed_precision, cpu=backbone.device.type == "cpu")
-    return accelerator.autocast, accelerator.backward, accelerator.clip_grad_norm_
+    return lambda: accelerator.autocast(), accelerator.backward, accelerator.clip_grad_norm_
 
 
 def _set_learning_rate(optimizer: torch.optim.Optimizer, config: TrainConfig, step: int) -> None:
@@ -141,7 +170,9 @@ def _set_learning_rate(optimizer: torch.optim.Optimizer, config: TrainConfig, st
         group["lr"] = config.learning_rate * warm * group["scale"]
 
 
-def _draw(data: TrainingSet, backbone: Backbone, config: TrainConfig, step: int) -> tuple[Tensor, TextCondition, Tensor, Tensor]:
+def _draw(
+    data: TrainingSet, backbone: Backbone, config: TrainConfig, step: int
+) -> tuple[Tensor, TextCondition, Tensor, Tensor]:
     """Latents, text, noise and noise levels of one step, functions of (seed, step)."""
     rng = random.Random(f"{config.seed}/{step}/rows")
     rows: list[int] = []

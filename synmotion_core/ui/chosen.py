@@ -247,8 +247,8 @@ def _look(path: Path, stamp: int, cut: Cut, target: _Target) -> Look:
     try:
         info = _probe(path, stamp)
         scale = min(1.0, doctor.THUMBNAIL_PX / min(info.height, info.width))
-        size = {"height": max(1, round(info.height * scale)), "width": max(1, round(info.width * scale))}
-        frames, _ = video.read(path, start_s=cut.start_s, end_s=cut.end_s, info=info, **size)
+        height, width = max(1, round(info.height * scale)), max(1, round(info.width * scale))
+        frames, _ = video.read(path, start_s=cut.start_s, end_s=cut.end_s, height=height, width=width, info=info)
     except UserInputError as error:
         return Look(info=info, findings=(doctor.refusal(error),))
     findings = doctor.examine(

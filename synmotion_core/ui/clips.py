@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
@@ -26,8 +26,12 @@ from synmotion_core.ui.chosen import (
     read_memory,
     to_memory,
 )
-from synmotion_core.ui.context import Studio
+from synmotion_core.ui.context import Studio, scroll_to
 from synmotion_core.ui.notices import Tone, Updates, empty, guarded, hint, notice, notices, quiet
+from synmotion_core.ui.train import knows_notice
+
+if TYPE_CHECKING:
+    from synmotion_core.interfaces import BackboneSpec
 
 TONES: Mapping[str, Tone] = {"block": "error", "warn": "warning", "info": "info"}
 NO_CLIPS = empty(
@@ -73,7 +77,7 @@ def grid_html(area: gr.HTML, library: Library, choices: Sequence[ClipChoice], lo
     return f'<div class="sm-grid">{"".join(cards)}</div>'
 
 
-def summary_html(choices: Sequence[ClipChoice], looks: Sequence[Look]) -> str:
+def summary_html(choices: Sequence[ClipChoice], looks: Sequence[Look], spec: BackboneSpec) -> str:
     """How many clips of what, and how they are."""
     if not choices:
         return ""
@@ -86,6 +90,8 @@ def summary_html(choices: Sequence[ClipChoice], looks: Sequence[Look]) -> str:
     out = notice(tone, f"{in_words(choices)}. The doctor: {state}.")
     if len({c.motion for c in choices if c.motion}) > 1:
         out += notice("warning", "These clips name more than one motion. One adapter learns one: train them apart.")
+    if any(f.code == "footage" for look in looks for f in look.findings):
+        out += knows_notice(spec, True)
     return out
 
 
@@ -176,13 +182,19 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
                     max_length=100,
                     elem_id="all-motion",
                 )
-                use_words = gr.Button("Use for all", size="md", min_width=110, scale=0, elem_id="all-use", elem_classes="sm-align")
+                use_words = gr.Button(
+                    "Use for all", size="md", min_width=110, scale=0, elem_id="all-use", elem_classes="sm-align"
+                )
             message = gr.HTML("", elem_id="clips-message", apply_default_css=False)
             summary = gr.HTML("", elem_id="clips-summary", apply_default_css=False)
             grid = media.html_area(elem_id="clips-grid", value=NO_CLIPS)
             with gr.Row():
                 fix_all = gr.Button(
-                    "Do what the doctor proposes for all", size="md", visible=False, min_width=220, elem_id="clips-fix-all"
+                    "Do what the doctor proposes for all",
+                    size="md",
+                    visible=False,
+                    min_width=220,
+                    elem_id="clips-fix-all",
                 )
                 clear = gr.Button("Remove all clips", size="md", visible=False, min_width=140, elem_id="clips-clear")
         with gr.Column(scale=5, min_width=320):
@@ -196,21 +208,19 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
                         label="Motion", placeholder="claps", min_width=130, max_length=100, elem_id="clip-motion"
                     )
                 with gr.Row():
-                    start_s = gr.Number(label="From (s)", minimum=0, step=0.05, min_width=100, elem_id="clip-start")
-                    end_s = gr.Number(
-                        label="To (s)", placeholder="end", minimum=0, step=0.05, min_width=100, elem_id="clip-end"
-                    )
+                    start_s = gr.Number(label="From (s)", step=0.05, min_width=100, elem_id="clip-start")
+                    end_s = gr.Number(label="To (s)", placeholder="end", step=0.05, min_width=100, elem_id="clip-end")
                     resample = gr.Number(
                         label="Re-time (fps)",
                         placeholder="as it is",
-                        minimum=0,
                         step=1,
                         min_width=100,
                         elem_id="clip-fps",
                     )
                 with gr.Row():
                     fix = gr.Button(
-                        "Do what the doctor proposes", size="md",
+                        "Do what the doctor proposes",
+                        size="md",
                         visible=False,
                         variant="primary",
                         min_width=200,
@@ -236,7 +246,7 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
     def overview(choices: Sequence[ClipChoice], spec: Any) -> tuple[Updates, list[Look]]:
         looks = library.looks(choices, spec)
         updates: Updates = {
-            summary: summary_html(choices, looks),
+            summary: summary_html(choices, looks, spec),
             grid: grid_html(grid, library, choices, looks),
             fix_all: gr.Button(visible=sum(k.fix is not None for k in looks) > 1),
             clear: gr.Button(visible=bool(choices)),
@@ -338,16 +348,16 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
         return {**changed(choices, values), message: notices("warning", gone)}
 
     everything = {*edits, files, all_subject, all_motion, editing, studio.chosen, studio.backbone}
-    shown = {*edits, files, message, summary, grid, fix_all, clear, inspect, editor, editing, fix, studio.chosen}
-    private: dict[str, Any] = {"api_visibility": "private"}
+    shown = [*edits, files, message, summary, grid, fix_all, clear, inspect, editor, editing, fix, studio.chosen]
+    private: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": 8}
     calm: dict[str, Any] = {**private, "show_progress": "hidden"}
     busy: dict[str, Any] = {**private, "show_progress": "minimal", "show_progress_on": grid}
     files.upload(guarded(message, on_upload), everything, shown, **busy)
     for index, button in enumerate(buttons):
         button.click(guarded(message, on_examples(index)), everything, shown, **busy)
     use_words.click(guarded(message, on_words), everything, shown, **calm)
-    to_editor = "() => { if (window.innerWidth < 900) document.getElementById('clip-inspect').scrollIntoView({block: 'start'}); }"
-    grid.select(guarded(message, on_pick), everything, shown, **calm).then(None, None, None, js=to_editor)
+    picking = grid.select(guarded(message, on_pick), everything, shown, **calm)
+    picking.then(None, None, None, js=scroll_to("clip-inspect", unless="clips-message"))
     leaving = [listener for part in edits for listener in (part.blur, part.submit)]
     gr.on(leaving, guarded(message, on_edit), everything, shown, trigger_mode="always_last", **calm)
     fix.click(guarded(message, on_fix), everything, shown, **calm)

@@ -50,3 +50,11 @@ def job_id(memory: Any) -> str:
     """The id in a remembered value, "" when there is none; what a browser sends is not trusted to be well formed."""
     value = memory.get("id", "") if isinstance(memory, Mapping) else ""
     return value if isinstance(value, str) else ""
+
+
+def scroll_to(elem_id: str, *, unless: str) -> str:
+    """Script for narrow screens, where columns lie below each other: show an area, unless there is an error to read in another."""
+    return (
+        "() => setTimeout(() => { if (window.innerWidth < 900 && "
+        f"!document.querySelector('#{unless} .sm-error')) document.getElementById('{elem_id}').scrollIntoView(); }}, 150)"
+    )

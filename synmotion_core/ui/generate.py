@@ -6,7 +6,6 @@ file says of itself is untrusted text: it is escaped wherever it is shown.
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,12 +16,12 @@ import gradio as gr
 
 from synmotion_core.command import same_command
 from synmotion_core.config import GenerateRun
-from synmotion_core.errors import ConfigError, MissingError, UserInputError
+from synmotion_core.errors import MissingError, UserInputError
 from synmotion_core.ui import media, progress
 from synmotion_core.ui.chosen import run_name
-from synmotion_core.ui.context import ASSETS, PATIENCE_S, POLL_S, Studio, job_id
+from synmotion_core.ui.context import ASSETS, PATIENCE_S, POLL_S, Studio, job_id, scroll_to
+from synmotion_core.ui.forms import generate_run
 from synmotion_core.ui.notices import Updates, empty, guarded, notice, notices, quiet
-from synmotion_core.ui.train import lines, number, whole
 
 if TYPE_CHECKING:
     from synmotion_core.adapters.file import AdapterInfo
@@ -36,7 +35,6 @@ NO_VIDEOS = empty(
     "Videos",
     "Choose an adapter, name a subject and press Generate. You see the backbone alone beside the adapter, in step.",
 )
-MOST_VIDEOS = 64  # subjects x seeds of one run of this page; the command line has no such limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,55 +75,6 @@ def find_adapter(workspace: Workspace, wanted: str, assets: Path = ASSETS) -> Ad
         if choice.id == wanted:
             return choice
     raise MissingError(f"the adapter {wanted!r} is not there any more: choose another one")
-
-
-def seeds_in(text: str | None) -> tuple[int, ...]:
-    """Whole numbers separated by commas or spaces; "3-6" is a range. Raises ConfigError naming the piece that is not one.
-
-    >>> seeds_in("0, 7 9"), seeds_in("3-6")
-    ((0, 7, 9), (3, 4, 5, 6))
-    """
-    out: list[int] = []
-    for piece in re.split(r"[,;\s]+", (text or "").strip()):
-        if not piece:
-            continue
-        match = re.fullmatch(r"(\d{1,19})(?:-(\d{1,19}))?", piece)
-        if not match:
-            raise ConfigError(
-                f'a seed is a whole number from 0 on, got {piece!r}: write for example "0, 1, 2" or "0-3"'
-            )
-        first, last = int(match[1]), int(match[2] or match[1])
-        if last < first or last - first >= MOST_VIDEOS:
-            raise ConfigError(f"the range {piece!r} must go upwards and hold at most {MOST_VIDEOS} seeds")
-        out.extend(range(first, last + 1))
-    return tuple(dict.fromkeys(out))
-
-
-def generate_run(form: Mapping[str, Any], workspace: Workspace, assets: Path = ASSETS) -> GenerateRun:
-    """The run that the form describes. Raises UserInputError for what no run can be made of."""
-    from synmotion_core.types import Prompt
-
-    chosen = find_adapter(workspace, form["adapter"], assets) if form["adapter"] else None
-    run = GenerateRun(
-        subjects=lines(form["subjects"]),
-        motion=form["motion"] or "",
-        setting=form["setting"] or "",
-        backbone=chosen.info.backbone if chosen else form["backbone"],
-        adapter=chosen.path if chosen else None,
-        strength=number("strength", form["strength"]),
-        seeds=seeds_in(form["seeds"]),
-        compare=bool(form["compare"]) and chosen is not None,
-        num_inference_steps=None if form["steps"] is None else whole("sampling steps", form["steps"]),
-        guidance_scale=None if form["guidance"] is None else number("guidance", form["guidance"]),
-    )
-    for subject in run.subjects:
-        Prompt(subject=subject, motion=run.motion, setting=run.setting)  # said here and now, not by a failed job
-    if len(run.subjects) * len(run.seeds) > MOST_VIDEOS:
-        raise ConfigError(
-            f"{len(run.subjects)} subjects times {len(run.seeds)} seeds are {len(run.subjects) * len(run.seeds)} videos: "
-            f"the page makes at most {MOST_VIDEOS} at once, the command line any number"
-        )
-    return run
 
 
 def about(choice: AdapterChoice | None) -> str:
@@ -212,7 +161,9 @@ def build(studio: Studio) -> dict[str, Any]:
                 seeds = gr.Textbox(
                     "0", label="Seeds", info="0, 1, 2 or 0-3", min_width=120, scale=2, elem_id="gen-seeds"
                 )
-                dice = gr.Button("New seed", size="md", elem_classes="sm-align", min_width=90, scale=1, elem_id="gen-dice")
+                dice = gr.Button(
+                    "New seed", size="md", elem_classes="sm-align", min_width=90, scale=1, elem_id="gen-dice"
+                )
             strength = gr.Slider(
                 0,
                 2,
@@ -230,14 +181,9 @@ def build(studio: Studio) -> dict[str, Any]:
                         None,
                         label="Sampling steps",
                         placeholder="backbone's own",
-                        precision=0,
-                        minimum=1,
-                        maximum=200,
                         min_width=110,
                     )
-                    guidance = gr.Number(
-                        None, label="Guidance", placeholder="backbone's own", minimum=0, maximum=30, min_width=110
-                    )
+                    guidance = gr.Number(None, label="Guidance", placeholder="backbone's own", min_width=110)
                 backbone = gr.Dropdown(
                     ["puppet-hunyuan"],
                     value="puppet-hunyuan",
@@ -257,7 +203,9 @@ def build(studio: Studio) -> dict[str, Any]:
                 )
         with gr.Column(scale=7, min_width=320):
             status = gr.HTML(progress.idle_status(NO_JOB), elem_id="gen-status", apply_default_css=False)
-            cancel = gr.Button("Cancel", size="md", variant="stop", interactive=False, elem_id="gen-cancel", min_width=90)
+            cancel = gr.Button(
+                "Cancel", size="md", variant="stop", interactive=False, elem_id="gen-cancel", min_width=90
+            )
             outcome = gr.HTML("", elem_id="gen-outcome", apply_default_css=False)
             results = media.html_area(elem_id="gen-results", value=NO_VIDEOS)
     seen = gr.State("")
@@ -269,7 +217,10 @@ def build(studio: Studio) -> dict[str, Any]:
     }  # fmt: skip
 
     def form(values: Mapping[Any, Any]) -> GenerateRun:
-        return generate_run({key: values[part] for key, part in fields.items()}, studio.workspace, studio.assets)
+        wanted = values[adapter]
+        chosen = find_adapter(studio.workspace, wanted, studio.assets) if wanted else None
+        brought = (chosen.path, chosen.info.backbone) if chosen else None
+        return generate_run({key: values[part] for key, part in fields.items()}, brought)
 
     def show(view: JobView, before: str) -> Updates:
         updates: Updates = {status: progress.status(view)}
@@ -304,9 +255,11 @@ def build(studio: Studio) -> dict[str, Any]:
         if not asked:
             return {}
         try:
-            return show(jobs.snapshot(asked), "")
+            view = jobs.snapshot(asked)
         except UserInputError:  # deleted, or of another workspace
             return {studio.generate_job: {"id": ""}}
+        at_work = {studio.tabs: gr.Tabs(selected="generate")} if view.status in progress.LIVE else {}
+        return {**show(view, ""), **at_work}
 
     def offer(wanted: str) -> Updates:
         """The list of adapters with `wanted` chosen, or the first when that is not there."""
@@ -345,14 +298,16 @@ def build(studio: Studio) -> dict[str, Any]:
             return {command: ""}  # Generate says why
 
     everything = {*fields.values(), studio.generate_job, studio.train_job, seen}
-    calm: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    shown = {status, outcome, results, cancel, start, timer, seen, studio.generate_job, message}
-    start.click(guarded(message, on_start), everything, shown, **calm)
-    cancel.click(guarded(message, on_cancel), everything, shown, **calm)
-    timer.tick(quiet(on_tick), everything, shown, concurrency_limit=None, **calm)
-    adapter.input(guarded(message, on_adapter), everything, {info, motion, message}, **calm)
+    watched = {studio.generate_job, seen}
+    calm: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 8}
+    shown = [status, outcome, results, cancel, start, timer, seen, studio.generate_job, message]
+    started = start.click(guarded(message, on_start), everything, shown, **calm)
+    started.then(None, None, None, js=scroll_to("gen-status", unless="gen-message"))
+    cancel.click(guarded(message, on_cancel), watched, shown, **calm)
+    timer.tick(quiet(on_tick), watched, shown, **calm)
+    adapter.input(guarded(message, on_adapter), everything, [info, motion, message], **calm)
     dice.click(lambda: str(secrets.randbelow(100_000)), None, seeds, **calm)
-    offered = {adapter, info, motion, backbone}
+    offered = [adapter, info, motion, backbone]
     gr.on(
         [part.change for part in fields.values()],
         quiet(write_command),
@@ -362,6 +317,6 @@ def build(studio: Studio) -> dict[str, Any]:
         **calm,
     )
     return {
-        "load": [(quiet(fill), everything, offered), (quiet(on_load), everything, shown)],
-        "take": (guarded(message, take), everything, {*offered, studio.tabs, message}),
+        "load": [(quiet(fill), {adapter}, offered), (quiet(on_load), watched, [*shown, studio.tabs])],
+        "take": (guarded(message, take), {studio.train_job}, [*offered, studio.tabs, message]),
     }

@@ -6,8 +6,8 @@ command line speak the same config, so that "the same as this command" is the ru
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +16,12 @@ import gradio as gr
 from synmotion_core import pace
 from synmotion_core.command import same_command
 from synmotion_core.config import TrainRun
-from synmotion_core.clips import doctor
-from synmotion_core.errors import ClipError, ConfigError, UserInputError
+from synmotion_core.errors import UserInputError
 from synmotion_core.training.settings import TrainConfig
 from synmotion_core.ui import media, progress
-from synmotion_core.ui.chosen import ClipChoice, Library, Look, in_words, read_memory, run_name
-from synmotion_core.ui.context import PATIENCE_S, POLL_S, Studio, job_id
+from synmotion_core.ui.chosen import ClipChoice, Library, in_words, read_memory, run_name
+from synmotion_core.ui.context import PATIENCE_S, POLL_S, Studio, job_id, scroll_to
+from synmotion_core.ui.forms import refuse_blocked, train_run
 from synmotion_core.ui.notices import Updates, empty, guarded, hint, notice, notices, quiet
 
 if TYPE_CHECKING:
@@ -34,76 +34,6 @@ NO_SAMPLES = empty(
     "Samples", "While training, new subjects try the motion here, beside your reference clip and in step with it."
 )
 DEFAULTS = TrainConfig()
-
-
-# ------------------------------------------------------------------------------------------------ form -> config
-
-
-def train_run(form: Mapping[str, Any], choices: tuple[ClipChoice, ...], library: Library) -> TrainRun:
-    """The run that the form describes. Raises ConfigError for what no run can be made of."""
-    if not choices:
-        raise ConfigError("there are no clips yet: choose some in the Clips tab, for example the ready examples")
-    motions = list(dict.fromkeys(choice.motion for choice in choices if choice.motion))
-    if len(motions) > 1:
-        raise ConfigError(f"one adapter learns one motion, these clips name {', '.join(motions)}: train them apart")
-    config = TrainConfig(
-        num_steps=whole("number of steps", form["num_steps"]),
-        batch_size=whole("batch size", form["batch_size"]),
-        learning_rate=number("learning rate", form["learning_rate"]),
-        save_every=whole("save every", form["save_every"]),
-        sample_every=whole("show samples every", form["sample_every"]),
-        sample_subjects=lines(form["sample_subjects"]),
-        seed=whole("seed", form["seed"]),
-    )
-    rank = whole("LoRA rank", form["rank"])
-    method_config = {"rank": rank} if default_rank(form["method"]) not in (None, rank) else {}
-    return TrainRun(
-        name=(form["name"] or "").strip() or run_name(choices[0].motion),
-        clips=tuple(library.clip_source(choice) for choice in choices),
-        backbone=form["backbone"],
-        method=form["method"],
-        method_config=method_config,
-        train=config,
-    )
-
-
-def refuse_blocked(choices: Sequence[ClipChoice], looks: Sequence[Look]) -> None:
-    """Raise ClipError, naming the clips and why, when the doctor blocks any."""
-    blocked = [(i, c, k) for i, (c, k) in enumerate(zip(choices, looks, strict=True), start=1) if k.blocked]
-    if blocked:
-        first = "; ".join(f"clip {i} ({c.name}): {doctor.blocking(k.findings)[0].message}" for i, c, k in blocked[:3])
-        rest = f"; and {len(blocked) - 3} more" if len(blocked) > 3 else ""
-        raise ClipError(f"{len(blocked)} of {len(choices)} clips cannot be used yet, see the Clips tab. {first}{rest}")
-
-
-def default_rank(method: str) -> int | None:
-    """A method's own LoRA rank; None when it has none to set."""
-    from synmotion_core.methods import find_method
-
-    return next((f.default for f in dataclasses.fields(find_method(method).config) if f.name == "rank"), None)
-
-
-def whole(what: str, value: Any) -> int:
-    """A whole number from a form field; raises ConfigError, naming the field, for anything else."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value):
-        raise ConfigError(f"{what} must be a whole number, got {'nothing' if value is None else value!r}")
-    return int(value)
-
-
-def number(what: str, value: Any) -> float:
-    """A number from a form field; raises ConfigError, naming the field, for anything else."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ConfigError(f"{what} must be a number, got {'nothing' if value is None else value!r}")
-    return float(value)
-
-
-def lines(text: str | None) -> tuple[str, ...]:
-    """One entry a line, empty lines left out, twice the same once.
-
-    >>> lines("a red cat\\n\\n a robot ")
-    ('a red cat', 'a robot')
-    """
-    return tuple(dict.fromkeys(" ".join(line.split()) for line in (text or "").splitlines() if line.strip()))
 
 
 # ------------------------------------------------------------------------------------------------ what a backbone is
@@ -278,14 +208,10 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
             knows = gr.HTML("", elem_id="train-knows", apply_default_css=False)
             method = gr.Radio(["synmotion"], value="synmotion", label="Method", elem_id="train-method")
             with gr.Row():
-                num_steps = gr.Number(
-                    DEFAULTS.num_steps, label="Steps", precision=0, minimum=1, min_width=110, elem_id="train-steps"
-                )
+                num_steps = gr.Number(DEFAULTS.num_steps, label="Steps", min_width=110, elem_id="train-steps")
                 sample_every = gr.Number(
                     DEFAULTS.sample_every,
                     label="Sample every",
-                    precision=0,
-                    minimum=0,
                     min_width=110,
                     elem_id="train-sample-every",
                 )
@@ -302,19 +228,15 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
                     elem_id="train-name",
                 )
                 with gr.Row():
-                    batch_size = gr.Number(
-                        DEFAULTS.batch_size, label="Batch size", precision=0, minimum=1, min_width=110
-                    )
-                    rank = gr.Number(16, label="LoRA rank", precision=0, minimum=0, min_width=110)
+                    batch_size = gr.Number(DEFAULTS.batch_size, label="Batch size", min_width=110)
+                    rank = gr.Number(16, label="LoRA rank", min_width=110)
                 with gr.Row():
                     learning_rate = gr.Number(DEFAULTS.learning_rate, label="Learning rate", min_width=110, step=1e-4)
-                    seed = gr.Number(DEFAULTS.seed, label="Seed", precision=0, minimum=0, min_width=110)
+                    seed = gr.Number(DEFAULTS.seed, label="Seed", min_width=110)
                 save_every = gr.Number(
                     DEFAULTS.save_every,
                     label="Save every (steps)",
                     info="Stop and Resume go by these; Stop itself saves, too.",
-                    precision=0,
-                    minimum=0,
                 )
             plan_box = gr.HTML(
                 plan_idle("Time and memory are estimated here once clips are chosen."),
@@ -335,9 +257,13 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
         with gr.Column(scale=7, min_width=320):
             status = gr.HTML(progress.idle_status(NO_JOB), elem_id="train-status", apply_default_css=False)
             with gr.Row():
-                stop = gr.Button("Stop", size="md", variant="stop", interactive=False, elem_id="train-stop", min_width=90)
+                stop = gr.Button(
+                    "Stop", size="md", variant="stop", interactive=False, elem_id="train-stop", min_width=90
+                )
                 resume = gr.Button("Resume", size="md", interactive=False, elem_id="train-resume", min_width=90)
-                to_generate = gr.Button("Use it in Generate", size="md", interactive=False, elem_id="train-use", min_width=90)
+                to_generate = gr.Button(
+                    "Use it in Generate", size="md", interactive=False, elem_id="train-use", min_width=90
+                )
             plot = gr.HTML(progress.loss_plot((), 0), elem_id="train-plot", apply_default_css=False)
             outcome = gr.HTML("", elem_id="train-outcome", apply_default_css=False)
             samples = media.html_area(elem_id="train-samples", value=NO_SAMPLES)
@@ -351,7 +277,7 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
         "name": name, "backbone": backbone, "method": method, "num_steps": num_steps, "sample_every": sample_every, "save_every": save_every,
         "sample_subjects": sample_subjects, "batch_size": batch_size, "rank": rank, "learning_rate": learning_rate, "seed": seed,
     }  # fmt: skip
-    view_parts = [status, plot, outcome, samples, priors, stop, resume, to_generate, start, timer, seen]
+    view_parts = [status, plot, outcome, samples, priors, stop, resume, to_generate, start, timer, seen, earlier]
 
     def form(values: Mapping[Any, Any]) -> TrainRun:
         choices, _ = read_memory(values[studio.chosen], library)
@@ -377,8 +303,12 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
                 to_generate: gr.Button(interactive=view.status == "finished"),
                 start: gr.Button(interactive=not live),
                 timer: gr.Timer(active=live),
+                earlier: gr.Dropdown(choices=past(), value=view.id),
             }
         return updates
+
+    def past() -> list[tuple[str, str]]:
+        return [(_row(view), view.id) for view in jobs.list() if isinstance(view.config, TrainRun)]
 
     def forget() -> Updates:
         off = gr.Button(interactive=False)
@@ -418,7 +348,8 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
             view = jobs.snapshot(asked)
         except UserInputError:  # deleted, or of another workspace
             return forget()
-        return show(view, "")
+        at_work = {studio.tabs: gr.Tabs(selected="train")} if view.status in progress.LIVE else {}
+        return {**show(view, ""), **at_work}
 
     def on_earlier(values: Mapping[Any, Any]) -> Updates:
         asked = values[earlier]
@@ -430,13 +361,12 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
 
         spec = find_spec(values[backbone])
         choices, _ = read_memory(values[studio.chosen], library)
-        views = tuple(v for v in jobs.list() if isinstance(v.config, TrainRun))
         updates: Updates = {
             backbone: gr.Dropdown(choices=[(s.title, s.name) for s in SPECS.values()], value=spec.name),
             method: gr.Radio(choices=method_choices(spec), value=values[method]),
             knows: knows_notice(spec, real_footage(choices, spec)),
             summary: clips_summary(choices),
-            earlier: gr.Dropdown(choices=[(_row(v), v.id) for v in views]),
+            earlier: gr.Dropdown(choices=past()),
             name: gr.Textbox(placeholder=run_name(choices[0].motion) if choices else "made from the motion"),
         }
         return updates | estimate(values)
@@ -461,29 +391,28 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
             return {plan_box: f'<div class="sm-plan-box">{notice("error", str(error))}</div>', command: ""}
         return {plan_box: made, command: same_command(run)}
 
-    everything = {*fields.values(), studio.chosen, studio.train_job, seen, earlier}
-    calm: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    shown = {*view_parts, studio.train_job, message}
-    start.click(guarded(message, on_start), everything, shown, **calm)
-    stop.click(guarded(message, on_stop), everything, shown, **calm)
-    resume.click(guarded(message, on_resume), everything, shown, **calm)
-    earlier.input(guarded(message, on_earlier), everything, shown, **calm)
-    timer.tick(quiet(on_tick), everything, shown, concurrency_limit=None, **calm)
-    filled = {backbone, method, knows, summary, earlier, name, plan_box, command}
-    studio.chosen.change(guarded(message, fill), everything, {*filled, message}, trigger_mode="always_last", **calm)
-    backbone.input(
-        guarded(message, on_backbone), everything, {*filled, message, sample_subjects, studio.backbone}, **calm
+    watched = {studio.train_job, seen}
+    shown = [*view_parts, studio.train_job, message]
+    everything = {*fields.values(), studio.chosen}
+    filled = [backbone, method, knows, summary, earlier, name, plan_box, command]
+    calm: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 8}
+    started = start.click(guarded(message, on_start), everything, shown, **calm)
+    started.then(None, None, None, js=scroll_to("train-status", unless="train-message"))
+    stop.click(guarded(message, on_stop), watched, shown, **calm)
+    resume.click(guarded(message, on_resume), watched, shown, **calm)
+    earlier.input(guarded(message, on_earlier), {earlier}, shown, **calm)
+    timer.tick(quiet(on_tick), watched, shown, **calm)
+    studio.chosen.change(
+        guarded(message, fill), everything, [*filled, message], **{**calm, "trigger_mode": "always_last"}
     )
+    new_backbone = [*filled, message, sample_subjects, studio.backbone]
+    backbone.input(guarded(message, on_backbone), everything, new_backbone, **calm)
     settings = [part.change for part in fields.values() if part is not backbone]
-    gr.on(settings, quiet(estimate), everything, {plan_box, command}, trigger_mode="always_last", **calm)
-    return {
-        "load": [(quiet(fill), everything, filled), (quiet(on_load), everything, shown)],
-        "to_generate": to_generate,
-    }
+    gr.on(settings, quiet(estimate), everything, [plan_box, command], trigger_mode="always_last", **calm)
+    loading = [(quiet(fill), everything, filled), (quiet(on_load), watched, [*shown, studio.tabs])]
+    return {"load": loading, "to_generate": to_generate}
 
 
 def _row(view: JobView) -> str:
-    import time
-
     when = time.strftime("%d %b %H:%M", time.localtime(view.created))
     return f"{view.config.name if isinstance(view.config, TrainRun) else view.id} · {progress.STATUS[view.status][0]} · {when}"

@@ -16,8 +16,19 @@ from synmotion_core.errors import AdapterError, IncompatibleError
 from synmotion_core.storage import write_tensors
 
 SPEC = find_spec("puppet-hunyuan")
-INFO = AdapterInfo(backbone="puppet-hunyuan", repo="assets:puppet-hunyuan", revision=None, fingerprint="puppet-hunyuan@0", licence="apache-2.0",
-                   method="lora", method_config={"rank": 2}, subject="a person", motion="waves", steps=40, clips=12)  # fmt: skip
+INFO = AdapterInfo(
+    backbone="puppet-hunyuan",
+    repo="assets:puppet-hunyuan",
+    revision=None,
+    fingerprint="puppet-hunyuan@0",
+    licence="apache-2.0",
+    method="lora",
+    method_config={"rank": 2},
+    subject="a person",
+    motion="waves",
+    steps=40,
+    clips=12,
+)
 TENSORS = {"transformer.a.lora_A.weight": torch.randn(2, 4)}
 
 

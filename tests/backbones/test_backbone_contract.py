@@ -135,10 +135,18 @@ def test_our_sampler_is_the_stock_pipelines() -> None:
     noise = torch.randn((1, *backbone.latent_shape(sampler.shape)), generator=torch.Generator().manual_seed(5))
     *_, ours = denoise(backbone, None, [prompt], [5], sampler)
     stock = backbone.pipe(
-        prompt=prompt.text, negative_prompt="", height=64, width=64, num_frames=17, num_inference_steps=4, latents=noise,
-        true_cfg_scale=sampler.guidance_scale, output_type="latent", max_sequence_length=32,
+        prompt=prompt.text,
+        negative_prompt="",
+        height=64,
+        width=64,
+        num_frames=17,
+        num_inference_steps=4,
+        latents=noise,
+        true_cfg_scale=sampler.guidance_scale,
+        output_type="latent",
+        max_sequence_length=32,
         prompt_template={"template": "{}", "crop_start": 0},
-    ).frames  # fmt: skip
+    ).frames
     error = (ours - stock).abs().mean() / stock.abs().mean()
     assert error < 1e-3, f"relative error {error:.2e}"  # padding and batch differ
     with torch.no_grad():

@@ -103,7 +103,7 @@ def test_a_state_that_does_not_fit_says_how_much_applies(attached: Any) -> None:
     missing.pop(next(iter(k for k in missing if k.startswith("transformer."))))
     with pytest.raises(AdapterError, match=r"\d+ of \d+ keys apply; 1 missing"):
         attached.load_state_dict(missing)
-    with pytest.raises(AdapterError, match="does not know the key 'other.x'"):
+    with pytest.raises(AdapterError, match=r"does not know the key 'other\.x'"):
         attached.load_state_dict({**state, "other.x": torch.zeros(1)})
     wrong = {k: (v[:, :1] if k.endswith("lora_A.weight") else v) for k, v in state.items()}
     with pytest.raises(AdapterError, match="misshapen"):
@@ -129,7 +129,7 @@ def test_compatibility_is_the_features(spec: Any, entry: Any) -> None:
 
 def test_a_pair_that_does_not_fit_names_the_feature() -> None:
     spec = next(iter(SPECS.values()))
-    with pytest.raises(IncompatibleError, match="needs temporal_attention, which backbone 'puppet-hunyuan' does not offer"):
+    with pytest.raises(IncompatibleError, match="needs temporal_attention, which backbone 'puppet-hunyuan' does not"):
         check_compatible(spec, "separation", frozenset({"temporal_attention"}))
 
 

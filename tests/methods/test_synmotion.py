@@ -55,11 +55,14 @@ def test_motion_starts_from_the_full_phrase_and_subject_at_random() -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "roles"), [("motion_embedding", ("motion",)), ("subject_embedding", ("subject",)), ("refiner", ("motion", "subject"))]
+    ("part", "roles"),
+    [("motion_embedding", ("motion",)), ("subject_embedding", ("subject",)), ("refiner", ("motion", "subject"))],
 )
 def test_each_part_changes_its_own_tokens_only(part: str, roles: tuple[str, ...]) -> None:
     own, text = embedding(
-        motion=part == "motion_embedding", subject=part == "subject_embedding", refiner_layers=2 if part == "refiner" else 0
+        motion=part == "motion_embedding",
+        subject=part == "subject_embedding",
+        refiner_layers=2 if part == "refiner" else 0,
     )
     shake(own.groups())
     changed = (own(text) - text.prompt_embeds).abs().sum(-1) > 1e-6
@@ -79,11 +82,14 @@ def test_text_without_roles_passes_untouched() -> None:
 
 
 def test_the_refiner_fuses_both_roles() -> None:
-    """A change of the subject's words reaches the motion's tokens through R (and only through R: the encoder is not asked again)."""
+    """A change of the subject's words reaches the motion's tokens through R (and only through R: the encoder is not
+    asked again).
+    """
     own, text = embedding(motion=False, subject=False)
     shake(own.groups())
     moved = dataclasses.replace(
-        text, prompt_embeds=text.prompt_embeds + torch.randn_like(text.prompt_embeds) * text.subject_tokens.unsqueeze(-1)
+        text,
+        prompt_embeds=text.prompt_embeds + torch.randn_like(text.prompt_embeds) * text.subject_tokens.unsqueeze(-1),
     )
     delta = (own(moved) - moved.prompt_embeds) - (own(text) - text.prompt_embeds)
     assert delta[text.motion_tokens].abs().max() > 1e-5

@@ -34,21 +34,44 @@ def sets(seed: int = 0) -> dict[Any, TrainingSet]:
     motions = [Prompt(subject=f"a {c} person", motion="waves") for c in ("red", "blue", "green")]
     priors = [Prompt(subject="a cat", motion="walks"), Prompt(subject="an elephant", motion="sits")]
     return {
-        "reference": TrainingSet(latents=torch.randn((3, *shape), generator=generator), text=backbone.encode_prompt(motions)),
-        "prior": TrainingSet(latents=torch.randn((2, *shape), generator=generator), text=backbone.encode_prompt(priors)),
+        "reference": TrainingSet(
+            latents=torch.randn((3, *shape), generator=generator), text=backbone.encode_prompt(motions)
+        ),
+        "prior": TrainingSet(
+            latents=torch.randn((2, *shape), generator=generator), text=backbone.encode_prompt(priors)
+        ),
     }
 
 
 def settings(**values: Any) -> TrainConfig:
-    return TrainConfig(**{"num_steps": 6, "batch_size": 2, "save_every": 0, "sample_every": 0, "warmup_steps": 2, **values})
+    return TrainConfig(
+        **{"num_steps": 6, "batch_size": 2, "save_every": 0, "sample_every": 0, "warmup_steps": 2, **values}
+    )
 
 
-def run(folder: Path, config: TrainConfig, *, cancel: threading.Event | None = None, resume: bool = False,
-        data: dict[Any, TrainingSet] | None = None, key: str = "k", sampler: Any = None) -> Iterator[Event]:  # fmt: skip
+def run(
+    folder: Path,
+    config: TrainConfig,
+    *,
+    cancel: threading.Event | None = None,
+    resume: bool = False,
+    data: dict[Any, TrainingSet] | None = None,
+    key: str = "k",
+    sampler: Any = None,
+) -> Iterator[Event]:
     method = SynMotionEntry().attach(puppet_backbone(), SMALL, PROMPTS[0])
     try:
-        yield from trainer.train(backbone=puppet_backbone(), method=method, data=data or sets(), config=config, folder=folder,
-                                 settings=key, cancel=cancel or threading.Event(), resume=resume, sampler=sampler)  # fmt: skip
+        yield from trainer.train(
+            backbone=puppet_backbone(),
+            method=method,
+            data=data or sets(),
+            config=config,
+            folder=folder,
+            settings=key,
+            cancel=cancel or threading.Event(),
+            resume=resume,
+            sampler=sampler,
+        )
     finally:
         method.detach()
 
@@ -81,7 +104,9 @@ def test_the_loss_is_the_velocity_error_and_training_lowers_it(tmp_path: Path) -
     reference = [e.loss for e in events if e.phase == "reference" and e.loss is not None]
     assert sum(reference[-10:]) / 10 < 0.9 * sum(reference[:10]) / 10
     assert {e.phase for e in events} == {"reference", "prior"}
-    assert all(e.seconds is not None and e.denoiser_seconds is not None and 0 < e.denoiser_seconds <= e.seconds for e in events)
+    assert all(
+        e.seconds is not None and e.denoiser_seconds is not None and 0 < e.denoiser_seconds <= e.seconds for e in events
+    )
 
 
 def test_a_prior_step_moves_only_the_subject_embedding(tmp_path: Path) -> None:
@@ -107,7 +132,9 @@ def test_a_number_that_is_none_rolls_back(tmp_path: Path) -> None:
     class Poisoned(TrainingSet):
         pass
 
-    with pytest.raises(TrainingDiverged, match=r"the loss became nan at step 31: rolled back to the last good state, step 25"):
+    with pytest.raises(  # noqa: PT012
+        TrainingDiverged, match=r"the loss became nan at step 31: rolled back to the last good state, step 25"
+    ):
         for event in run(tmp_path, settings(num_steps=40), data=poisoned):
             events.append(event)
             if isinstance(event, Progress) and event.step == poison_at:
@@ -123,7 +150,7 @@ def test_a_number_that_is_none_rolls_back(tmp_path: Path) -> None:
 
 def test_a_loss_that_runs_away_stops_the_run(tmp_path: Path) -> None:
     data = sets()
-    with pytest.raises(TrainingDiverged, match="the loss ran away"):
+    with pytest.raises(TrainingDiverged, match="the loss ran away"):  # noqa: PT012
         for event in run(tmp_path, settings(num_steps=80), data=data):
             if isinstance(event, Progress) and event.step == 30:
                 for part in data.values():
@@ -170,7 +197,9 @@ for event in run(Path(sys.argv[1]), settings(num_steps=40, save_every=20)):
 def test_killed_without_warning_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
     """train 40 == train 20 + kill -9 + resume 20, bit for bit."""
     root = Path(__file__).resolve().parents[2]
-    child = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path / "killed")], cwd=root, stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(tmp_path / "killed")], cwd=root, stdout=subprocess.PIPE, text=True
+    )
     assert child.stdout is not None
     assert child.stdout.readline().strip() == "saved"
     time.sleep(0.3)

@@ -1,0 +1,141 @@
+"""Forms become configs: the values of a tab's fields -> `TrainRun`, `GenerateRun`. Pure; every error names the field.
+
+A form is a mapping from the config's own names to what the widgets hold, which may be None or text.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from synmotion_core.clips import doctor
+from synmotion_core.config import GenerateRun, TrainRun
+from synmotion_core.errors import ClipError, ConfigError
+from synmotion_core.training.settings import TrainConfig
+from synmotion_core.ui.chosen import run_name
+
+if TYPE_CHECKING:
+    from synmotion_core.ui.chosen import ClipChoice, Library, Look
+
+MOST_VIDEOS = 64  # subjects x seeds of one run of the page; the command line has no such limit
+
+
+def train_run(form: Mapping[str, Any], choices: tuple[ClipChoice, ...], library: Library) -> TrainRun:
+    """The run that the form describes. Raises ConfigError for what no run can be made of."""
+    if not choices:
+        raise ConfigError("there are no clips yet: choose some in the Clips tab, for example the ready examples")
+    motions = list(dict.fromkeys(choice.motion for choice in choices if choice.motion))
+    if len(motions) > 1:
+        raise ConfigError(f"one adapter learns one motion, these clips name {', '.join(motions)}: train them apart")
+    config = TrainConfig(
+        num_steps=whole("number of steps", form["num_steps"]),
+        batch_size=whole("batch size", form["batch_size"]),
+        learning_rate=number("learning rate", form["learning_rate"]),
+        save_every=whole("save every", form["save_every"]),
+        sample_every=whole("show samples every", form["sample_every"]),
+        sample_subjects=lines(form["sample_subjects"]),
+        seed=whole("seed", form["seed"]),
+    )
+    rank = whole("LoRA rank", form["rank"])
+    method_config = {"rank": rank} if default_rank(form["method"]) not in (None, rank) else {}
+    return TrainRun(
+        name=(form["name"] or "").strip() or run_name(choices[0].motion),
+        clips=tuple(library.clip_source(choice) for choice in choices),
+        backbone=form["backbone"],
+        method=form["method"],
+        method_config=method_config,
+        train=config,
+    )
+
+
+def refuse_blocked(choices: Sequence[ClipChoice], looks: Sequence[Look]) -> None:
+    """Raise ClipError, naming the clips and why, when the doctor blocks any."""
+    blocked = [(i, c, k) for i, (c, k) in enumerate(zip(choices, looks, strict=True), start=1) if k.blocked]
+    if blocked:
+        first = "; ".join(f"clip {i} ({c.name}): {doctor.blocking(k.findings)[0].message}" for i, c, k in blocked[:3])
+        rest = f"; and {len(blocked) - 3} more" if len(blocked) > 3 else ""
+        raise ClipError(f"{len(blocked)} of {len(choices)} clips cannot be used yet, see the Clips tab. {first}{rest}")
+
+
+def default_rank(method: str) -> int | None:
+    """A method's own LoRA rank; None when it has none to set."""
+    from synmotion_core.methods import find_method
+
+    defaults = {f.name: f.default for f in dataclasses.fields(find_method(method).config)}
+    rank = defaults.get("rank")
+    return rank if isinstance(rank, int) else None
+
+
+def generate_run(form: Mapping[str, Any], adapter: tuple[Path, str] | None) -> GenerateRun:
+    """The run that the form describes, with an adapter (file, backbone) or none. Raises UserInputError for what no run can be made of."""
+    from synmotion_core.types import Prompt
+
+    run = GenerateRun(
+        subjects=lines(form["subjects"]),
+        motion=form["motion"] or "",
+        setting=form["setting"] or "",
+        backbone=adapter[1] if adapter else form["backbone"],
+        adapter=adapter[0] if adapter else None,
+        strength=number("strength", form["strength"]),
+        seeds=seeds_in(form["seeds"]),
+        compare=bool(form["compare"]) and adapter is not None,
+        num_inference_steps=None if form["steps"] is None else whole("sampling steps", form["steps"]),
+        guidance_scale=None if form["guidance"] is None else number("guidance", form["guidance"]),
+    )
+    for subject in run.subjects:
+        Prompt(subject=subject, motion=run.motion, setting=run.setting)  # said here and now, not by a failed job
+    if len(run.subjects) * len(run.seeds) > MOST_VIDEOS:
+        raise ConfigError(
+            f"{len(run.subjects)} subjects times {len(run.seeds)} seeds are {len(run.subjects) * len(run.seeds)} videos: "
+            f"the page makes at most {MOST_VIDEOS} at once, the command line any number"
+        )
+    return run
+
+
+def seeds_in(text: str | None) -> tuple[int, ...]:
+    """Whole numbers separated by commas or spaces; "3-6" is a range. Raises ConfigError naming the piece that is not one.
+
+    >>> seeds_in("0, 7 9"), seeds_in("3-6")
+    ((0, 7, 9), (3, 4, 5, 6))
+    """
+    out: list[int] = []
+    for piece in re.split(r"[,;\s]+", (text or "").strip()):
+        if not piece:
+            continue
+        match = re.fullmatch(r"(\d{1,19})(?:-(\d{1,19}))?", piece)
+        if not match:
+            raise ConfigError(
+                f'a seed is a whole number from 0 on, got {piece!r}: write for example "0, 1, 2" or "0-3"'
+            )
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first or last - first >= MOST_VIDEOS:
+            raise ConfigError(f"the range {piece!r} must go upwards and hold at most {MOST_VIDEOS} seeds")
+        out.extend(range(first, last + 1))
+    return tuple(dict.fromkeys(out))
+
+
+def whole(what: str, value: Any) -> int:
+    """A whole number from a form field; raises ConfigError, naming the field, for anything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value != int(value):
+        raise ConfigError(f"{what} must be a whole number, got {'nothing' if value is None else value!r}")
+    return int(value)
+
+
+def number(what: str, value: Any) -> float:
+    """A number from a form field; raises ConfigError, naming the field, for anything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ConfigError(f"{what} must be a number, got {'nothing' if value is None else value!r}")
+    return float(value)
+
+
+def lines(text: str | None) -> tuple[str, ...]:
+    """One entry a line, empty lines left out, twice the same once.
+
+    >>> lines("a red cat\\n\\n a robot ")
+    ('a red cat', 'a robot')
+    """
+    return tuple(dict.fromkeys(" ".join(line.split()) for line in (text or "").splitlines() if line.strip()))

@@ -1,0 +1,437 @@
+"""The page in a real Chromium: clips, training and videos, as a person sees them. (The model is replaced, see conftest.)"""
+
+from __future__ import annotations
+
+import re
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from synmotion_core.clips import video
+from synmotion_core.config import GenerateRun, TrainRun
+
+from .conftest import CLIPS_A_SET, Site, draw
+
+TABS = ("1 · Clips", "2 · Train", "3 · Generate")
+SLOW = 60_000  # milliseconds; the machine may be busy
+
+
+@pytest.fixture(autouse=True)
+def _quick(site: Site) -> Iterator[None]:
+    site.runner.step_s, site.runner.fail_at = 0.05, None
+    site.runner.runs.clear()
+    yield
+    for view in site.jobs.list():  # no test leaves work behind for the next
+        site.jobs.stop(view.id)
+        site.jobs.wait(view.id, 30)
+
+
+def tab(page: Page, name: str) -> None:
+    page.get_by_role("tab", name=name).click()
+
+
+def status(page: Page, area: str, word: str) -> Locator:
+    found = page.locator(f'{area} [data-status="{word}"]')
+    found.wait_for(timeout=SLOW)
+    return found
+
+
+def take_examples(page: Page, which: int = 0) -> None:
+    page.locator(f"#example-{which}").click()
+    expect(page.locator("#clips-grid .sm-card")).to_have_count(CLIPS_A_SET, timeout=SLOW)
+
+
+def start_training(page: Page, steps: int = 40, every: int = 10) -> str:
+    take_examples(page)
+    tab(page, "2 · Train")
+    expect(page.locator("#train-plan")).to_contain_text("clips to encode", timeout=SLOW)
+    page.locator("#train-steps input").fill(str(steps))
+    page.locator("#train-sample-every input").fill(str(every))
+    page.locator("#train-start").click()
+    return "started"
+
+
+def times(area: Locator) -> list[float]:
+    return area.locator("[data-sync]").first.evaluate("e => [...e.querySelectorAll('video')].map(v => v.currentTime)")
+
+
+# ------------------------------------------------------------------------------------------------ clips
+
+
+def test_examples_play_and_the_doctor_is_content(open_page: Any) -> None:
+    page = open_page()
+    expect(page.locator("#clips-grid")).to_contain_text("Which motion should be learnt?")
+    take_examples(page)
+    expect(page.locator("#clips-summary")).to_contain_text("3 clips of “claps” (a person). The doctor: 3 fine.")
+    first = page.locator("#clips-grid video").first
+    page.wait_for_function("document.querySelector('#clips-grid video').currentTime > 0.2")
+    assert first.evaluate("v => v.error === null && v.videoWidth === 64")
+    page.locator("#clips-grid .sm-card").nth(1).click()
+    expect(page.locator("#clip-inspect .sm-strip")).to_be_visible()
+    expect(page.locator("#clip-inspect")).to_contain_text("17 frames · 8 fps · 64×64")
+    expect(page.locator("#clips-grid .sm-card").nth(1)).to_have_attribute("aria-pressed", "true")
+    take_examples(page, 1)
+    expect(page.locator("#clips-message")).to_contain_text("take the place of the 3 examples before")
+    expect(page.locator("#clips-summary")).to_contain_text("“squats”")
+
+
+def test_words_and_cuts_are_kept_across_a_reload(open_page: Any) -> None:
+    page = open_page()
+    take_examples(page)
+    cards = page.locator("#clips-grid .sm-card")
+    cards.nth(2).click()
+    page.locator("#clip-motion input, #clip-motion textarea").fill("claps twice")
+    cards.nth(0).click()  # the edit goes to the clip that was open, whatever was pressed meanwhile
+    expect(cards.nth(2)).to_contain_text("claps twice")
+    expect(cards.nth(0)).not_to_contain_text("twice")
+    expect(page.locator("#clips-summary")).to_contain_text("more than one motion")
+    page.locator("#clip-end input").fill("1")
+    page.locator("#clip-end input").press("Enter")
+    expect(page.locator("#clip-inspect")).to_contain_text("too few")
+    expect(cards.nth(0)).to_contain_text("blocked")
+    page.locator("#clip-end input").fill("-1")
+    page.locator("#clip-end input").press("Enter")
+    expect(page.locator("#clips-message [role=alert]")).to_contain_text("must end after it begins")
+    page.reload()
+    expect(cards).to_have_count(3, timeout=SLOW)
+    expect(cards.nth(2)).to_contain_text("claps twice")
+    expect(cards.nth(0)).to_contain_text("blocked")
+    page.locator("#all-subject input, #all-subject textarea").fill("a man")
+    page.locator("#all-motion input, #all-motion textarea").fill("claps")
+    page.locator("#all-use").click()
+    expect(page.locator("#clips-summary")).to_contain_text("3 clips of “claps” (a man)")
+    cards.nth(0).click()
+    page.locator("#clip-remove").click()
+    expect(cards).to_have_count(2)
+    page.locator("#clips-clear").click()
+    expect(page.locator("#clips-grid")).to_contain_text("Which motion should be learnt?")
+
+
+def test_uploads_are_judged_and_mended(open_page: Any, site: Site, tmp_path: Path) -> None:
+    page = open_page()
+    rng = np.random.default_rng(0)
+    frames = np.repeat(np.repeat(rng.integers(0, 255, (90, 12, 16, 3), np.uint8), 8, 1), 8, 2)
+    video.write(tmp_path / "Mein Vídeo <b>.mp4", frames, 30.0)
+    (tmp_path / "broken.mp4").write_bytes(b"\0\0\0\x20ftypisom" + bytes(4000))
+    page.locator("#clips-upload input[type=file]").set_input_files(
+        [tmp_path / "Mein Vídeo <b>.mp4", tmp_path / "broken.mp4"]
+    )
+    cards = page.locator("#clips-grid .sm-card")
+    expect(cards).to_have_count(2, timeout=SLOW)
+    expect(page.locator("#clips-summary")).to_contain_text("2 blocked")
+    expect(page.locator("#clips-summary")).to_contain_text("GPU")  # real footage meets the puppet backbone
+    cards.nth(1).click()
+    expect(page.locator("#clip-inspect [role=alert]").first).to_contain_text("broken")
+    cards.nth(0).click()
+    expect(page.locator("#clip-inspect [role=alert]").first).to_contain_text("30 frames a second")
+    page.locator("#clip-fix").click()
+    expect(page.locator("#clip-fps input")).to_have_value("8")
+    expect(page.locator("#clip-inspect [role=alert]")).to_have_count(0)
+    expect(cards.nth(0)).to_contain_text("no words")
+    kept = [p for p in site.workspace.clips.iterdir() if p.suffix == ".mp4"]
+    assert len(kept) == 2
+    page.locator("#clips-upload input[type=file]").set_input_files([tmp_path / "Mein Vídeo <b>.mp4"])
+    expect(page.locator("#clips-message")).to_contain_text("already among the clips")
+    expect(cards).to_have_count(2)
+    tab(page, "2 · Train")
+    page.locator("#train-start").click()
+    expect(page.locator("#train-message [role=alert]")).to_contain_text("the subject is empty")
+    assert not site.runner.runs
+
+
+# ------------------------------------------------------------------------------------------------ train
+
+
+def test_a_training_from_start_to_its_first_video(open_page: Any, site: Site) -> None:
+    page = open_page()
+    start_training(page)
+    status(page, "#train-status", "finished")
+    (run,) = site.runner.runs
+    assert isinstance(run, TrainRun)
+    assert (run.name, run.backbone, run.method, run.train.num_steps) == ("claps", "puppet-hunyuan", "synmotion", 40)
+    assert [clip.motion for clip in run.clips] == ["claps"] * CLIPS_A_SET
+    assert run.train.sample_subjects == ("a red cat", "a blue robot")
+    expect(page.locator("#train-outcome")).to_contain_text("slower than expected: the <machine> is busy")
+    expect(page.locator("#train-outcome")).to_contain_text("The adapter is ready: claps")
+    expect(page.locator("#train-samples figure")).to_have_count(1 + 4 * 2)
+    expect(page.locator("#train-priors")).to_contain_text("1 subject prior videos")
+    assert page.locator("#train-plot path.sm-smooth").get_attribute("d")
+    page.locator("#train-use").click()
+    expect(page.locator("#gen-about")).to_contain_text("“claps”, learnt from 3 clips of a person", timeout=SLOW)
+    expect(page.locator("#gen-motion input, #gen-motion textarea")).to_have_value("claps")
+    page.locator("#gen-subjects textarea").fill("a green frog")
+    page.locator("#gen-start").click()
+    status(page, "#gen-status", "finished")
+    made = site.runner.runs[-1]
+    assert isinstance(made, GenerateRun)
+    assert made.adapter is not None
+    assert made.adapter.parent == site.workspace.adapters
+    assert (made.subjects, made.seeds, made.compare) == (("a green frog",), (0,), True)
+
+
+def test_samples_play_in_step_with_the_reference(open_page: Any) -> None:
+    page = open_page()
+    start_training(page, steps=20, every=20)
+    status(page, "#train-status", "finished")
+    area = page.locator("#train-samples")
+    expect(area.locator("figure")).to_have_count(3)
+    page.wait_for_function("document.querySelector('#train-samples video').currentTime > 0.1")
+    seen = []
+    for _ in range(8):
+        now = times(area)
+        seen.append(now[0])
+        assert max(now) - min(now) < 0.2, now
+        page.wait_for_timeout(250)
+    assert max(seen) - min(seen) > 0.3, "the videos do play"
+    area.locator("input[type=range]").fill("0.5")
+    page.wait_for_timeout(400)
+    still = times(area)
+    assert max(abs(t - 17 / 8 / 2) for t in still) < 0.1, still
+    page.wait_for_timeout(400)
+    assert times(area) == still, "scrubbing pauses"
+
+
+def test_reload_stop_and_resume(open_page: Any, site: Site) -> None:
+    site.runner.step_s = 0.1
+    page = open_page()
+    start_training(page, steps=80, every=20)
+    status(page, "#train-status", "running")
+    page.wait_for_function("/Training: \\d+ of 80/.test(document.querySelector('#train-status').innerText)")
+    running = site.jobs.list()[0].id
+    page.reload()
+    expect(page.locator("#train-status")).to_be_visible(timeout=SLOW)  # back on the tab where work goes on
+    status(page, "#train-status", "running")
+    assert site.jobs.snapshot(running).status == "running", "a reload leaves the job alone"
+    before = page.locator("#train-status").inner_text()
+    expect(page.locator("#train-status")).not_to_have_text(before, timeout=SLOW)
+    page.locator("#train-stop").click()
+    expect(status(page, "#train-status", "stopped")).to_contain_text("saved")
+    stopped_at = site.jobs.snapshot(running).checkpoint_step
+    assert stopped_at is not None
+    assert 0 < stopped_at < 80
+    expect(page.locator("#train-outcome")).to_contain_text(f"Resume goes on from step {stopped_at}")
+    expect(page.locator("#train-start")).to_be_enabled()
+    site.runner.step_s = 0.02
+    page.locator("#train-resume").click()
+    status(page, "#train-status", "finished")
+    view = site.jobs.snapshot(running)
+    assert [step for step, _ in view.losses] == list(range(1, 81)), "no step twice, none left out"
+    assert view.result is not None
+    assert view.result.exists()
+    assert page.locator("#train-plot .sm-tick").last.is_visible()
+
+
+def test_nothing_moves_while_training(open_page: Any, site: Site) -> None:
+    site.runner.step_s = 0.1
+    page = open_page()
+    start_training(page, steps=40, every=0)
+    status(page, "#train-status", "running")
+    page.wait_for_function("document.querySelector('#train-plot path')")
+    places = []
+    for _ in range(5):
+        places.append(
+            page.evaluate(
+                "['#train-plot', '#train-samples', '#train-start'].map(s => {"
+                "const b = document.querySelector(s).getBoundingClientRect(); return [b.top, b.height]; })"
+            )
+        )
+        page.wait_for_timeout(500)
+    assert all(place == places[0] for place in places), places
+    site.runner.step_s = 0.0
+
+
+def test_errors_of_a_run_are_shown_as_they_are(open_page: Any, site: Site) -> None:
+    site.runner.fail_at = 5
+    page = open_page()
+    start_training(page)
+    expect(status(page, "#train-status", "failed")).to_contain_text("the setting <b id='evil'>x</b> is bad: use another")
+    assert page.locator("#evil").count() == 0
+    tab(page, "1 · Clips")
+    page.locator("#clips-clear").click()
+    tab(page, "2 · Train")
+    page.locator("#train-start").click()
+    expect(page.locator("#train-message [role=alert]")).to_contain_text("there are no clips yet")
+
+
+def test_an_earlier_training_can_be_shown_again(open_page: Any, site: Site) -> None:
+    page = open_page()
+    start_training(page, steps=12, every=0)
+    status(page, "#train-status", "finished")
+    other = open_page()  # another browser knows nothing of it
+    tab(other, "2 · Train")
+    expect(other.locator("#train-status")).to_contain_text("No training yet")
+    other.get_by_text("Earlier trainings").click()
+    other.locator("#train-earlier input").click()
+    other.get_by_role("option").first.click()
+    status(other, "#train-status", "finished")
+
+
+def test_the_command_is_the_run(open_page: Any) -> None:
+    page = open_page()
+    take_examples(page)
+    tab(page, "2 · Train")
+    page.locator("#train-steps input").fill("123")
+    page.get_by_text("The same as this command").first.click()
+    expect(page.locator("#train-command")).to_contain_text("synmotion_core train", timeout=SLOW)
+    expect(page.locator("#train-command")).to_contain_text("--steps 123", timeout=SLOW)
+
+
+# ------------------------------------------------------------------------------------------------ generate
+
+
+def test_base_and_adapter_side_by_side_and_downloaded(open_page: Any, site: Site, tmp_path: Path) -> None:
+    page = open_page()
+    tab(page, "3 · Generate")
+    expect(page.locator("#gen-about")).to_contain_text("claps <b id='evil'>loudly</b>")
+    page.locator("#gen-subjects textarea").fill("a red cat\na blue robot")
+    page.locator("#gen-motion input, #gen-motion textarea").fill("claps")
+    page.locator("#gen-seeds input, #gen-seeds textarea").fill("3, 5")
+    page.locator("#gen-start").click()
+    status(page, "#gen-status", "finished")
+    players = page.locator("#gen-results [data-sync]")
+    expect(players).to_have_count(4)
+    expect(players.first).to_contain_text("a red cat claps · seed 3")
+    expect(players.first.locator("figcaption b")).to_have_text(["Backbone alone", "With the adapter"])
+    page.wait_for_function("document.querySelector('#gen-results video').currentTime > 0.1")
+    for _ in range(5):
+        now = times(page.locator("#gen-results"))
+        assert len(now) == 2
+        assert abs(now[0] - now[1]) < 0.2, now
+        page.wait_for_timeout(200)
+    for index in (0, 1):
+        with page.expect_download() as waiting:
+            players.first.locator("a").nth(index).click()
+        file = tmp_path / waiting.value.suggested_filename
+        waiting.value.save_as(file)
+        info = video.probe(file)
+        assert (info.codec, info.num_frames, info.width, info.height, info.fps) == ("h264", 17, 64, 64, 8.0)
+    assert page.locator("#evil").count() == 0, "an adapter's words are text"
+    page.reload()
+    tab(page, "3 · Generate")
+    expect(players).to_have_count(4, timeout=SLOW)
+
+
+def test_generation_can_be_cancelled_and_wrong_input_is_named(open_page: Any, site: Site) -> None:
+    page = open_page()
+    tab(page, "3 · Generate")
+    seeds, start = page.locator("#gen-seeds input, #gen-seeds textarea"), page.locator("#gen-start")
+    alert = page.locator("#gen-message [role=alert]")
+    seeds.fill("one")
+    start.click()
+    expect(alert).to_contain_text("a seed is a whole number from 0 on, got 'one'")
+    seeds.fill("0-63")
+    page.locator("#gen-subjects textarea").fill("a red cat\na blue robot")
+    start.click()
+    expect(alert).to_contain_text("at most 64")
+    page.locator("#gen-subjects textarea").fill("")
+    start.click()
+    expect(alert).to_contain_text("name at least one subject")
+    assert not site.runner.runs
+    site.runner.step_s = 0.3
+    page.locator("#gen-subjects textarea").fill("a red cat")
+    seeds.fill("0-20")
+    start.click()
+    expect(alert).to_have_count(0)
+    status(page, "#gen-status", "running")
+    page.locator("#gen-cancel").click()
+    status(page, "#gen-status", "stopped")
+    expect(start).to_be_enabled()
+
+
+# ------------------------------------------------------------------------------------------------ the whole page
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_on_a_phone_nothing_is_cut_off(open_page: Any, scheme: str) -> None:
+    page = open_page(width=390, height=844, scheme=scheme)
+    take_examples(page)
+    page.locator("#clips-grid .sm-card").first.click()
+    expect(page.locator("#clip-subject")).to_be_visible()
+    for name in TABS:
+        tab(page, name)
+        page.wait_for_timeout(300)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
+        small = page.evaluate(
+            "[...document.querySelectorAll('button')].filter(b => b.offsetParent && b.innerText.trim())"
+            ".filter(b => b.getBoundingClientRect().height < 24).map(b => b.innerText)"
+        )
+        assert not small, (name, small)
+    back, ink = page.evaluate(
+        "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.querySelector('.sm-head h1')).color]"
+    )
+    assert (luminance(back) < 0.1) == (scheme == "dark")
+    assert contrast(back, ink) > 7
+
+
+def luminance(css: str) -> float:
+    """Relative luminance of an rgb() colour (WCAG 2)."""
+    parts = [int(x) / 255 for x in re.findall(r"\d+", css)[:3]]
+    linear = [p / 12.92 if p <= 0.03928 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, other: str) -> float:
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_only_what_is_shown_is_served(open_page: Any, site: Site) -> None:
+    page = open_page()
+    take_examples(page)
+    source = page.locator("#clips-grid video").first.get_attribute("src")
+    assert source is not None
+    with urllib.request.urlopen(site.url + source) as answer:
+        assert answer.headers["Content-Type"] == "video/mp4"
+    secret = site.workspace.root / "pace.json"
+    secret.write_text("{}")
+    upload = site.workspace.clips / "someone.mp4"
+    draw(upload)
+    adapter = site.assets / "adapters" / "clap.safetensors"
+    for path in (secret, upload, adapter, Path("/etc/hostname"), site.assets / "clips" / "index.json"):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(f"{site.url}gradio_api/file={urllib.parse.quote(str(path))}")
+        assert refused.value.code == 403, path
+    with urllib.request.urlopen(f"{site.url}gradio_api/info") as answer:
+        assert b'"named_endpoints":{}' in answer.read().replace(b" ", b"")
+
+
+def test_a_browser_that_lies_is_not_believed(open_page: Any, site: Site) -> None:
+    """What the browser remembers is looked up again: another file's path, a wrong type or a foreign job are refused."""
+    page = open_page()
+    take_examples(page)
+    page.wait_for_timeout(500)
+    from synmotion_core.ui.chosen import Library, read_memory
+
+    lies = [
+        {"source": "upload/../../../../etc/passwd"},
+        {"source": "example/../adapters/clap.safetensors"},
+        {"source": "example/clap/clap-0.mp4", "start_s": "0"},
+        {"source": "example/clap/clap-0.mp4", "end_s": float("nan")},
+        {"source": ["example"]},
+        "clip",
+    ]
+    choices, problems = read_memory({"clips": lies}, Library(site.workspace, site.assets))
+    assert choices == ()
+    assert len(problems) == len(lies)
+
+
+def test_two_people_share_one_device(open_page: Any, site: Site) -> None:
+    site.runner.step_s = 0.1
+    first, second = open_page(), open_page()
+    start_training(first, steps=60, every=0)
+    status(first, "#train-status", "running")
+    tab(second, "3 · Generate")
+    second.locator("#gen-motion input, #gen-motion textarea").fill("claps")
+    second.locator("#gen-start").click()
+    expect(status(second, "#gen-status", "queued")).to_contain_text("one job at a time")
+    site.runner.step_s = 0.0
+    status(second, "#gen-status", "finished")
+    assert time.time() > 0
