@@ -252,7 +252,7 @@ def test_a_queued_job_stops_before_it_began(open_jobs: Callable[..., Jobs]) -> N
     assert jobs.wait(second, 10).losses == expected_losses(5)
 
 
-def test_resume_equals_a_run_in_one_go(open_jobs: Callable[..., Jobs]) -> None:
+def test_resume_equals_a_run_in_one_go(space: Workspace, open_jobs: Callable[..., Jobs]) -> None:
     jobs = open_jobs()
     job_id = jobs.submit(a_training(60))
     for until_step in (8, 31):
@@ -263,6 +263,8 @@ def test_resume_equals_a_run_in_one_go(open_jobs: Callable[..., Jobs]) -> None:
     view = jobs.wait(job_id, 20)
     assert view.status == "finished"
     assert view.losses == expected_losses(60)
+    done = [line.event for line in read_lines(space.jobs / job_id / "events.jsonl")[0]]
+    assert [e.step for e in done if isinstance(e, Progress)] == list(range(1, 61)), "no step was done twice"
     assert view.result is not None
     assert view.result.read_text() == str(int(expected_losses(60)[-1][1]))
 
@@ -776,4 +778,4 @@ def test_a_thousand_lines_are_read_in_no_time(tmp_path: Path) -> None:
     )
     began = time.process_time()
     assert len(read_lines(path)[0]) == 2000
-    assert time.process_time() - began < 2.0
+    assert time.process_time() - began < 4.0

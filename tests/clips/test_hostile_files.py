@@ -31,14 +31,15 @@ def good(path: Path, *options: str) -> Path:
     return encode(path, numbered(17), 8.0, *H264, *options)
 
 
+NOISE = np.random.default_rng(0).integers(0, 256, (17, 64, 64, 3), dtype=np.uint8)
+
+
 def corrupt(path: Path) -> None:
-    data = bytearray(good(path, "-movflags", "+faststart").read_bytes())
-    start = data.index(b"mdat") + 200
+    """The first frames are whole, garbage comes later."""
+    data = bytearray(encode(path, NOISE, 8.0, *H264).read_bytes())
+    start = data.index(b"mdat") + len(data) * 6 // 10
     data[start : start + 400] = np.random.default_rng(1).bytes(400)
     path.write_bytes(data)
-
-
-NOISE = np.random.default_rng(0).integers(0, 256, (17, 64, 64, 3), dtype=np.uint8)
 
 
 def cut_off(share: float, *options: str) -> Callable[[Path], None]:
@@ -94,7 +95,7 @@ PLAYLIST = b"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n/etc/hostname\n"
 
 MP4 = ("-f", "mp4")
 HOSTILE: dict[str, tuple[Callable[[Path], None], str, str]] = {
-    "corrupt": (corrupt, "damaged", "copy or export it again"),
+    "corrupt": (corrupt, "damaged", r"damaged: [1-9]\d* frames can be decoded, then .* copy or export it again"),
     "random bytes": (holds(np.random.default_rng(0).bytes(9000)), "container", "not a video"),
     "zeros": (holds(bytes(9000)), "container", "filled with zeros"),
     "empty": (holds(b""), "empty", r"is empty \(0 bytes\)"),
