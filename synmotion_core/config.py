@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from synmotion_core.errors import ConfigError
 from synmotion_core.training.settings import PriorConfig, TrainConfig
+from synmotion_core.workspace import safe_name
 
 T = TypeVar("T")
 
@@ -60,10 +61,9 @@ class TrainRun:
     def __post_init__(self) -> None:
         if not self.clips:
             raise ConfigError("a training needs at least one clip")
-        allowed = "letters, digits, '-', '_' and '.', at most 80 characters, starting with a letter or digit"
-        ok = 0 < len(self.name) <= 80 and self.name[0].isalnum() and all(c.isalnum() or c in "-_." for c in self.name)
-        if not ok:
-            raise ConfigError(f"name {self.name!r} cannot be a file name here: use {allowed}")
+        if len(self.name) > 80:
+            raise ConfigError(f"a name has at most 80 characters, got {len(self.name)}")
+        safe_name(self.name)  # raises, with a name that would do
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -108,12 +108,16 @@ class HunyuanVideo:
             # diffusers resolves a class of ours only once its module is imported
             import synmotion_core.puppets.autoencoder  # noqa: F401
         from diffusers import HunyuanVideoPipeline
+        from diffusers.utils import logging as diffusers_logging
+        from transformers.utils import logging as transformers_logging
 
+        diffusers_logging.disable_progress_bar()  # our own events say how far we are
+        transformers_logging.disable_progress_bar()
         dtype = torch.bfloat16 if chosen.type == "cuda" else torch.float32
         pipe = HunyuanVideoPipeline.from_pretrained(
-            source, revision=spec.revision, dtype=dtype, use_safetensors=True, local_files_only=source != spec.repo
+            source, revision=spec.revision, dtype={"default": dtype, "vae": torch.float32}, use_safetensors=True, local_files_only=source != spec.repo
         )
-        pipe.vae.to(torch.float32)
+        pipe.set_progress_bar_config(disable=True)
         return cls(spec, pipe, chosen)
 
     # ------------------------------------------------------------------ video

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from synmotion_core import pace
 from synmotion_core.command import same_command
 from synmotion_core.config import TrainRun
 from synmotion_core.errors import UserInputError
@@ -384,6 +383,8 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
     def estimate(values: Mapping[Any, Any]) -> Updates:
         if not read_memory(values[studio.chosen], library)[0]:
             return {plan_box: plan_idle("Time and memory are estimated here once clips are chosen."), command: ""}
+        from synmotion_core import pace
+
         try:
             run = form(values)
             made = plan_html(run, pace.recall(studio.workspace, run))

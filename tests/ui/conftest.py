@@ -181,9 +181,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, assets: Path) -> Iterator[Sit
         port = probe.getsockname()[1]
     with Jobs(workspace, {"train": runner.train, "generate": runner.generate}) as jobs:
         page = build(workspace, jobs, assets=assets)
-        page.launch(
-            server_name="127.0.0.1", server_port=port, prevent_thread_lock=True, quiet=True, **launch_options()
-        )
+        page.launch(server_name="127.0.0.1", server_port=port, prevent_thread_lock=True, quiet=True, **launch_options())
         yield Site(url=f"http://127.0.0.1:{port}/", workspace=workspace, jobs=jobs, runner=runner, assets=assets)
         page.close()
 

@@ -249,7 +249,9 @@ def test_errors_of_a_run_are_shown_as_they_are(open_page: Any, site: Site) -> No
     site.runner.fail_at = 5
     page = open_page()
     start_training(page)
-    expect(status(page, "#train-status", "failed")).to_contain_text("the setting <b id='evil'>x</b> is bad: use another")
+    expect(status(page, "#train-status", "failed")).to_contain_text(
+        "the setting <b id='evil'>x</b> is bad: use another"
+    )
     assert page.locator("#evil").count() == 0
     tab(page, "1 · Clips")
     page.locator("#clips-clear").click()
