@@ -1,4 +1,7 @@
-"""Opens the studio: python app.py [--port 7860] [--home FOLDER]. On a Space (SPACE_ID is set) it listens on every interface."""
+"""Opens the studio: python app.py [--port 7860] [--home FOLDER].
+
+It listens on this computer only; on a Space (SPACE_ID is set) on every interface.
+"""
 
 from __future__ import annotations
 

@@ -322,7 +322,7 @@ class Plan:
 
 
 def plan(config: TrainRun, *, seconds_per_step: float | None = None) -> Plan:
-    """From the specs alone: no weight is read. seconds_per_step is a measurement of this machine, where there is one."""
+    """From the specs alone: no weight is read. seconds_per_step is a measurement on this machine, if there is one."""
     from synmotion_core.training import priors
 
     spec = find_spec(config.backbone)

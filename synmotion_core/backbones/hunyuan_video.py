@@ -115,7 +115,11 @@ class HunyuanVideo:
         transformers_logging.disable_progress_bar()
         dtype = torch.bfloat16 if chosen.type == "cuda" else torch.float32
         pipe = HunyuanVideoPipeline.from_pretrained(
-            source, revision=spec.revision, dtype={"default": dtype, "vae": torch.float32}, use_safetensors=True, local_files_only=source != spec.repo
+            source,
+            revision=spec.revision,
+            dtype={"default": dtype, "vae": torch.float32},
+            use_safetensors=True,
+            local_files_only=source != spec.repo,
         )
         pipe.set_progress_bar_config(disable=True)
         return cls(spec, pipe, chosen)

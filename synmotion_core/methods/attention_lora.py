@@ -31,7 +31,8 @@ class AttentionLora:
             torch.manual_seed(seed)
             try:
                 model.add_adapter(
-                    LoraConfig(r=rank, lora_alpha=cast(int, alpha), target_modules=targets, init_lora_weights=True), ADAPTER
+                    LoraConfig(r=rank, lora_alpha=cast(int, alpha), target_modules=targets, init_lora_weights=True),
+                    ADAPTER,
                 )
             except ValueError as error:
                 raise ConfigError(f"no layer of {type(denoiser).__name__} matches {targets!r}: {error}") from error

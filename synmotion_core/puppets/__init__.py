@@ -1,1 +1,1 @@
-"""The world that ships: procedurally drawn puppets doing named motions, the tiny backbone trained on them, its judge."""
+"""The world that ships: drawn puppets doing named motions, the tiny backbone trained on them, and its judge."""

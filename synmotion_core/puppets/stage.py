@@ -86,7 +86,7 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Performance:
-    """frames uint8 [17, 64, 64, 3]; joints float32 [17, 13, 2] (x, y) pixels in JOINTS order; mask bool [17, 64, 64]."""
+    """frames uint8 [17, 64, 64, 3]; joints float32 [17, 13, 2], (x, y) pixels as JOINTS; mask bool [17, 64, 64]."""
 
     frames: NDArray[np.uint8]
     joints: NDArray[np.float32]

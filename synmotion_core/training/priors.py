@@ -33,7 +33,7 @@ WriteVideo = Callable[[Path, Tensor], None]
 
 
 def plan_priors(backbone_options: dict[str, tuple[str, ...]], config: PriorConfig) -> list[tuple[Prompt, int]]:
-    """(prompt, seed) of every prior video, in order. Raises ConfigError when neither side names subjects and motions."""
+    """(prompt, seed) of every prior video, in order. Raises ConfigError when nobody names subjects and motions."""
     options = backbone_options
     subjects = config.subjects or _coloured(options, config.seed)
     motions = config.motions or tuple(options.get("prior_motions", ()))

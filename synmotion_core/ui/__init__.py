@@ -1,7 +1,7 @@
-"""The page: three tabs over one workspace. Widgets become config dataclasses and back; everything that works is elsewhere.
+"""The page: three tabs over one workspace. Widgets become config dataclasses and back; what works is elsewhere.
 
-`build` needs no model library: registries, adapters and past jobs are asked once the page has appeared (its load event). A job
-outlives the page; the browser remembers the job's id, and a timer asks how it is.
+`build` needs no model library: registries, adapters and past jobs are asked once the page has appeared (its load
+event). A job outlives the page; the browser remembers the job's id, and a timer asks how it is.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def build(workspace: Workspace, jobs: Jobs, *, assets: Path = ASSETS) -> gr.Bloc
 
 
 def launch_options() -> dict[str, Any]:
-    """Arguments for `launch`: looks, a limit for uploads, and no folder published (media.serve says how files are shown)."""
+    """Arguments for `launch`: looks, a limit for uploads, and no folder published (see media.serve)."""
     return {
         "theme": theme.theme(),
         "css": theme.CSS,

@@ -1,12 +1,13 @@
 """The clips that a person has chosen: as the browser remembers them, as files, and as the clip doctor sees them.
 
-    memory (browser)   {"clips": [{"source": "example/<file>" | "upload/<file>", "subject", "motion", "start_s", "end_s", "resample_fps"}]}
+    memory (browser)   {"clips": [{"source": "example/<file>" or "upload/<file>", "subject", "motion", "start_s",
+                       "end_s", "resample_fps"}]}
     ClipChoice         one of those, checked: a browser may send anything
     Look               what is in the file: the doctor's findings, a filmstrip, a first picture
     ClipSource         what a run takes (config.py)
 
-A source is a folder and a file name in it, so that no path from a browser is ever opened. Uploads are copied into the workspace, named by
-their content: a training that is resumed next week still finds them.
+A source is a folder and a file name in it, so that no path from a browser is ever opened. Uploads are copied into the
+workspace, named by their content: a training that is resumed next week still finds them.
 """
 
 from __future__ import annotations
@@ -88,7 +89,9 @@ class ExampleSet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """What is in a cut of a file. `strip` and `poster` are data addresses ("" when the file cannot be read), `twin` tiny frames to compare."""
+    """What is in a cut of a file. `strip` and `poster` are pictures as data addresses, "" when the file cannot be read;
+    `twin` is tiny frames to compare.
+    """
 
     info: video.VideoInfo | None
     findings: tuple[Finding, ...]

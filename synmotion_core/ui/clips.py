@@ -1,4 +1,4 @@
-"""The Clips tab: add clips (one's own or the examples), say what they show, cut them, and hear what the clip doctor says.
+"""The Clips tab: add clips, one's own or examples, say what they show, cut them, hear what the clip doctor says.
 
 Every change is kept at once, in this browser (chosen.py); nothing is dropped or re-timed unless a person asked for it.
 """
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 TONES: Mapping[str, Tone] = {"block": "error", "warn": "warning", "info": "info"}
 NO_CLIPS = empty(
     "Which motion should be learnt?",
-    "Add 10 to 20 short clips of one motion: your own, or a set of ready examples. The same subject in all of them is fine; "
-    "afterwards any subject can do it.",
+    "Add 10 to 20 short clips of one motion: your own, or a set of ready examples. The same subject in all of them is "
+    "fine; afterwards any subject can do it.",
 )
 NO_CHOICE = empty(
     "One clip", "Press a clip to play it, to change its words, to cut it, and to read what the clip doctor says."
@@ -72,7 +72,8 @@ def grid_html(area: gr.HTML, library: Library, choices: Sequence[ClipChoice], lo
         cards.append(
             f'<button type="button" class="sm-card" data-pick="{index}" aria-pressed="false">{picture}'
             f'<span class="sm-words">{index + 1}. {escape(choice.words) or "no words yet"}</span>'
-            f'<span class="sm-meta">{escape(choice.name)}</span><span><span class="sm-chip sm-{tone}">{word}</span></span></button>'
+            f'<span class="sm-meta">{escape(choice.name)}</span>'
+            f'<span><span class="sm-chip sm-{tone}">{word}</span></span></button>'
         )
     return f'<div class="sm-grid">{"".join(cards)}</div>'
 
@@ -97,7 +98,7 @@ def summary_html(choices: Sequence[ClipChoice], looks: Sequence[Look], spec: Bac
 
 def inspect_html(area: gr.HTML, library: Library, choice: ClipChoice, look: Look) -> str:
     """One clip: playing, as a filmstrip, and every finding with what would help."""
-    out = f'<p class="sm-title">{escape(choice.words or choice.name)}</p><p class="sm-hint">{escape(choice.name)} · {escape(look.facts)}</p>'
+    out = f'<p class="sm-title">{escape(choice.words or choice.name)}</p>' + hint(f"{choice.name} · {look.facts}")
     if look.poster:
         shown = _shown(area, library, choice, look)
         out += media.together(
@@ -118,7 +119,7 @@ def _shown(area: gr.HTML, library: Library, choice: ClipChoice, look: Look) -> m
 
 
 def with_examples(choices: Sequence[ClipChoice], wanted: ExampleSet) -> tuple[tuple[ClipChoice, ...], str]:
-    """A set of examples in place of other examples; one's own clips stay. Returns the choices and what happened, in words."""
+    """A set of examples in place of other examples; one's own clips stay. Returns the choices and what happened."""
     own = tuple(c for c in choices if c.is_upload)
     gone = [c for c in choices if not c.is_upload and c.motion != wanted.motion]
     text = f"{len(wanted.clips)} example clips of “{wanted.motion}”."
@@ -227,7 +228,7 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
                         elem_id="clip-fix",
                     )
                     remove = gr.Button("Remove this clip", size="md", min_width=130, elem_id="clip-remove")
-    # In the browser, not in a gr.State: what is sent with an edit is then the clip that was edited, whatever was pressed since.
+    # In the browser, not in a gr.State: an edit is then sent with the clip that was edited, whatever was pressed since.
     editing = gr.Textbox("", visible=False)
     edits = [subject, motion, start_s, end_s, resample]
 
@@ -259,10 +260,16 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
     def opened(index: int, choices: Sequence[ClipChoice], look: Look) -> Updates:
         choice = choices[index]
         return {
-            inspect: inspect_html(inspect, library, choice, look), editor: gr.Column(visible=True), editing: str(index), subject: choice.subject,
-            motion: choice.motion, start_s: choice.start_s, end_s: choice.end_s, resample: choice.resample_fps,
+            inspect: inspect_html(inspect, library, choice, look),
+            editor: gr.Column(visible=True),
+            editing: str(index),
+            subject: choice.subject,
+            motion: choice.motion,
+            start_s: choice.start_s,
+            end_s: choice.end_s,
+            resample: choice.resample_fps,
             fix: gr.Button(visible=look.fix is not None),
-        }  # fmt: skip
+        }
 
     def changed(choices: Sequence[ClipChoice], values: Mapping[Any, Any], *, keep: int | None = None) -> Updates:
         """After any change: remember it, show all, and the clip `keep` open."""
@@ -369,7 +376,7 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
 
 
 def edited(choice: ClipChoice, subject: str, motion: str, start_s: Any, end_s: Any, resample_fps: Any) -> ClipChoice:
-    """A choice with what the form holds. Raises ConfigError for a cut or a rate that is none; words may stay empty for now."""
+    """A choice with what the form holds; words may stay empty for now. Raises ConfigError for an impossible cut."""
     start, end = float(start_s or 0), None if end_s is None else float(end_s)
     rate = float(resample_fps) if resample_fps else None
     if start < 0 or (end is not None and end <= start):

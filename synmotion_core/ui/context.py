@@ -27,8 +27,8 @@ _SECRET = "synmotion-studio"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Studio:
-    """Passed to every tab. chosen: the clips (chosen.py); backbone: the name of the one that clips are judged for; train_job and
-    generate_job: {"id": job id or ""}.
+    """Passed to every tab. chosen: the clips (chosen.py); backbone: the name of the one that clips are judged for;
+    train_job and generate_job: {"id": job id or ""}.
     """
 
     workspace: Workspace
@@ -53,8 +53,9 @@ def job_id(memory: Any) -> str:
 
 
 def scroll_to(elem_id: str, *, unless: str) -> str:
-    """Script for narrow screens, where columns lie below each other: show an area, unless there is an error to read in another."""
+    """Script for narrow screens, where columns lie below each other: show an area, unless another holds an error."""
     return (
         "() => setTimeout(() => { if (window.innerWidth < 900 && "
-        f"!document.querySelector('#{unless} .sm-error')) document.getElementById('{elem_id}').scrollIntoView(); }}, 150)"
+        f"!document.querySelector('#{unless} .sm-error')) "
+        f"document.getElementById('{elem_id}').scrollIntoView(); }}, 150)"
     )

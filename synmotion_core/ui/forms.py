@@ -71,7 +71,7 @@ def default_rank(method: str) -> int | None:
 
 
 def generate_run(form: Mapping[str, Any], adapter: tuple[Path, str] | None) -> GenerateRun:
-    """The run that the form describes, with an adapter (file, backbone) or none. Raises UserInputError for what no run can be made of."""
+    """The run that the form describes, with an adapter (file, backbone) or none. Raises ConfigError or PromptError."""
     from synmotion_core.types import Prompt
 
     run = GenerateRun(
@@ -88,16 +88,17 @@ def generate_run(form: Mapping[str, Any], adapter: tuple[Path, str] | None) -> G
     )
     for subject in run.subjects:
         Prompt(subject=subject, motion=run.motion, setting=run.setting)  # said here and now, not by a failed job
-    if len(run.subjects) * len(run.seeds) > MOST_VIDEOS:
+    count = len(run.subjects) * len(run.seeds)
+    if count > MOST_VIDEOS:
         raise ConfigError(
-            f"{len(run.subjects)} subjects times {len(run.seeds)} seeds are {len(run.subjects) * len(run.seeds)} videos: "
+            f"{len(run.subjects)} subjects times {len(run.seeds)} seeds are {count} videos: "
             f"the page makes at most {MOST_VIDEOS} at once, the command line any number"
         )
     return run
 
 
 def seeds_in(text: str | None) -> tuple[int, ...]:
-    """Whole numbers separated by commas or spaces; "3-6" is a range. Raises ConfigError naming the piece that is not one.
+    """Whole numbers separated by commas or spaces; "3-6" is a range. Raises ConfigError naming the piece that is none.
 
     >>> seeds_in("0, 7 9"), seeds_in("3-6")
     ((0, 7, 9), (3, 4, 5, 6))
@@ -120,15 +121,15 @@ def seeds_in(text: str | None) -> tuple[int, ...]:
 
 def whole(what: str, value: Any) -> int:
     """A whole number from a form field; raises ConfigError, naming the field, for anything else."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value != int(value):
-        raise ConfigError(f"{what} must be a whole number, got {'nothing' if value is None else value!r}")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value % 1:
+        raise ConfigError(f"{what} must be a whole number, got {'nothing' if value is None else repr(value)}")
     return int(value)
 
 
 def number(what: str, value: Any) -> float:
     """A number from a form field; raises ConfigError, naming the field, for anything else."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ConfigError(f"{what} must be a number, got {'nothing' if value is None else value!r}")
+        raise ConfigError(f"{what} must be a number, got {'nothing' if value is None else repr(value)}")
     return float(value)
 
 

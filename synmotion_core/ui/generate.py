@@ -1,7 +1,7 @@
 """The Generate tab: an adapter, subjects and a motion become videos, the backbone alone beside the adapter, in sync.
 
-Adapters are chosen by an id ("ready/<file>" or "mine/<file>") that is looked up in two folders; the page never takes a path. What a
-file says of itself is untrusted text: it is escaped wherever it is shown.
+Adapters are chosen by an id ("ready/<file>" or "mine/<file>") that is looked up in two folders; the page never takes a
+path. What a file says of itself is untrusted text: it is escaped wherever it is shown.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class AdapterChoice:
 
 
 def find_adapters(workspace: Workspace, assets: Path = ASSETS) -> tuple[tuple[AdapterChoice, ...], tuple[str, ...]]:
-    """Every readable adapter, the ready ones first and one's own by age, the newest first; and why others are not readable."""
+    """Every readable adapter, the ready ones first, then one's own, the newest first; and why others are not."""
     from synmotion_core.adapters.file import read_info
 
     found, problems = [], []
@@ -90,7 +90,7 @@ def about(choice: AdapterChoice | None) -> str:
 
 
 def results_html(area: gr.HTML, view: JobView) -> str:
-    """One player a subject and seed: the backbone alone, then the adapter. A video that is still to come keeps its place."""
+    """One player a subject and seed: the backbone alone, then the adapter. A video still to come keeps its place."""
     assert isinstance(view.config, GenerateRun)
     config = view.config
     made: dict[tuple[str, int], dict[bool, Sampled]] = {}
@@ -212,8 +212,8 @@ def build(studio: Studio) -> dict[str, Any]:
     timer = gr.Timer(POLL_S, active=False)
 
     fields = {
-        "adapter": adapter, "subjects": subjects, "motion": motion, "setting": setting, "seeds": seeds, "strength": strength,
-        "compare": compare, "steps": steps, "guidance": guidance, "backbone": backbone,
+        "adapter": adapter, "subjects": subjects, "motion": motion, "setting": setting, "seeds": seeds,
+        "strength": strength, "compare": compare, "steps": steps, "guidance": guidance, "backbone": backbone,
     }  # fmt: skip
 
     def form(values: Mapping[Any, Any]) -> GenerateRun:

@@ -1,10 +1,11 @@
 """Videos on the page: served from Gradio's cache, shown as filmstrips, played in sync.
 
-A file is never published where it lies: a copy is put into Gradio's own cache (named by its content) and only that copy has an address, so
-no folder of the workspace or of the home is ever listed in `allowed_paths`.
+A file is never published where it lies: a copy is put into Gradio's own cache (named by its content) and only that copy
+has an address, so no folder of the workspace or of the home is ever listed in `allowed_paths`.
 
-A player is a group of <video> elements under one clock (player.js): they start together, wait for the longest, start again
-together, and whatever drifts by more than 0.09 s is put back. Each video may have its own [start, end) in seconds (data-start, data-end).
+A player is a group of <video> elements under one clock (player.js): they start together, wait for the longest, start
+again together, and whatever drifts by more than 0.09 s is put back. Each video may have its own [start, end) in seconds
+(data-start, data-end).
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def html_area(*, elem_id: str, value: str = "") -> gr.HTML:
 
 
 def serve(area: gr.HTML, path: Path) -> str:
-    """The address of a copy of `path` in Gradio's cache, relative to the page. Raises MissingError when the file is gone."""
+    """The address of a copy of `path` in Gradio's cache, relative to the page. Raises MissingError for no file."""
     try:
         stat = path.stat()
     except OSError as error:
@@ -58,7 +59,7 @@ def serve(area: gr.HTML, path: Path) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
-    """One video of a player. `title` is text; start_s and end_s play a part of it; `download` offers the file under that name."""
+    """One video of a player: start_s and end_s play a part of it, `download` offers the file under that name."""
 
     url: str
     title: str
@@ -74,7 +75,8 @@ def video_tag(shown: Shown, *, attributes: str = "", preload: str = "auto") -> s
     end = "" if shown.end_s is None else f' data-end="{shown.end_s:g}"'
     poster = f' poster="{escape(shown.poster)}"' if shown.poster else ""
     return (
-        f'<video muted playsinline preload="{preload}" src="{escape(shown.url)}"{poster} data-start="{shown.start_s:g}"{end} '
+        f'<video muted playsinline preload="{preload}" src="{escape(shown.url)}"{poster} '
+        f'data-start="{shown.start_s:g}"{end} '
         f'aria-label="{escape(shown.title)}" {attributes}></video>'
     )
 
@@ -92,7 +94,7 @@ def waiting(title: str, text: str) -> str:
 
 
 def together(figures: str, *, name: str) -> str:
-    """Everything in `figures` under one clock, with play, position and speed; `name` labels the group for screen readers."""
+    """Everything in `figures` under one clock, with play, position and speed; `name` is for screen readers."""
     return (
         f'<div class="sm-player" data-sync role="group" aria-label="{escape(name)}">{figures}'
         '<div class="sm-transport"><button type="button" data-play aria-label="Play or pause">❚❚</button>'
@@ -107,7 +109,7 @@ def side_by_side(figures: Sequence[str], *, name: str, title: str) -> str:
 
 
 def strip(frames: np.ndarray) -> str:
-    """A filmstrip of STRIP_FRAMES evenly spaced frames (first and last included) as a data address; frames uint8 [F, H, W, 3]."""
+    """STRIP_FRAMES evenly spaced frames, first and last included, as a data address; frames uint8 [F, H, W, 3]."""
     import cv2
 
     index = np.linspace(0, len(frames) - 1, min(STRIP_FRAMES, len(frames))).round().astype(int)

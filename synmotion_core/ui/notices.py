@@ -1,7 +1,7 @@
 """What the page says to a person: notices, and the one place where a handler's errors become words.
 
-A `UserInputError` is shown as it is; anything else is a bug of ours: logged with its traceback, one plain line on the page. All text
-is escaped here, since it may come from a file's name, an adapter's metadata or a form.
+A `UserInputError` is shown as it is; anything else is a bug of ours: logged with its traceback, one plain line on the
+page. All text is escaped here, since it may come from a file's name, an adapter's metadata or a form.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def empty(title: str, text: str) -> str:
 
 
 def guarded(message: gr.HTML, handler: Callable[..., Updates]) -> Callable[..., Updates]:
-    """A handler (form values -> updates) whose errors are put into `message`; a success without a message of its own clears it."""
+    """A handler (form values -> updates) whose errors are put into `message`; a success without one clears it."""
 
     @functools.wraps(handler)
     def safe(*args: Any) -> Updates:
@@ -62,7 +62,7 @@ def guarded(message: gr.HTML, handler: Callable[..., Updates]) -> Callable[..., 
 
 
 def quiet(handler: Callable[..., Updates]) -> Callable[..., Updates]:
-    """The same for a handler that runs by itself, each second or at loading: errors are logged, the page stays as it is."""
+    """The same for a handler that runs by itself, each second or at loading: errors are logged, the page stays."""
 
     @functools.wraps(handler)
     def safe(*args: Any) -> Updates:

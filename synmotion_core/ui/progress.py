@@ -1,4 +1,4 @@
-"""A job on the page: what it is doing, how far it is, its loss. Pure functions from a JobView to HTML of a fixed height."""
+"""A job on the page: what it is doing, how far it is, its loss. Pure: from a JobView to HTML of a fixed height."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ STATUS = {  # what a person reads, and the tone of the chip
 }
 LIVE = frozenset({"queued", "running", "stopping"})
 POINTS = 240  # of a plotted curve: more cannot be seen
+NO_LOSS = "The loss appears here, step by step, once training begins."
+_WIDE, _TALL = 1000, 400  # the plot's own units; it is stretched to its area
 
 
 def duration(seconds: float) -> str:
@@ -101,9 +103,11 @@ def status(view: JobView) -> str:
     facts.append(f"{duration(view.seconds)} so far" if view.status in LIVE else f"{duration(view.seconds)} in all")
     message = f'<div class="sm-message">{escape(view.message)}</div>' if view.message else ""
     return (
-        f'<div class="sm-status" data-status="{view.status}"><div class="sm-row"><span class="sm-now">{escape(headline(view))}</span>'
+        f'<div class="sm-status" data-status="{view.status}">'
+        f'<div class="sm-row"><span class="sm-now">{escape(headline(view))}</span>'
         f'<span class="sm-chip sm-{tone}">{word}</span></div>'
-        f'<div class="sm-bar" role="progressbar" aria-label="Progress" aria-valuemin="0" aria-valuemax="100" aria-valuenow="{done * 100:.0f}">'
+        '<div class="sm-bar" role="progressbar" aria-label="Progress" aria-valuemin="0" aria-valuemax="100" '
+        f'aria-valuenow="{done * 100:.0f}">'
         f'<span style="width:{done * 100:.1f}%"></span></div>'
         f'<div class="sm-numbers">{escape(" · ".join(facts))}</div>{message}</div>'
     )
@@ -112,8 +116,10 @@ def status(view: JobView) -> str:
 def idle_status(text: str) -> str:
     """The same area before there is a job."""
     return (
-        f'<div class="sm-status" data-status="none"><div class="sm-row"><span class="sm-now">{escape(text)}</span></div>'
-        '<div class="sm-bar"><span style="width:0%"></span></div><div class="sm-numbers">Nothing is running.</div></div>'
+        '<div class="sm-status" data-status="none">'
+        f'<div class="sm-row"><span class="sm-now">{escape(text)}</span></div>'
+        '<div class="sm-bar"><span style="width:0%"></span></div>'
+        '<div class="sm-numbers">Nothing is running.</div></div>'
     )
 
 
@@ -145,33 +151,30 @@ def loss_plot(losses: Sequence[tuple[int, float]], last_step: int) -> str:
     """Loss over steps 1..last_step as SVG: thin each step, thick the running mean."""
     finite = [(s, v) for s, v in losses if math.isfinite(v)]
     if len(finite) < 2:
-        return '<div class="sm-plot"><div class="sm-none">The loss appears here, step by step, once training begins.</div></div>'
+        return f'<div class="sm-plot"><div class="sm-none">{NO_LOSS}</div></div>'
     raw, smooth = thinned(finite), thinned(smoothed(finite))
     low, high = min(v for _, v in raw), max(v for _, v in raw)
     pad = (high - low) * 0.08 or abs(high) * 0.05 or 0.01
     low, high, right = low - pad, high + pad, max(last_step, finite[-1][0], 2)
 
+    def x(step: float) -> float:
+        return (step - 1) / (right - 1) * _WIDE
+
+    def y(loss: float) -> float:
+        return (high - loss) / (high - low) * _TALL
+
     def line(points: Sequence[tuple[float, float]]) -> str:
-        return " ".join(
-            f"{'ML'[i > 0]}{(s - 1) / (right - 1) * 1000:.1f},{(high - v) / (high - low) * 400:.1f}"
-            for i, (s, v) in enumerate(points)
-        )
+        return " ".join(f"{'ML'[i > 0]}{x(s):.1f},{y(v):.1f}" for i, (s, v) in enumerate(points))
 
     ticks = [low + (high - low) * f for f in (0.1, 0.5, 0.9)]
-    rules = "".join(
-        f'<line class="sm-grid-line" x1="0" x2="1000" y1="{(high - t) / (high - low) * 400:.1f}" y2="{(high - t) / (high - low) * 400:.1f}"/>'
-        for t in ticks
-    )
-    labels = "".join(
-        f'<span class="sm-tick" style="left:10px;top:calc({10 + (high - t) / (high - low) * 74:.1f}% - 1.5em)">{t:.3g}</span>'
-        for t in ticks
-    )
+    rules = "".join(f'<path class="sm-grid-line" d="M0,{y(t):.1f} H{_WIDE}"/>' for t in ticks)
+    labels = "".join(f'<span class="sm-tick" style="top:{y(t) / _TALL * 100:.1f}%">{t:.3g}</span>' for t in ticks)
     odd = len(losses) - len(finite)
     note = f"; {odd} steps without a finite loss are left out" if odd else ""
     return (
         f'<div class="sm-plot" role="img" aria-label="Loss {finite[-1][1]:.4f} at step {finite[-1][0]}">'
-        f'<div style="position:absolute;left:0;right:0;top:10%;height:74%"><svg viewBox="0 0 1000 400" preserveAspectRatio="none" aria-hidden="true">'
-        f'{rules}<path class="sm-raw" d="{line(raw)}"/><path class="sm-smooth" d="{line(smooth)}"/></svg></div>{labels}'
-        f'<span class="sm-tick" style="left:10px;bottom:6px">step 1</span><span class="sm-tick" style="right:10px;bottom:6px">{right}</span>'
-        f'<span class="sm-tick" style="right:10px;top:4px">loss · thin: each step, thick: running mean{note}</span></div>'
+        f'<div class="sm-key">loss · thin: each step, thick: running mean{note}</div><div class="sm-curve">'
+        f'<svg viewBox="0 0 {_WIDE} {_TALL}" preserveAspectRatio="none" aria-hidden="true">{rules}'
+        f'<path class="sm-raw" d="{line(raw)}"/><path class="sm-smooth" d="{line(smooth)}"/></svg>{labels}</div>'
+        f'<div class="sm-steps-axis"><span>step 1</span><span>{right}</span></div></div>'
     )

@@ -1,8 +1,7 @@
-"""How the page looks: one theme, light and dark, and theme.css, the style sheet of the parts that Gradio has no
-component for.
+"""How the page looks: one theme, light and dark, and theme.css, the style sheet of what Gradio has no component for.
 
-System fonts only, so that nothing is fetched from elsewhere. Own rules begin with `sm-`; colours are variables, defined once for
-each mode. Areas that change while a job runs have a fixed height, so that nothing below them moves.
+System fonts only, so that nothing is fetched from elsewhere. Own rules begin with `sm-`; colours are variables, defined
+once for each mode. Areas that change while a job runs have a fixed height, so that nothing below them moves.
 """
 
 from __future__ import annotations

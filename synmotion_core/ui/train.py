@@ -1,11 +1,12 @@
-"""The Train tab: a form that becomes a `TrainRun`, the plan before the start, and a view of the job that survives a reload.
+"""The Train tab: a form that becomes a `TrainRun`, the plan before the start, a view of the job that survives a reload.
 
-The job runs in its own worker (synmotion_core.jobs); this page only asks once a second how it is and shows that. The form and the
-command line speak the same config, so that "the same as this command" is the run itself.
+The job runs in its own worker (synmotion_core.jobs); this page only asks once a second how it is and shows that. The
+form and the command line speak the same config, so that "the same as this command" is the run itself.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from html import escape
@@ -62,7 +63,7 @@ def knows_notice(spec: BackboneSpec, real_footage: bool) -> str:
     rest = (
         f"For real footage choose {' or '.join(others)}; these need a CUDA GPU."
         if others
-        else "Models for real footage (HunyuanVideo, Wan) need a CUDA GPU, and this version of the studio does not offer one yet."
+        else "Models for real footage (HunyuanVideo, Wan) need a CUDA GPU; this version of the studio offers none yet."
     )
     return notice(
         "warning", f"Your own clips meet a backbone that knows {spec.knows}. It cannot learn from real footage. {rest}"
@@ -163,7 +164,7 @@ def priors_html(area: gr.HTML, view: JobView) -> str:
         for s in drawn
     )
     return (
-        f'<details class="sm-details"><summary>{len(drawn)} subject prior videos drawn by the untrained backbone</summary>'
+        f'<details class="sm-details"><summary>{len(drawn)} subject prior videos of the untrained backbone</summary>'
         f'<div class="sm-stage sm-many">{cards}</div></details>'
     )
 
@@ -173,10 +174,11 @@ def outcome_html(area: gr.HTML, view: JobView) -> str:
     out = notices("warning", view.warnings)
     if view.status == "finished" and view.result is not None:
         try:
-            link = f' <a href="{escape(media.serve(area, view.result))}" download="{escape(view.result.name)}">Download</a>'
+            url, file = escape(media.serve(area, view.result)), escape(view.result.name)
         except UserInputError as error:
             return out + notice("warning", str(error))
-        out += f'<div class="sm-notice sm-good" role="status">The adapter is ready: <b>{escape(view.result.name)}</b>.{link}</div>'
+        link = f'<a href="{url}" download="{file}">Download</a>'
+        out += f'<div class="sm-notice sm-good" role="status">The adapter is ready: <b>{file}</b>. {link}</div>'
     if view.status in ("stopped", "interrupted", "failed"):
         at = (
             f"from step {view.checkpoint_step}"
@@ -215,9 +217,13 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
                     elem_id="train-sample-every",
                 )
             sample_subjects = gr.Textbox(
-                "a red cat\na blue robot", label="Who tries the motion while training", info="One subject a line. They are not trained on.",
-                lines=2, max_lines=6, elem_id="train-subjects",
-            )  # fmt: skip
+                "a red cat\na blue robot",
+                label="Who tries the motion while training",
+                info="One subject a line. They are not trained on.",
+                lines=2,
+                max_lines=6,
+                elem_id="train-subjects",
+            )
             with gr.Accordion("More settings", open=False):
                 name = gr.Textbox(
                     "",
@@ -273,8 +279,9 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
     timer = gr.Timer(POLL_S, active=False)
 
     fields = {
-        "name": name, "backbone": backbone, "method": method, "num_steps": num_steps, "sample_every": sample_every, "save_every": save_every,
-        "sample_subjects": sample_subjects, "batch_size": batch_size, "rank": rank, "learning_rate": learning_rate, "seed": seed,
+        "name": name, "backbone": backbone, "method": method, "num_steps": num_steps, "sample_every": sample_every,
+        "save_every": save_every, "sample_subjects": sample_subjects, "batch_size": batch_size, "rank": rank,
+        "learning_rate": learning_rate, "seed": seed,
     }  # fmt: skip
     view_parts = [status, plot, outcome, samples, priors, stop, resume, to_generate, start, timer, seen, earlier]
 
@@ -312,9 +319,19 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
     def forget() -> Updates:
         off = gr.Button(interactive=False)
         return {
-            studio.train_job: {"id": ""}, status: progress.idle_status(NO_JOB), plot: progress.loss_plot((), 0), outcome: "", samples: NO_SAMPLES,
-            priors: "", stop: off, resume: off, to_generate: off, start: gr.Button(interactive=True), timer: gr.Timer(active=False), seen: "",
-        }  # fmt: skip
+            studio.train_job: {"id": ""},
+            status: progress.idle_status(NO_JOB),
+            plot: progress.loss_plot((), 0),
+            outcome: "",
+            samples: NO_SAMPLES,
+            priors: "",
+            stop: off,
+            resume: off,
+            to_generate: off,
+            start: gr.Button(interactive=True),
+            timer: gr.Timer(active=False),
+            seen: "",
+        }
 
     def on_start(values: Mapping[Any, Any]) -> Updates:
         from synmotion_core.backbones import find_spec
@@ -340,7 +357,7 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
         return show(jobs.snapshot(asked), values[seen]) if asked else {timer: gr.Timer(active=False)}
 
     def on_load(values: Mapping[Any, Any]) -> Updates:
-        asked = job_id(values[studio.train_job])
+        asked = job_id(values[studio.train_job]) or unattended()
         if not asked:
             return {}
         try:
@@ -348,7 +365,15 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
         except UserInputError:  # deleted, or of another workspace
             return forget()
         at_work = {studio.tabs: gr.Tabs(selected="train")} if view.status in progress.LIVE else {}
-        return {**show(view, ""), **at_work}
+        return {studio.train_job: {"id": asked}, **show(view, ""), **at_work}
+
+    def unattended() -> str:
+        """A training that runs although this browser knows of none: on one's own computer it is one's own.
+
+        (The page may have been reloaded before it heard of the job it had started.)
+        """
+        live = (v.id for v in jobs.list() if v.kind == "train" and v.status in progress.LIVE)
+        return "" if os.environ.get("SPACE_ID") else next(live, "")
 
     def on_earlier(values: Mapping[Any, Any]) -> Updates:
         asked = values[earlier]
@@ -416,4 +441,5 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
 
 def _row(view: JobView) -> str:
     when = time.strftime("%d %b %H:%M", time.localtime(view.created))
-    return f"{view.config.name if isinstance(view.config, TrainRun) else view.id} · {progress.STATUS[view.status][0]} · {when}"
+    name = view.config.name if isinstance(view.config, TrainRun) else view.id
+    return f"{name} · {progress.STATUS[view.status][0]} · {when}"

@@ -1,4 +1,4 @@
-"""The whole way with nothing replaced: `python app.py`, a real Chromium, the real backbone, from examples to a new subject's video."""
+"""The whole way with nothing replaced: app.py, a real Chromium, the real backbone, to the video of a new subject."""
 
 from __future__ import annotations
 
@@ -90,7 +90,8 @@ def test_from_examples_to_a_new_subject(studio: tuple[str, Path], chromium: Brow
     films = page.locator("#gen-results video")
     expect(films).to_have_count(2)  # the base and the adapter
     page.wait_for_function(
-        "[...document.querySelectorAll('#gen-results video')].every(v => v.readyState >= 2 && v.videoWidth === 64 && !v.error)",
+        "[...document.querySelectorAll('#gen-results video')]"
+        ".every(v => v.readyState >= 2 && v.videoWidth === 64 && !v.error)",
         timeout=60_000,
     )
     page.wait_for_function("document.querySelector('#gen-results video').currentTime > 0.2", timeout=60_000)

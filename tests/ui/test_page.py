@@ -1,4 +1,4 @@
-"""The page in a real Chromium: clips, training and videos, as a person sees them. (The model is replaced, see conftest.)"""
+"""The page in a real Chromium: clips, training and videos, as a person sees them (without the model: studio.py)."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from synmotion_core.clips import video
 from synmotion_core.config import GenerateRun, TrainRun
-
-from .conftest import CLIPS_A_SET, Site, draw
+from tests.ui.studio import CLIPS_A_SET, Site, draw
 
 TABS = ("1 · Clips", "2 · Train", "3 · Generate")
 SLOW = 60_000  # milliseconds; the machine may be busy
@@ -364,7 +363,8 @@ def test_on_a_phone_nothing_is_cut_off(open_page: Any, scheme: str) -> None:
         )
         assert not small, (name, small)
     back, ink = page.evaluate(
-        "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.querySelector('.sm-head h1')).color]"
+        "[getComputedStyle(document.body).backgroundColor,"
+        " getComputedStyle(document.querySelector('.sm-head h1')).color]"
     )
     assert (luminance(back) < 0.1) == (scheme == "dark")
     assert contrast(back, ink) > 7

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import logging
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -28,8 +29,7 @@ from synmotion_core.types import Prompt, Sampled
 from synmotion_core.ui import chosen, clips, forms, generate, launch_options, media, notices, progress, theme, train
 from synmotion_core.ui.chosen import ClipChoice, Library
 from synmotion_core.workspace import Workspace
-
-from .conftest import EVIL, draw, write_adapter
+from tests.ui.studio import EVIL, draw, write_adapter
 
 ROOT = Path(__file__).resolve().parents[2]
 PUPPETS = find_spec("puppet-hunyuan")
@@ -204,9 +204,10 @@ def test_seeds_come_back_in_order_once(seeds: list[int]) -> None:
 @given(st.text(max_size=40))
 def test_any_seed_text_is_read_or_refused(text: str) -> None:
     try:
-        assert all(isinstance(seed, int) and seed >= 0 for seed in forms.seeds_in(text))
-    except ConfigError as error:
-        assert "seed" in str(error)
+        seeds = forms.seeds_in(text)
+    except ConfigError:
+        return
+    assert all(isinstance(seed, int) and seed >= 0 for seed in seeds)
 
 
 def test_blocked_clips_are_named_before_a_training_starts(library: Library) -> None:
@@ -241,8 +242,19 @@ def test_any_memory_is_read_or_named(memory: Any) -> None:
     assert choices == ()
 
 
-@pytest.mark.parametrize("source", ["upload/../secret.mp4", "upload//etc/passwd", "upload/.hidden.mp4", "upload/", "", "example/index.json",
-                                    "example/../adapters/clap.safetensors", "other/x.mp4"])  # fmt: skip
+@pytest.mark.parametrize(
+    "source",
+    [
+        "",
+        "upload/",
+        "upload/../secret.mp4",
+        "upload//etc/passwd",
+        "upload/.hidden.mp4",
+        "example/index.json",
+        "example/../adapters/clap.safetensors",
+        "other/x.mp4",
+    ],
+)
 def test_a_source_never_leaves_its_folder(workspace: Workspace, assets: Path, source: str) -> None:
     library = Library(workspace, assets)
     (workspace.clips.parent / "secret.mp4").write_bytes(b"x")
@@ -324,8 +336,8 @@ def test_examples_take_the_place_of_examples_only(library: Library) -> None:
     choices, said = clips.with_examples((own, *first.clips), second)
     assert choices == (own, *second.clips)
     assert (
-        said
-        == "3 example clips of “squats”. They take the place of the 3 examples before, since one adapter learns one motion."
+        said == "3 example clips of “squats”. They take the place of the 3 examples before, "
+        "since one adapter learns one motion."
     )
     assert clips.with_examples(choices, second) == (choices, "3 example clips of “squats”.")
 
@@ -392,9 +404,9 @@ def test_what_a_backbone_knows_is_said_where_it_matters(monkeypatch: pytest.Monk
 
 
 def test_a_method_that_does_not_fit_says_why() -> None:
-    fits = dict((name, label) for label, name in train.method_choices(PUPPETS))
+    fits = {name: label for label, name in train.method_choices(PUPPETS)}
     assert "not here" not in "".join(fits.values())
-    unfit = dict((name, label) for label, name in train.method_choices(REAL))
+    unfit = {name: label for label, name in train.method_choices(REAL)}
     assert "not here: method 'lora' needs attention_lora" in unfit["lora"]
 
 
@@ -465,7 +477,7 @@ def test_results_keep_base_left_and_adapter_right(tmp_path: Path) -> None:
     run = GenerateRun(subjects=("a cat",), motion="claps", adapter=tmp_path / "x.safetensors", compare=True)
     made = Sampled(path=tmp_path / "a.mp4", prompt=prompt, seed=0, adapted=True)
     html = generate.results_html(area, view(kind="generate", config=run, samples=(made,)))
-    assert html.index("Backbone alone") < html.index("being drawn") + 99 < html.index("With the adapter") + 99
+    assert re.findall("<figcaption><b>(.*?)</b>", html) == ["Backbone alone", "With the adapter"]
     assert html.index("being drawn") < html.index("<video")
     alone = GenerateRun(subjects=("a cat",), motion="claps")
     html = generate.results_html(
