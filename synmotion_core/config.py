@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -40,6 +41,12 @@ class ClipSource:
     resample_fps: float | None = None
 
     def __post_init__(self) -> None:
+        for name in ("start_s", "end_s", "resample_fps"):
+            value = getattr(self, name)
+            if value is not None and not math.isfinite(value):
+                raise ConfigError(f"{name} must be a finite number, got {value}")
+        if self.resample_fps is not None and not self.resample_fps > 0:
+            raise ConfigError(f"resample_fps must be above 0, got {self.resample_fps}")
         if self.start_s < 0:
             raise ConfigError(f"start_s must be at least 0, got {self.start_s}")
         if self.end_s is not None and self.end_s <= self.start_s:
@@ -142,6 +149,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             raise ConfigError(f"{where} must be a list, got {value!r}")
         return tuple(_convert(args[0], v, f"{where}[{i}]") for i, v in enumerate(value))
     if origin is frozenset:
+        if not isinstance(value, (list, tuple, set, frozenset)):
+            raise ConfigError(f"{where} must be a list, got {value!r}")
         return frozenset(_convert(args[0], v, where) for v in value)
     if origin is typing.Literal:
         if value not in args:

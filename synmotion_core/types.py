@@ -159,6 +159,8 @@ def stack_text(parts: Sequence[TextCondition]) -> TextCondition:
         return torch.nn.functional.pad(x, (0, 0, 0, extra) if x.ndim == 3 else (0, extra))
 
     pooled = [p.pooled_prompt_embeds for p in parts if p.pooled_prompt_embeds is not None]
+    if pooled and len(pooled) != len(parts):
+        raise ValueError("either all parts have pooled embeddings or none has")
     return TextCondition(
         prompt_embeds=torch.cat([pad(p.prompt_embeds) for p in parts]),
         prompt_attention_mask=torch.cat([pad(p.prompt_attention_mask) for p in parts]),

@@ -168,3 +168,11 @@ def test_whole_numbers_are_floats_too() -> None:
     config = from_dict(TrainConfig, {"learning_rate": 1, "max_grad_norm": 2})
     assert (config.learning_rate, config.max_grad_norm) == (1.0, 2.0)
     assert isinstance(config.learning_rate, float)
+
+
+@pytest.mark.parametrize(
+    "values", [{"start_s": float("nan")}, {"end_s": float("inf")}, {"resample_fps": 0.0}, {"resample_fps": -8.0}]
+)
+def test_a_cut_is_made_of_real_numbers(values: dict) -> None:
+    with pytest.raises(ConfigError, match=next(iter(values))):
+        ClipSource(path=Path("a.mp4"), subject="a person", motion="claps", **values)

@@ -73,7 +73,7 @@ class _Heads(nn.Module):
         for name, _ in list(image_to_video.named_parameters()):
             module = image_to_video.get_submodule(name.rpartition(".")[0])
             setattr(module, name.rpartition(".")[2], own[name])
-        self._image_to_video = [image_to_video]  # in a list: shares parameters, must not register them twice
+        self._image_to_video: list[Any] = [image_to_video]  # in a list: shares parameters, must not register them twice
 
         self.compiled = False
 
@@ -294,6 +294,10 @@ def main() -> None:
         for part in TRAINED:
             getattr(pipe, part).to(torch.bfloat16)
         pipe.save_pretrained(args.out)
+        for path in args.out.rglob("*config.json"):  # where it was loaded from is nobody's business
+            values = json.loads(path.read_text())
+            if values.pop("_name_or_path", None) is not None:
+                path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":
