@@ -8,10 +8,12 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 from pathlib import Path
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported
 
+from synmotion_core.errors import UserInputError
 from synmotion_core.jobs import Jobs
 from synmotion_core.ui import build, launch_options
 from synmotion_core.workspace import Workspace, default_root
@@ -29,8 +31,13 @@ def main() -> None:
     )
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # Gradio asks itself whether it is up
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill ends like Ctrl-C: work is saved
     on_space = bool(os.environ.get("SPACE_ID"))
-    workspace = Workspace(options.home)
+    try:
+        workspace = Workspace(options.home)
+    except UserInputError as error:
+        parser.exit(2, f"{error}\n")
     with Jobs(workspace) as jobs:
         build(workspace, jobs).launch(
             server_name="0.0.0.0" if on_space else "127.0.0.1", server_port=options.port, **launch_options()

@@ -1,7 +1,8 @@
 """The judge: which motion, species and colour a clip shows. A small classifier, the yardstick of the puppet world.
 
     frames [17, 64, 64, 3] --4x4 blocks as channels--> 16x16 --conv--> 8x8 --conv--> 4x4 --linear--> one token a frame
-    17 tokens --attention over time--> motion (25 names and "other"); pooled 4x4 maps --> species (8), colour (8)
+    17 tokens and their differences --attention over time--> motion (25 names and "other")
+    4x4 maps, pooled over place and time --> species (8), colour (8)
     Within the convolutions an eighth of the channels looks one frame back and one ahead (a temporal shift).
     In training each token also predicts its frame's 13 joints; that head ships, `Judge.joints` reads it.
 
@@ -93,6 +94,8 @@ class JudgeNet(nn.Module):
         )
         self.token = nn.Linear(c * (height // 16) * (width // 16), config.token_width)
         self.position = nn.Parameter(torch.randn(frames, config.token_width) * 0.02)
+        self.change = nn.Linear(config.token_width, config.token_width, bias=False)  # of the step since the last frame
+        nn.init.zeros_(self.change.weight)
         layer = nn.TransformerEncoderLayer(config.token_width, config.num_heads, 2 * config.token_width, dropout=0.0,
                                            activation="gelu", batch_first=True, norm_first=True)  # fmt: skip
         self.encoder = nn.TransformerEncoder(layer, config.num_layers, enable_nested_tensor=False)
@@ -110,7 +113,9 @@ class JudgeNet(nn.Module):
         looks = x.float()
         look = torch.cat([looks.mean((1, 2, 3)), looks.amax((2, 3)).mean(1)], dim=-1)
         tokens = self.token(x.flatten(2))
-        acts = self.encoder(F.gelu(tokens) + self.position)
+        seen = F.gelu(tokens)
+        steps_taken = F.pad(seen[:, 1:] - seen[:, :-1], (0, 0, 1, 0))
+        acts = self.encoder(seen + self.change(steps_taken) + self.position)
         act = torch.cat([acts.mean(1), acts.amax(1)], dim=-1)
         return JudgeOutput(
             motion=self.motion(act).float(),

@@ -228,14 +228,14 @@ def _moved(frames: Tensor, joints: Tensor, rng: np.random.Generator) -> tuple[Te
 
 
 def played_wrong(examples: Examples, rows: NDArray[np.integer], rng: np.random.Generator) -> Examples:
-    """The given clips; a sixth of the clear named ones held, reversed or shuffled, with the names that leaves.
+    """The given clips; a quarter of the clear named ones held, reversed or shuffled, with the names that leaves.
 
     Costs nothing, unlike a render, and keeps the judge from reading a motion off a single frame.
     """
     got = Examples(*(getattr(examples, name)[rows] for name in Examples.__slots__))
     names = default_config().motions
     for i, fair in enumerate(got.fair):
-        kind = rng.choice(["as it is", "still", "reversed", "shuffled"], p=[0.83, 0.06, 0.08, 0.03])
+        kind = rng.choice(["as it is", "still", "reversed", "shuffled"], p=[0.74, 0.12, 0.08, 0.06])
         name = names[int(fair.argmax())]
         if kind == "as it is" or fair.sum() != 1 or name == OTHER:
             continue

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from synmotion_core.workspace import Workspace
 
 MAX_UPLOAD = "512mb"
+CACHE = (
+    3600,
+    86400,
+)  # every so many seconds, copies of videos older than so many seconds are deleted; made anew when shown
 _HEAD = (
     '<div class="sm-head"><h1>SynMotion Studio</h1>'
     "<p>Teach a video model one motion from a few clips, then let any subject do it.</p></div>"
@@ -28,7 +32,7 @@ _HEAD = (
 
 def build(workspace: Workspace, jobs: Jobs, *, assets: Path = ASSETS) -> gr.Blocks:
     """The whole page. Launch it with `launch_options()`, which carry its looks."""
-    with gr.Blocks(title="SynMotion Studio", analytics_enabled=False) as page:
+    with gr.Blocks(title="SynMotion Studio", analytics_enabled=False, delete_cache=CACHE) as page:
         gr.HTML(_HEAD, apply_default_css=False)
         chosen = remembered("clips", {"clips": []})
         train_job, generate_job = remembered("train", {"id": ""}), remembered("generate", {"id": ""})

@@ -41,6 +41,7 @@ MOST_CLIPS = 200
 _WORD_LENGTH = 200
 _TWIN_FRAMES = 256  # longer cuts are not compared with each other
 _WORKERS = 2
+_MARK = re.compile(r"-[0-9a-f]{10}(?=\.\w+$)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +62,9 @@ class ClipChoice:
 
     @property
     def name(self) -> str:
-        """The file's name."""
-        return self.source.rpartition("/")[2]
+        """The file's name as the person knows it: without the mark that `Library.add` puts into it."""
+        name = self.source.rpartition("/")[2]
+        return _MARK.sub("", name) if self.is_upload else name
 
     @property
     def cut(self) -> Cut:

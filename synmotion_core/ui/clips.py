@@ -33,6 +33,7 @@ from synmotion_core.ui.train import knows_notice
 if TYPE_CHECKING:
     from synmotion_core.interfaces import BackboneSpec
 
+START, END, RATE = "From (s)", "To (s)", "Re-time (fps)"  # labels of start_s, end_s, resample_fps
 TONES: Mapping[str, Tone] = {"block": "error", "warn": "warning", "info": "info"}
 NO_CLIPS = empty(
     "Which motion should be learnt?",
@@ -65,7 +66,7 @@ def grid_html(area: gr.HTML, library: Library, choices: Sequence[ClipChoice], lo
     cards = []
     for index, (choice, look) in enumerate(zip(choices, looks, strict=True)):
         tone, word = verdict(choice, look)
-        picture = '<div class="sm-blank"></div>'
+        picture = '<div class="sm-blank">no picture</div>'
         if look.poster:
             shown = _shown(area, library, choice, look)
             picture = media.video_tag(shown, attributes="data-loop", preload="metadata")
@@ -108,7 +109,18 @@ def inspect_html(area: gr.HTML, library: Library, choice: ClipChoice, look: Look
         out += f'<img class="sm-strip" src="{look.strip}" alt="Frames of the clip from its beginning to its end">'
     if not look.findings:
         return out + notice("good", "The clip doctor has nothing to say: length, rate, size and movement fit.")
-    return out + "".join(notice(TONES[f.severity], f.message) for f in look.findings)
+    return out + "".join(notice(TONES[f.severity], in_page_words(f.message)) for f in look.findings)
+
+
+def in_page_words(message: str) -> str:
+    """The doctor speaks of settings by their names in a config; here they have labels.
+
+    >>> in_page_words("for example start_s=0.000 and end_s=2.125")
+    'for example From (s) = 0.000 and To (s) = 2.125'
+    """
+    for name, label in (("start_s", START), ("end_s", END), ("resample_fps", RATE)):
+        message = message.replace(f"{name}=", f"{label} = ")
+    return message
 
 
 def _shown(area: gr.HTML, library: Library, choice: ClipChoice, look: Look) -> media.Shown:
@@ -209,10 +221,10 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
                         label="Motion", placeholder="claps", min_width=130, max_length=100, elem_id="clip-motion"
                     )
                 with gr.Row():
-                    start_s = gr.Number(label="From (s)", step=0.05, min_width=100, elem_id="clip-start")
-                    end_s = gr.Number(label="To (s)", placeholder="end", step=0.05, min_width=100, elem_id="clip-end")
+                    start_s = gr.Number(label=START, step=0.05, min_width=100, elem_id="clip-start")
+                    end_s = gr.Number(label=END, placeholder="end", step=0.05, min_width=100, elem_id="clip-end")
                     resample = gr.Number(
-                        label="Re-time (fps)",
+                        label=RATE,
                         placeholder="as it is",
                         step=1,
                         min_width=100,

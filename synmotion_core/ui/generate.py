@@ -172,6 +172,7 @@ def build(studio: Studio) -> dict[str, Any]:
                 label="Strength of the adapter",
                 info="0 is the backbone alone, 1 as trained.",
                 elem_id="gen-strength",
+                buttons=[],
             )
             compare = gr.Checkbox(True, label="Draw the backbone alone beside it", elem_id="gen-compare")
             with gr.Accordion("More settings", open=False):

@@ -34,6 +34,7 @@ NO_SAMPLES = empty(
     "Samples", "While training, new subjects try the motion here, beside your reference clip and in step with it."
 )
 DEFAULTS = TrainConfig()
+MOST_ROUNDS = 12  # of samples that play at once
 
 
 # ------------------------------------------------------------------------------------------------ what a backbone is
@@ -84,17 +85,17 @@ def suggested_subjects(spec: BackboneSpec) -> str:
 
 
 def clips_summary(choices: tuple[ClipChoice, ...]) -> str:
-    """Which clips a training would take."""
+    """Which clips a training would take, and what is still missing."""
     if not choices:
         return notice(
             "info", "No clips yet. Choose some in the Clips tab first: the ready examples are two clicks away."
         )
-    text = in_words(choices)
-    tone = (
-        "good" if len({c.motion for c in choices}) == 1 and all(c.subject and c.motion for c in choices) else "warning"
-    )
-    more = "" if tone == "good" else "One adapter learns one motion, and every clip needs its words."
-    return notice(tone, text, more=more)
+    text = f"{in_words(choices)}."
+    if not all(choice.subject and choice.motion for choice in choices):
+        return notice("warning", text, more="Say who moves and what happens in the Clips tab.")
+    if len({choice.motion for choice in choices}) > 1:
+        return notice("warning", text, more="One adapter learns one motion: train them apart.")
+    return notice("good", text)
 
 
 def plan_html(run: TrainRun, seconds_per_step: float | None) -> str:
@@ -127,13 +128,17 @@ def samples_html(area: gr.HTML, view: JobView) -> str:
         )  # fmt: skip
     except UserInputError as error:
         reference = media.waiting("Reference", str(error))
-    steps: dict[int, list[str]] = {}
+    rounds = sorted({sample.step for sample in shown})[-MOST_ROUNDS:]
+    steps: dict[int, list[str]] = {step: [] for step in rounds}
     for sample in shown:
-        steps.setdefault(sample.step, []).append(_sample_figure(area, sample))
+        if sample.step in steps:
+            steps[sample.step].append(_sample_figure(area, sample))
     rows = "".join(
         f'<div style="order:-{step}"><h4>Step {step}</h4><div class="sm-stage">{"".join(figures)}</div></div>'
         for step, figures in sorted(steps.items())
     )
+    if any(sample.step < rounds[0] for sample in shown):
+        rows += hint(f"Samples before step {rounds[0]} are in the job's folder.")
     return media.together(
         f'<div class="sm-compare"><div class="sm-stage">{reference}</div><div class="sm-steps">{rows}</div></div>',
         name="Samples beside the reference clip",
@@ -414,7 +419,7 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
             run = form(values)
             made = plan_html(run, pace.recall(studio.workspace, run))
         except UserInputError as error:
-            return {plan_box: f'<div class="sm-plan-box">{notice("error", str(error))}</div>', command: ""}
+            return {plan_box: plan_idle(f"No estimate yet: {error}"), command: ""}
         return {plan_box: made, command: same_command(run)}
 
     watched = {studio.train_job, seen}

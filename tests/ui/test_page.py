@@ -199,7 +199,7 @@ def test_samples_play_in_step_with_the_reference(open_page: Any) -> None:
 def test_reload_stop_and_resume(open_page: Any, site: Site) -> None:
     site.runner.step_s = 0.2
     page = open_page()
-    start_training(page, steps=400, every=20)
+    start_training(page, steps=400, every=200)
     status(page, "#train-status", "running")
     page.wait_for_function("/Training: \\d+ of 400/.test(document.querySelector('#train-status').innerText)")
     running = site.jobs.list()[0].id
@@ -425,7 +425,7 @@ def test_a_browser_that_lies_is_not_believed(open_page: Any, site: Site) -> None
 def test_two_people_share_one_device(open_page: Any, site: Site) -> None:
     site.runner.step_s = 0.1
     first, second = open_page(), open_page()
-    start_training(first, steps=1000, every=0)
+    start_training(first, steps=400, every=0)
     status(first, "#train-status", "running")
     tab(second, "3 · Generate")
     second.locator("#gen-motion input, #gen-motion textarea").fill("claps")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import logging
 import math
@@ -26,7 +27,19 @@ from synmotion_core.errors import ClipError, ConfigError, MissingError, PromptEr
 from synmotion_core.jobs import JobView
 from synmotion_core.training.settings import TrainConfig
 from synmotion_core.types import Prompt, Sampled
-from synmotion_core.ui import chosen, clips, forms, generate, launch_options, media, notices, progress, theme, train
+from synmotion_core.ui import (
+    chosen,
+    clips,
+    context,
+    forms,
+    generate,
+    launch_options,
+    media,
+    notices,
+    progress,
+    theme,
+    train,
+)
 from synmotion_core.ui.chosen import ClipChoice, Library
 from synmotion_core.workspace import Workspace
 from tests.ui.studio import EVIL, draw, write_adapter
@@ -114,6 +127,38 @@ def test_only_own_handlers_no_public_api(workspace: Workspace, assets: Path) -> 
     handlers = [fn for fn in page.fns.values() if fn.fn is not None]
     assert len(handlers) > 20
     assert {fn.api_visibility for fn in handlers} == {"private"}
+
+
+@pytest.mark.parametrize(("space", "host"), [(None, "127.0.0.1"), ("someone/studio", "0.0.0.0")])
+def test_the_app_listens_on_this_computer_only(
+    space: str | None, host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import signal
+
+    monkeypatch.syspath_prepend(str(ROOT))
+    app = importlib.import_module("app")
+    launched: dict[str, Any] = {}
+    monkeypatch.setattr(gr.Blocks, "launch", lambda self, **options: launched.update(options))
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(logging, "basicConfig", lambda **_: None)
+    monkeypatch.setattr(sys, "argv", ["app.py", "--port", "7999", "--home", str(tmp_path / "home")])
+    monkeypatch.delenv("SPACE_ID", raising=False)
+    if space:
+        monkeypatch.setenv("SPACE_ID", space)
+    app.main()
+    assert (launched["server_name"], launched["server_port"]) == (host, 7999)
+    assert launched["allowed_paths"] == []
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(sys, "argv", ["app.py", "--home", str(tmp_path / "file" / "home")])
+    with pytest.raises(SystemExit) as left:
+        app.main()
+    assert left.value.code == 2
+
+
+def test_a_browser_is_known_again_after_a_restart() -> None:
+    one, two = context.remembered("clips", {"clips": []}), context.remembered("clips", {"clips": []})
+    assert (one.secret, one.storage_key) == (two.secret, two.storage_key)
+    assert [context.job_id(value) for value in ({"id": "x"}, {"id": 3}, {}, None, "x")] == ["x", "", "", "", ""]
 
 
 # ------------------------------------------------------------------------------------------------ forms
