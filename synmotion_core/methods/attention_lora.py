@@ -35,6 +35,7 @@ class AttentionLora:
                     ADAPTER,
                 )
             except ValueError as error:
+                model.unload_lora()  # a failed injection leaves the model marked as carrying adapters
                 raise ConfigError(f"no layer of {type(denoiser).__name__} matches {targets!r}: {error}") from error
         self.model = model
         self._named = {n: p for n, p in model.named_parameters() if f".{ADAPTER}." in n}

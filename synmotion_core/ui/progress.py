@@ -35,7 +35,7 @@ _WIDE, _TALL = 1000, 400  # the plot's own units; it is stretched to its area
 
 def duration(seconds: float) -> str:
     """>>> duration(4), duration(75), duration(7290)
-    ('4 s', '1 min 15 s', '2 h 2 min')
+    ('4 s', '1 min 15 s', '2 h 1 min')
     """
     whole = max(0, round(seconds))
     if whole < 60:

@@ -188,6 +188,12 @@ def test_samples_play_in_step_with_the_reference(open_page: Any) -> None:
         assert max(now) - min(now) < 0.2, now
         page.wait_for_timeout(250)
     assert max(seen) - min(seen) > 0.3, "the videos do play"
+    area.locator("[data-rate]").click()  # half speed: time enough to look
+    page.wait_for_function("document.querySelector('#train-samples video').currentTime < 0.5")
+    area.locator("video").nth(2).evaluate("v => { v.currentTime += 0.8; }")
+    page.wait_for_timeout(500)
+    now = times(area)
+    assert max(now) - min(now) < 0.2, ("what drifts is put back", now)
     area.locator("input[type=range]").fill("0.5")
     page.wait_for_timeout(400)
     still = times(area)
