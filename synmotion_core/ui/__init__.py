@@ -40,8 +40,8 @@ def build(workspace: Workspace, jobs: Jobs, *, assets: Path = ASSETS) -> gr.Bloc
         library = Library(workspace, assets)
         with gr.Tabs(elem_id="tabs") as tabs:
             studio = Studio(
-                workspace=workspace, jobs=jobs, assets=assets, tabs=tabs, chosen=chosen, backbone=backbone,
-                train_job=train_job, generate_job=generate_job,
+                workspace=workspace, jobs=jobs, assets=assets, tabs=tabs, clips=gr.State(None), chosen=chosen,
+                backbone=backbone, train_job=train_job, generate_job=generate_job,
             )  # fmt: skip
             with gr.Tab("1 · Clips", id="clips", elem_id="tab-clips"):
                 first = clips.build(studio, library)

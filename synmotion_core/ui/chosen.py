@@ -35,6 +35,7 @@ from synmotion_core.ui import media
 
 if TYPE_CHECKING:
     from synmotion_core.interfaces import BackboneSpec
+    from synmotion_core.ui.context import Studio
     from synmotion_core.workspace import Workspace
 
 MOST_CLIPS = 200
@@ -307,21 +308,27 @@ def _choice(row: Any) -> ClipChoice:
     return ClipChoice(**words, **{**times, "start_s": times["start_s"] or 0.0})
 
 
+def current(values: Mapping[Any, Any], studio: Studio, library: Library) -> tuple[ClipChoice, ...]:
+    """The page's clips among a handler's inputs; what the browser remembers when the page has not said yet."""
+    known = values[studio.clips]
+    return read_memory(values[studio.chosen], library)[0] if known is None else known
+
+
 def in_words(choices: Sequence[ClipChoice]) -> str:
     """How many clips show what, in a sentence.
 
     >>> print(in_words([ClipChoice(source="a", subject="a person", motion="claps")] * 2 + [ClipChoice(source="b")]))
-    2 clips of “claps” (a person), 1 clip without words
+    2 clips of “claps” (a person), 1 clip without a motion (no subject yet)
     """
     motions: dict[str, list[str]] = {}
     for choice in choices:
-        motions.setdefault(choice.motion if choice.subject else "", []).append(choice.subject)
+        motions.setdefault(choice.motion, []).append(choice.subject or "no subject yet")
     parts = []
     for motion, subjects in motions.items():
         count = f"{len(subjects)} clip{'s' if len(subjects) != 1 else ''}"
         different = list(dict.fromkeys(subjects))
         who = ", ".join(different[:3]) + (f" and {len(different) - 3} more" if len(different) > 3 else "")
-        parts.append(f"{count} of “{motion}” ({who})" if motion else f"{count} without words")
+        parts.append(f"{count} {f'of “{motion}”' if motion else 'without a motion'} ({who})")
     return ", ".join(parts)
 
 

@@ -22,18 +22,19 @@ from synmotion_core.ui.chosen import (
     ExampleSet,
     Library,
     Look,
+    current,
     in_words,
     read_memory,
     to_memory,
 )
-from synmotion_core.ui.context import Studio, scroll_to
+from synmotion_core.ui.context import IN_TURN, Studio, scroll_to
 from synmotion_core.ui.notices import Tone, Updates, empty, guarded, hint, notice, notices, quiet
 from synmotion_core.ui.train import knows_notice
 
 if TYPE_CHECKING:
     from synmotion_core.interfaces import BackboneSpec
 
-START, END, RATE = "From (s)", "To (s)", "Re-time (fps)"  # labels of start_s, end_s, resample_fps
+START, END, RATE = "From (s)", "To (s)", "New fps"  # labels of start_s, end_s, resample_fps
 TONES: Mapping[str, Tone] = {"block": "error", "warn": "warning", "info": "info"}
 NO_CLIPS = empty(
     "Which motion should be learnt?",
@@ -71,7 +72,7 @@ def grid_html(area: gr.HTML, library: Library, choices: Sequence[ClipChoice], lo
             shown = _shown(area, library, choice, look)
             picture = media.video_tag(shown, attributes="data-loop", preload="metadata")
         cards.append(
-            f'<button type="button" class="sm-card" data-pick="{index}" aria-pressed="false">{picture}'
+            f'<button type="button" class="sm-card" data-pick="{escape(choice.source)}" aria-pressed="false">{picture}'
             f'<span class="sm-words">{index + 1}. {escape(choice.words) or "no words yet"}</span>'
             f'<span class="sm-meta">{escape(choice.name)}</span>'
             f'<span><span class="sm-chip sm-{tone}">{word}</span></span></button>'
@@ -240,7 +241,8 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
                         elem_id="clip-fix",
                     )
                     remove = gr.Button("Remove this clip", size="md", min_width=130, elem_id="clip-remove")
-    # In the browser, not in a gr.State: an edit is then sent with the clip that was edited, whatever was pressed since.
+    # The source of the open clip. In the browser, not in a gr.State: an edit is then sent with the clip that was
+    # edited, whatever was pressed since.
     editing = gr.Textbox("", visible=False)
     edits = [subject, motion, start_s, end_s, resample]
 
@@ -250,11 +252,10 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
         return find_spec(values[studio.backbone])
 
     def chosen(values: Mapping[Any, Any]) -> tuple[ClipChoice, ...]:
-        return read_memory(values[studio.chosen], library)[0]
+        return current(values, studio, library)
 
-    def picked(values: Mapping[Any, Any], choices: Sequence[ClipChoice]) -> int | None:
-        text = values[editing] or ""
-        return int(text) if text.isdigit() and int(text) < len(choices) else None
+    def picked(source: str, choices: Sequence[ClipChoice]) -> int | None:
+        return next((i for i, choice in enumerate(choices) if choice.source == source), None)
 
     def overview(choices: Sequence[ClipChoice], spec: Any) -> tuple[Updates, list[Look]]:
         looks = library.looks(choices, spec)
@@ -274,7 +275,7 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
         return {
             inspect: inspect_html(inspect, library, choice, look),
             editor: gr.Column(visible=True),
-            editing: str(index),
+            editing: choice.source,
             subject: choice.subject,
             motion: choice.motion,
             start_s: choice.start_s,
@@ -287,7 +288,10 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
         """After any change: remember it, show all, and the clip `keep` open."""
         updates, looks = overview(choices, spec_of(values))
         detail = closed() if keep is None else opened(keep, choices, looks[keep])
-        return {studio.chosen: to_memory(choices), **updates, **detail}
+        return {**remember(choices), **updates, **detail}
+
+    def remember(choices: Sequence[ClipChoice]) -> Updates:
+        return {studio.clips: tuple(choices), studio.chosen: to_memory(choices)}
 
     def on_upload(values: Mapping[Any, Any]) -> Updates:
         choices, said = list(chosen(values)), []
@@ -319,30 +323,36 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
         choices = [replace(c, subject=prompt.subject, motion=prompt.motion) for c in chosen(values)]
         if not choices:
             raise ConfigError("there are no clips yet: add some first, new clips take these words")
-        return changed(choices, values, keep=picked(values, choices))
+        return changed(choices, values, keep=picked(values[editing], choices))
 
     def on_pick(values: Mapping[Any, Any], event: gr.EventData) -> Updates:
-        choices, index = chosen(values), int(event.index)
-        return (
-            opened(index, choices, library.looks(choices, spec_of(values))[index]) if index < len(choices) else closed()
-        )
+        choices = chosen(values)
+        index = picked(str(event.source), choices)
+        return closed() if index is None else opened(index, choices, library.looks(choices, spec_of(values))[index])
 
     def on_edit(values: Mapping[Any, Any]) -> Updates:
         choices = list(chosen(values))
-        index = picked(values, choices)
+        index = picked(values[editing], choices)
         if index is None:
             return {}
         new = edited(choices[index], values[subject], values[motion], values[start_s], values[end_s], values[resample])
         if new == choices[index]:
             return {}
         choices[index] = new
-        # The fields stay as typed: a person may already be in the next one. The rest follows.
-        updates = changed(choices, values, keep=index)
-        return {part: value for part, value in updates.items() if part not in edits}
+        return {**remember(choices), **overview(choices, spec_of(values))[0]}
+
+    def on_edited(values: Mapping[Any, Any]) -> Updates:
+        """After an edit: what the doctor says of the clip that is open now. The fields stay as they are typed."""
+        choices = chosen(values)
+        index = picked(values[editing], choices)
+        if index is None:
+            return {}
+        look = library.looks(choices, spec_of(values))[index]
+        return {inspect: opened(index, choices, look)[inspect], fix: gr.Button(visible=look.fix is not None)}
 
     def on_fix(values: Mapping[Any, Any]) -> Updates:
         choices = list(chosen(values))
-        index = picked(values, choices)
+        index = picked(values[editing], choices)
         if index is None:
             return {}
         choices[index] = mended(choices[index], library, spec_of(values))
@@ -350,11 +360,11 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
 
     def on_fix_all(values: Mapping[Any, Any]) -> Updates:
         choices = [mended(c, library, spec_of(values)) for c in chosen(values)]
-        return changed(choices, values, keep=picked(values, choices))
+        return changed(choices, values, keep=picked(values[editing], choices))
 
     def on_remove(values: Mapping[Any, Any]) -> Updates:
         choices = chosen(values)
-        index = picked(values, choices)
+        index = picked(values[editing], choices)
         return changed([c for i, c in enumerate(choices) if i != index], values)
 
     def on_clear(values: Mapping[Any, Any]) -> Updates:
@@ -366,9 +376,14 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
             return {}
         return {**changed(choices, values), message: notices("warning", gone)}
 
-    everything = {*edits, files, all_subject, all_motion, editing, studio.chosen, studio.backbone}
-    shown = [*edits, files, message, summary, grid, fix_all, clear, inspect, editor, editing, fix, studio.chosen]
-    private: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": 8}
+    def on_backbone(values: Mapping[Any, Any]) -> Updates:
+        choices = chosen(values)
+        return changed(choices, values, keep=picked(values[editing], choices))
+
+    kept = [studio.clips, studio.chosen]
+    everything = {*edits, *kept, files, all_subject, all_motion, editing, studio.backbone}
+    shown = [*edits, *kept, files, message, summary, grid, fix_all, clear, inspect, editor, editing, fix]
+    private: dict[str, Any] = {"api_visibility": "private", **IN_TURN}
     calm: dict[str, Any] = {**private, "show_progress": "hidden"}
     busy: dict[str, Any] = {**private, "show_progress": "minimal", "show_progress_on": grid}
     files.upload(guarded(message, on_upload), everything, shown, **busy)
@@ -378,12 +393,13 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
     picking = grid.select(guarded(message, on_pick), everything, shown, **calm)
     picking.then(None, None, None, js=scroll_to("clip-inspect", unless="clips-message"))
     leaving = [listener for part in edits for listener in (part.blur, part.submit)]
-    gr.on(leaving, guarded(message, on_edit), everything, shown, trigger_mode="always_last", **calm)
+    editing_done = gr.on(leaving, guarded(message, on_edit), everything, shown, **calm)
+    editing_done.then(quiet(on_edited), everything, shown, **calm)
     fix.click(guarded(message, on_fix), everything, shown, **calm)
     fix_all.click(guarded(message, on_fix_all), everything, shown, **busy)
     remove.click(guarded(message, on_remove), everything, shown, **calm)
     clear.click(guarded(message, on_clear), everything, shown, **calm)
-    studio.backbone.change(quiet(on_load), everything, shown, **calm)
+    studio.backbone.change(quiet(on_backbone), everything, shown, **calm)
     return {"load": [(quiet(on_load), everything, shown)]}
 
 

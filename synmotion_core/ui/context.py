@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 POLL_S = 1.0
+IN_TURN: Mapping[str, Any] = {"concurrency_id": "clips", "concurrency_limit": 1, "trigger_mode": "multiple"}
 PATIENCE_S = 15.0  # how long Stop waits for the running step, so that it can show how it ended
 
 # Gradio encrypts what it puts into the browser with this and sends it to the browser, too: it is no secret, but it must
@@ -27,14 +28,19 @@ _SECRET = "synmotion-studio"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Studio:
-    """Passed to every tab. chosen: the clips (chosen.py); backbone: the name of the one that clips are judged for;
-    train_job and generate_job: {"id": job id or ""}.
+    """Passed to every tab.
+
+    clips: this page's chosen clips, None until it has loaded; chosen: the same as the browser remembers them
+    (chosen.py). Handlers that change or use `clips` share the queue IN_TURN, since a person may edit faster than a
+    handler answers: each then sees what the one before has left. backbone: the name of the one that clips are judged
+    for. train_job and generate_job: {"id": job id or ""}.
     """
 
     workspace: Workspace
     jobs: Jobs
     assets: Path
     tabs: gr.Tabs
+    clips: gr.State
     chosen: gr.BrowserState
     backbone: gr.State
     train_job: gr.BrowserState

@@ -34,7 +34,7 @@ _served_lock = threading.Lock()
 def html_area(*, elem_id: str, value: str = "") -> gr.HTML:
     """An area for our own HTML in which players run and cards can be pressed.
 
-    Pressing an element with data-pick triggers `select` with `{"index": <its number>}`.
+    Pressing an element with data-pick triggers `select` with `{"source": <what it holds>}`.
     """
     return gr.HTML(value, elem_id=elem_id, apply_default_css=False, js_on_load=PLAYER_JS)
 

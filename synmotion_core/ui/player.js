@@ -65,7 +65,7 @@ function mark() {
 }
 element.addEventListener('click', event => {
   const pick = event.target.closest('[data-pick]'), player = event.target.closest('[data-sync]');
-  if (pick) { picked = pick.dataset.pick; trigger('select', {index: Number(picked)}); return; }
+  if (pick) { picked = pick.dataset.pick; trigger('select', {source: picked}); return; }
   if (!player) return;
   const s = recall(player);
   if (event.target.closest('[data-play]') || event.target.tagName === 'VIDEO') s.playing = !s.playing;

@@ -19,8 +19,8 @@ from synmotion_core.config import TrainRun
 from synmotion_core.errors import UserInputError
 from synmotion_core.training.settings import TrainConfig
 from synmotion_core.ui import media, progress
-from synmotion_core.ui.chosen import ClipChoice, Library, in_words, read_memory, run_name
-from synmotion_core.ui.context import PATIENCE_S, POLL_S, Studio, job_id, scroll_to
+from synmotion_core.ui.chosen import ClipChoice, Library, current, in_words, run_name
+from synmotion_core.ui.context import IN_TURN, PATIENCE_S, POLL_S, Studio, job_id, scroll_to
 from synmotion_core.ui.forms import refuse_blocked, train_run
 from synmotion_core.ui.notices import Updates, empty, guarded, hint, notice, notices, quiet
 
@@ -291,7 +291,7 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
     view_parts = [status, plot, outcome, samples, priors, stop, resume, to_generate, start, timer, seen, earlier]
 
     def form(values: Mapping[Any, Any]) -> TrainRun:
-        choices, _ = read_memory(values[studio.chosen], library)
+        choices = current(values, studio, library)
         return train_run({key: values[part] for key, part in fields.items()}, choices, library)
 
     def show(view: JobView, before: str) -> Updates:
@@ -342,7 +342,7 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
         from synmotion_core.backbones import find_spec
 
         run = form(values)
-        choices, _ = read_memory(values[studio.chosen], library)
+        choices = current(values, studio, library)
         refuse_blocked(choices, library.looks(choices, find_spec(run.backbone)))
         started = jobs.submit(run)
         return {studio.train_job: {"id": started}, **show(jobs.snapshot(started), "")}
@@ -389,7 +389,7 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
         from synmotion_core.backbones import SPECS, find_spec
 
         spec = find_spec(values[backbone])
-        choices, _ = read_memory(values[studio.chosen], library)
+        choices = current(values, studio, library)
         updates: Updates = {
             backbone: gr.Dropdown(choices=[(s.title, s.name) for s in SPECS.values()], value=spec.name),
             method: gr.Radio(choices=method_choices(spec), value=values[method]),
@@ -411,7 +411,7 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
         return {**fill(values), sample_subjects: suggested_subjects(spec), studio.backbone: spec.name}
 
     def estimate(values: Mapping[Any, Any]) -> Updates:
-        if not read_memory(values[studio.chosen], library)[0]:
+        if not current(values, studio, library):
             return {plan_box: plan_idle("Time and memory are estimated here once clips are chosen."), command: ""}
         from synmotion_core import pace
 
@@ -424,10 +424,10 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
 
     watched = {studio.train_job, seen}
     shown = [*view_parts, studio.train_job, message]
-    everything = {*fields.values(), studio.chosen}
+    everything = {*fields.values(), studio.clips, studio.chosen}
     filled = [backbone, method, knows, summary, earlier, name, plan_box, command]
     calm: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 8}
-    started = start.click(guarded(message, on_start), everything, shown, **calm)
+    started = start.click(guarded(message, on_start), everything, shown, **{**calm, **IN_TURN, "trigger_mode": "once"})
     started.then(None, None, None, js=scroll_to("train-status", unless="train-message"))
     stop.click(guarded(message, on_stop), watched, shown, **calm)
     resume.click(guarded(message, on_resume), watched, shown, **calm)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -16,6 +17,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from synmotion_core.clips import video
 from synmotion_core.config import GenerateRun, TrainRun
+from synmotion_core.ui.chosen import Library, read_memory
 from tests.ui.studio import CLIPS_A_SET, Site, draw
 
 TABS = ("1 · Clips", "2 · Train", "3 · Generate")
@@ -144,6 +146,38 @@ def test_uploads_are_judged_and_mended(open_page: Any, site: Site, tmp_path: Pat
     assert not site.runner.runs
 
 
+def test_quick_hands_lose_nothing(open_page: Any, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Edits, other clips and the start, each pressed before the page has answered the one before."""
+    page = open_page()
+    take_examples(page)
+    cards = page.locator("#clips-grid .sm-card")
+    cards.nth(2).click()
+    subject = page.locator("#clip-subject input, #clip-subject textarea")
+    expect(subject).to_have_value("a person")
+    real = Library.looks
+
+    def slowly(self: Library, *rest: Any) -> Any:
+        time.sleep(0.7)
+        return real(self, *rest)
+
+    monkeypatch.setattr(Library, "looks", slowly)
+    subject.fill("a tall man")
+    cards.nth(0).click()
+    expect(subject).to_have_value("a person")
+    page.locator("#clip-end input").fill("1")
+    cards.nth(1).click()
+    expect(page.locator("#clip-end input")).to_have_value("")
+    subject.fill("a small man")
+    tab(page, "2 · Train")
+    page.locator("#train-start").click()
+    expect(page.locator("#train-message [role=alert]")).to_contain_text("1 of 3 clips cannot be used yet")
+    expect(page.locator("#train-message [role=alert]")).to_contain_text("clip 1 (clap-0.mp4)")
+    tab(page, "1 · Clips")
+    expect(page.locator("#clips-summary")).to_contain_text("3 clips of “claps” (a person, a small man, a tall man)")
+    expect(page.locator("#clip-inspect .sm-title")).to_have_text("a small man claps")
+    assert not site.runner.runs
+
+
 # ------------------------------------------------------------------------------------------------ train
 
 
@@ -235,19 +269,27 @@ def test_reload_stop_and_resume(open_page: Any, site: Site) -> None:
 def test_nothing_moves_while_training(open_page: Any, site: Site) -> None:
     site.runner.step_s = 0.1
     page = open_page()
-    start_training(page, steps=4000, every=0)
+    take_examples(page)
+    tab(page, "2 · Train")
+    expect(page.locator("#train-plan")).to_contain_text("clips to encode", timeout=SLOW)
+    page.locator("#train-steps input").fill("4000")
+    page.locator("#train-sample-every input").fill("0")
+    where = (
+        "['#train-plot', '#train-samples', '#train-start'].map(s => {"
+        "const b = document.querySelector(s).getBoundingClientRect(); return [b.top + window.scrollY, b.height]; })"
+    )
+    page.wait_for_timeout(500)
+    places = [page.evaluate(where)]
+    assert places[0][0][1] > 150, "room for the plot before there is one"
+    page.locator("#train-start").click()
     status(page, "#train-status", "running")
     page.wait_for_function("document.querySelector('#train-plot path')")
-    places = []
     for _ in range(5):
-        places.append(
-            page.evaluate(
-                "['#train-plot', '#train-samples', '#train-start'].map(s => {"
-                "const b = document.querySelector(s).getBoundingClientRect(); return [b.top, b.height]; })"
-            )
-        )
+        places.append(page.evaluate(where))
         page.wait_for_timeout(500)
-    assert all(place == places[0] for place in places), places
+    samples_only = [place[:1] + place[2:] for place in places]  # the first prior unfolds below them
+    assert all(place == samples_only[0] for place in samples_only), places
+    assert len({place[1][0] for place in places}) == 1, places
 
 
 def test_errors_of_a_run_are_shown_as_they_are(open_page: Any, site: Site) -> None:
@@ -413,8 +455,6 @@ def test_a_browser_that_lies_is_not_believed(open_page: Any, site: Site) -> None
     page = open_page()
     take_examples(page)
     page.wait_for_timeout(500)
-    from synmotion_core.ui.chosen import Library, read_memory
-
     lies = [
         {"source": "upload/../../../../etc/passwd"},
         {"source": "example/../adapters/clap.safetensors"},
