@@ -36,11 +36,11 @@ def build(workspace: Workspace, jobs: Jobs, *, assets: Path = ASSETS) -> gr.Bloc
         gr.HTML(_HEAD, apply_default_css=False)
         chosen = remembered("clips", {"clips": []})
         train_job, generate_job = remembered("train", {"id": ""}), remembered("generate", {"id": ""})
-        backbone = gr.State("puppet-hunyuan")
+        session, backbone = gr.State(None), gr.State("puppet-hunyuan")  # not inside Tabs, which takes it for a tab
         library = Library(workspace, assets)
         with gr.Tabs(elem_id="tabs") as tabs:
             studio = Studio(
-                workspace=workspace, jobs=jobs, assets=assets, tabs=tabs, clips=gr.State(None), chosen=chosen,
+                workspace=workspace, jobs=jobs, assets=assets, tabs=tabs, clips=session, chosen=chosen,
                 backbone=backbone, train_job=train_job, generate_job=generate_job,
             )  # fmt: skip
             with gr.Tab("1 · Clips", id="clips", elem_id="tab-clips"):

@@ -77,6 +77,10 @@ def open_page(chromium: Browser, site: Site) -> Iterator[Any]:
     Fails at the end if a page logged an error, raised, or asked for anything outside the studio.
     """
     contexts, problems = [], []
+    leaving = (
+        "AbortError: signal is aborted",
+        "Connection errored out",
+    )  # what Gradio logs when a reload cuts it short
 
     def open_it(width: int = 1280, height: int = 900, scheme: Any = "light") -> Page:
         context = chromium.new_context(
@@ -85,7 +89,9 @@ def open_page(chromium: Browser, site: Site) -> Iterator[Any]:
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(30_000)
-        page.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)
+        page.on(
+            "console", lambda m: problems.append(m.text) if m.type == "error" and not _any(leaving, m.text) else None
+        )
         page.on("pageerror", lambda error: problems.append(str(error)))
         own = (site.url, "data:", "blob:", "about:")
         page.on("request", lambda r: problems.append(f"asked for {r.url}") if not r.url.startswith(own) else None)
@@ -97,3 +103,7 @@ def open_page(chromium: Browser, site: Site) -> Iterator[Any]:
     for context in contexts:
         context.close()
     assert not problems, problems
+
+
+def _any(pieces: tuple[str, ...], text: str) -> bool:
+    return any(piece in text for piece in pieces)
