@@ -136,9 +136,9 @@ def through_autoencoder(
     vae: AutoencoderPatchVideo, frames: Tensor, noise: Tensor | None = None, keep: Tensor | None = None
 ) -> Tensor:
     """Reconstruct [B, F, H, W, 3] in [-1, 1]. noise [B]: sigma on the latents; keep [B]: leading channels kept."""
+    shape = (-1, 1, 1, 1, 1)
     with torch.no_grad():
         z = vae.encode(frames.permute(0, 4, 1, 2, 3), return_dict=False)[0].mode()
-        shape = (-1, 1, 1, 1, 1)
         if noise is not None:
             z = z + noise.view(shape) * torch.randn(z.shape)
         if keep is not None:
@@ -182,7 +182,8 @@ def damage(frames: Tensor, vae: AutoencoderPatchVideo, rng: np.random.Generator)
     if len(rows):
         sigma = uniform(0, 0.32, len(rows)) * (uniform(0, 1, len(rows)) < 0.7)
         weak = uniform(0, 1, len(rows)) < 0.35
-        frames[rows] = through_autoencoder(vae, frames[rows], sigma, torch.where(weak, uniform(24, 96, len(rows)), 1e9))
+        keep = torch.where(weak, uniform(24, 96, len(rows)), 1e9)
+        frames[rows] = through_autoencoder(vae, frames[rows], sigma, keep)
     rows = some(0.2)
     if len(rows):  # ghosts: each frame holds some of its neighbours
         w, x = column(uniform(0, 0.4, len(rows))), frames[rows]
