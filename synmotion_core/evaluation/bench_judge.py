@@ -114,9 +114,10 @@ def bench_judge(
                                seeds=(seed,), seconds=time.perf_counter() - began))  # fmt: skip
     figures.append(rate_figure("judge.other.called_a_motion", [c for c, n in zip(called, named, strict=True) if not n],
                                seeds=(seed,), seconds=time.perf_counter() - began))  # fmt: skip
-    three("vae", takes, reconstructed(frames, autoencoder), time.perf_counter())
-    some = slice(None, None, 10)
-    three("h264", takes[some], h264_round_trip(frames[some]), time.perf_counter())
+    began = time.perf_counter()
+    three("vae", takes, reconstructed(frames, autoencoder), began)
+    began, some = time.perf_counter(), slice(None, None, 10)
+    three("h264", takes[some], h264_round_trip(frames[some]), began)
 
     for kind in ("still", "reversed", "scaled", "limbs", "morph", "chaos"):
         began = time.perf_counter()

@@ -37,6 +37,8 @@ OTHER = "other"
 _BATCH = 64
 _FORMAT = 1
 
+STILL_CHANGE = 0.03  # of the full range: eight levels, above what H.264 does to a held frame
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgeConfig:
@@ -189,10 +191,25 @@ class Judge:
         """
         logits = self._run(frames)
         rows = [torch.softmax(part, dim=-1).numpy() for part in logits[:3]]
+        rows[0] = self._nothing_moves(frames, rows[0])
         names = [tuple(table[i] for i in row.argmax(-1))
                  for table, row in zip((self.motions, self.species, self.colours), rows, strict=True)]  # fmt: skip
         return Verdicts(motion=names[0], species=names[1], colour=names[2], motion_probability=rows[0],
                         species_probability=rows[1], colour_probability=rows[2])  # fmt: skip
+
+    def _nothing_moves(
+        self, frames: NDArray[Any] | Sequence[NDArray[Any]], motion: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """A clip in which no pixel changes by more than STILL_CHANGE shows no motion, whatever its pose suggests."""
+        pixels = self._pixels(frames)
+        scale = 255.0 if pixels.dtype == torch.uint8 else 1.0
+        fair = np.array([name in ("stand", OTHER) for name in self.motions])
+        out = motion.copy()
+        for i, clip in enumerate(pixels):
+            if float((clip.float() - clip[:1].float()).abs().max()) / scale <= STILL_CHANGE:
+                out[i] = np.where(fair, out[i] + 1e-12, 0.0)
+                out[i] /= out[i].sum()
+        return out
 
     def joints(self, frames: NDArray[Any] | Sequence[NDArray[Any]]) -> NDArray[np.float32]:
         """Where the judge sees the joints: float32 [N, 17, 13, 2], (x, y) pixels in the order of `stage.JOINTS`."""

@@ -31,7 +31,7 @@ from synmotion_core.puppets.judge import FOLDER, OTHER, Judge, JudgeConfig, Judg
 from synmotion_core.puppets.motions import COMMON, NUM_FRAMES, RARE
 from synmotion_core.puppets.species import SPECIES
 from synmotion_core.puppets.stage import BACKGROUNDS, COLOURS, JOINTS, SIZE, Scene
-from synmotion_core.puppets.variants import GOES_SOMEWHERE, HELD, STILL_NAMES, VARIANTS, Take
+from synmotion_core.puppets.variants import GOES_SOMEWHERE, HELD, ONE_WAY, STILL_NAMES, VARIANTS, Take
 
 if TYPE_CHECKING:
     from synmotion_core.puppets.autoencoder import AutoencoderPatchVideo
@@ -229,14 +229,14 @@ def _moved(frames: Tensor, joints: Tensor, rng: np.random.Generator) -> tuple[Te
 
 
 def played_wrong(examples: Examples, rows: NDArray[np.integer], rng: np.random.Generator) -> Examples:
-    """The given clips; a quarter of the clear named ones held, reversed or shuffled, with the names that leaves.
+    """The given clips; three in ten of the clear named ones held, reversed or shuffled, with the names that leaves.
 
     Costs nothing, unlike a render, and keeps the judge from reading a motion off a single frame.
     """
     got = Examples(*(getattr(examples, name)[rows] for name in Examples.__slots__))
     names = default_config().motions
     for i, fair in enumerate(got.fair):
-        kind = rng.choice(["as it is", "still", "reversed", "shuffled"], p=[0.74, 0.12, 0.08, 0.06])
+        kind = rng.choice(["as it is", "still", "reversed", "shuffled"], p=[0.7, 0.16, 0.1, 0.04])
         name = names[int(fair.argmax())]
         if kind == "as it is" or fair.sum() != 1 or name == OTHER:
             continue
@@ -246,7 +246,7 @@ def played_wrong(examples: Examples, rows: NDArray[np.integer], rng: np.random.G
             order = np.arange(NUM_FRAMES)[::-1]
             left = {OTHER} if name in GOES_SOMEWHERE else {name, OTHER} if name in HELD else {name}
         else:
-            order, left = rng.permutation(NUM_FRAMES), STILL_NAMES if name == "stand" else {OTHER}
+            order, left = rng.permutation(NUM_FRAMES), {OTHER} if name in ONE_WAY else {name, OTHER}
         got.frames[i], got.joints[i] = got.frames[i, order], got.joints[i, order]
         got.fair[i] = [m in left for m in names]
     return got

@@ -15,7 +15,8 @@ are fair for it: one for a clear case, several where people would disagree. "oth
                motion with one arm, a one-armed motion with both (both arms of "wave" may be "doublewave", one arm of
                that "wave")
     morph      the average of two motions' poses, or the first half of one and the second half of another: "other"
-    chaos      frames in random order, frames of unrelated clips, an empty stage, plain noise: "other"
+    chaos      frames in random order ("other", but for what repeats: a shuffled wave may be called "wave"), frames of
+               unrelated clips, an empty stage, plain noise: "other"
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ GOES_SOMEWHERE = frozenset(
     {"walk", "run", "sit", "fall", "liftarm", "throw", "handstand"}
 )  # reversed: visibly another thing
 HELD = frozenset({"pray", "salute"})  # reversed: both answers are fair
+ONE_WAY = GOES_SOMEWHERE | HELD | {"bow", "turn"}  # in random order: not that; a shuffled wave is still a sort of wave
 SMALL_IS_ANOTHER = frozenset(  # scaled to about a half: no longer that gesture
     {"sit", "fall", "wave", "doublewave", "liftarm", "pray", "salute", "throw", "punch", "handstand"}
 )
@@ -60,7 +62,14 @@ ARMS_TO_LEGS = (
 )
 ONE_OF_TWO = ("doublewave", "clap", "pray", "flap", "squat")
 TWO_OF_ONE = ("wave", "liftarm", "salute", "kick")
-ALIKE = ({"walk", "run", "march"}, {"wave", "doublewave"}, {"jump", "hop"}, {"clap", "pray"}, {"stand", "turn"})
+ALIKE = (
+    {"walk", "run", "march"},
+    {"wave", "doublewave"},
+    {"jump", "hop"},
+    {"clap", "pray"},
+    {"stand", "turn"},
+    {"fall", "handstand"},
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,9 +330,9 @@ def chaos(scene: Scene, rng: np.random.Generator) -> Take:
     frames, joints, mask = shown.frames, shown.joints, shown.mask
     if way == "shuffled":
         order = rng.permutation(NUM_FRAMES)
-        still_ones = stillness(pose, clock) < 16 or scene.motion == "stand"
-        names = STILL_NAMES if still_ones else frozenset({OTHER})
-        return Take(scene, Performance(frames[order], joints[order], mask[order]), names, "chaos:shuffled")
+        names = {OTHER} if scene.motion in ONE_WAY else {label_of(scene.motion), OTHER}
+        names |= STILL_NAMES if stillness(pose, clock) < 16 else set()
+        return Take(scene, Performance(frames[order], joints[order], mask[order]), frozenset(names), "chaos:shuffled")
     if way == "cuts":
         poses = [MOTIONS[str(n)].perform(clock) for n in rng.choice(list(MOTIONS), 6)]
         picks = rng.integers(6, size=NUM_FRAMES)

@@ -391,8 +391,8 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
         spec = find_spec(values[backbone])
         choices = current(values, studio, library)
         updates: Updates = {
-            backbone: gr.Dropdown(choices=[(s.title, s.name) for s in SPECS.values()], value=spec.name),
-            method: gr.Radio(choices=method_choices(spec), value=values[method]),
+            backbone: gr.Dropdown(choices=[(s.title, s.name) for s in SPECS.values()]),
+            method: gr.Radio(choices=method_choices(spec)),
             knows: knows_notice(spec, real_footage(choices, spec)),
             summary: clips_summary(choices),
             earlier: gr.Dropdown(choices=past()),
@@ -433,9 +433,7 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
     resume.click(guarded(message, on_resume), watched, shown, **calm)
     earlier.input(guarded(message, on_earlier), {earlier}, shown, **calm)
     timer.tick(quiet(on_tick), watched, shown, **calm)
-    studio.chosen.change(
-        guarded(message, fill), everything, [*filled, message], **{**calm, "trigger_mode": "always_last"}
-    )
+    studio.chosen.change(quiet(fill), everything, filled, **{**calm, "trigger_mode": "always_last"})
     new_backbone = [*filled, message, sample_subjects, studio.backbone]
     backbone.input(guarded(message, on_backbone), everything, new_backbone, **calm)
     settings = [part.change for part in fields.values() if part is not backbone]
