@@ -74,6 +74,8 @@ def test_from_examples_to_a_new_subject(studio: tuple[str, Path], chromium: Brow
     page.locator("#train-sample-every input").fill("6")
     page.locator("#train-subjects textarea").fill("a red cat")
     page.locator("#train-start").click()
+    # not before the job is there: a reload that overtakes the request would leave nothing to outlive the page
+    page.locator('#train-status [data-status]:not([data-status="none"])').wait_for(timeout=120_000)
     page.reload()  # the job outlives the page
     tab(page, "2 · Train")
     page.locator('#train-status [data-status="finished"]').wait_for(timeout=PATIENCE)
