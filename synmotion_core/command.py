@@ -9,8 +9,8 @@ words and are taken whole are `--clips FILE ...`; otherwise each is `--clip '{"p
 priors.max_videos=24`, `--set method.rank=8`; the value is JSON, or text where it is not JSON.
 
 A folder given to `--clips` is read through its index.json (`{"clips": [{"file", "subject", "motion", optional start_s,
-end_s, resample_fps}]}`, other keys are for people), else all its videos are taken in the order of their names. Nothing
-is left out without a note.
+end_s, resample_fps}]}`, other keys are for people) or the one of the folder above, else all its videos are taken in
+the order of their names. Nothing is left out without a note.
 """
 
 from __future__ import annotations
@@ -159,13 +159,17 @@ def _file(path: Path, subject: str | None, motion: str | None) -> ClipSource:
 def _folder(folder: Path, subject: str | None, motion: str | None, note: Note) -> list[ClipSource]:
     files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
     index = folder / "index.json"
-    if index not in files:
+    if index in files:
+        clips = list(_indexed(index))
+    else:
+        index = folder.resolve().parent / "index.json"
+        clips = _named_above(folder, index, note) if subject is None or motion is None else []
+    if not clips:
         videos = [p for p in files if p.suffix.lower() in VIDEO_ENDINGS]
         if not videos:
             raise ClipError(f"there is no video in {folder}: it takes {', '.join(VIDEO_ENDINGS)}")
         _note_left_out(folder, [p for p in files if p not in videos], "not a video by its ending", note)
         return [_file(path, subject, motion) for path in videos]
-    clips = list(_indexed(index))
     motions = sorted({clip.motion for clip in clips})
     if (
         len(motions) > 1
@@ -181,6 +185,17 @@ def _folder(folder: Path, subject: str | None, motion: str | None, note: Note) -
         )
     words = {name: given for name, given in (("subject", subject), ("motion", motion)) if given is not None}
     return [dataclasses.replace(clip, **words) for clip in clips]
+
+
+def _named_above(folder: Path, index: Path, note: Note) -> list[ClipSource]:
+    """The clips of this folder that the index one folder up names, if there is one: `--clips assets/clips/squat`."""
+    try:
+        clips = [c for c in _indexed(index) if c.path.parent.resolve() == folder.resolve()]
+    except (ConfigError, MissingError):  # none there, or another program's: this folder stands alone
+        return []
+    if clips:
+        note(f"{folder}: words from {index}")
+    return [dataclasses.replace(c, path=folder / c.path.name) for c in clips]
 
 
 def _indexed(index: Path) -> Iterator[ClipSource]:

@@ -348,6 +348,26 @@ def test_an_index_brings_the_words(tmp_path: Path) -> None:
     assert {(c.subject, c.motion) for c in changed} == {("a dancer", "does the thing")}
 
 
+def test_a_folder_below_an_index_takes_its_words_from_there(tmp_path: Path) -> None:
+    rows = [row("wave/a.mp4", subject="a red person"), row("wave/b.mp4"), row("clap/c.mp4", "claps")]
+    a_folder(tmp_path, "wave/a.mp4", "wave/b.mp4", "wave/new.mp4", "clap/c.mp4", index={"clips": rows})
+    notes: list[str] = []
+    folder = tmp_path / "wave"
+    assert folder_run(folder, "", notes) == (
+        ClipSource(path=folder / "a.mp4", subject="a red person", motion="waves"),
+        ClipSource(path=folder / "b.mp4", subject="a person", motion="waves"),
+    )
+    assert notes == [
+        f"{folder}: words from {tmp_path / 'index.json'}",
+        f"{folder}: left out, not in index.json: new.mp4",
+    ]
+    given = folder_run(folder, "--subject x --motion y")  # all words given: the folder stands alone
+    assert [c.path.name for c in given] == ["a.mp4", "b.mp4", "new.mp4"]
+    index.write_text("[1, 2]")  # another program's file
+    with pytest.raises(ClipError, match="has no words"):
+        folder_run(folder, "")
+
+
 def test_with_several_motions_the_option_chooses_and_never_renames(tmp_path: Path) -> None:
     rows = [row("a.mp4"), row("b.mp4", "claps"), row("c.mp4")]
     a_folder(tmp_path, "a.mp4", "b.mp4", "c.mp4", index=rows)

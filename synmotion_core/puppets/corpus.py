@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -46,47 +47,50 @@ def fit_autoencoder(num_clips: int = 2400, seed: int = 1, latent_channels: int =
 def fit_deblock(
     vae: AutoencoderPatchVideo,
     channels: int = 32,
-    num_clips: int = 600,
-    num_steps: int = 600,
+    num_clips: int = 1500,
+    num_steps: int = 1500,
     *,
     seed: int = 1,
     batch_size: int = 4,
+    device: str = "cpu",
 ) -> Iterator[tuple[int, float]]:
     """Train the decoder's residual convolution in place: the linear maps, and so every cached latent, stay as they are.
 
     Latents are disturbed a little, since what a denoiser makes is never exactly on the renders' manifold; pixels of
-    the puppet count six
-    times. Yields (step, loss).
+    the puppet count six times. Yields (step, loss).
     """
     torch.manual_seed(seed)
     vae.add_deblock(channels)
     deblock = vae.deblock
     assert deblock is not None
-    vae.requires_grad_(False)
+    vae.requires_grad_(False).to(device)
     deblock.requires_grad_(True).train()
     rng = np.random.default_rng((seed, 0xDB))
     shows = [render(draw_scene(rng)) for _ in range(num_clips)]
-    video, weight = to_tensor(shows), 1.0 + 5.0 * torch.from_numpy(np.stack([s.mask for s in shows])).float()
-    latents = torch.cat([vae.latents(v) for v in video.split(32)])
+    video = to_tensor(shows)
+    latents = torch.cat([vae.latents(v.to(device)) for v in video.split(32)])
+    video = video.to(device)
+    weight = 1.0 + 5.0 * torch.from_numpy(np.stack([s.mask for s in shows])).to(device).float()
     optimizer = torch.optim.AdamW(deblock.parameters(), lr=2e-3, weight_decay=0.0)
     for step in range(num_steps):
-        rows = torch.from_numpy(rng.integers(num_clips, size=batch_size))
-        noise = torch.randn(latents[rows].shape) * 0.12 * torch.rand(batch_size, 1, 1, 1, 1)
+        rows = torch.from_numpy(rng.integers(num_clips, size=batch_size)).to(device)
+        amount = 0.12 * torch.rand(batch_size, 1, 1, 1, 1, device=device)
         for group in optimizer.param_groups:
             group["lr"] = 2e-3 * min(1.0, (step + 1) / 30) * min(1.0, 3 * (1 - step / num_steps))
-        with torch.autocast("cpu", torch.bfloat16):
-            out = vae.pixels(latents[rows] + noise).float()
+        with torch.autocast(device, torch.bfloat16):
+            out = vae.pixels(latents[rows] + amount * torch.randn_like(latents[rows])).float()
         error = out - video[rows]
         loss = ((error.square() + 0.1 * error.abs()).mean(1) * weight[rows]).mean()
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         yield step + 1, float(loss.detach())
-    vae.requires_grad_(False).eval()
+    vae.requires_grad_(False).to("cpu").eval()
 
 
 def _write_chunk(folder: str, vae_path: str, seed: int, index: int) -> int:
     torch.set_num_threads(1)
+    cv2.setNumThreads(1)
     vae = AutoencoderPatchVideo.from_pretrained(vae_path, torch_dtype=torch.float32)
     rng = np.random.default_rng((seed, 0xC0, index))
     scenes = [draw_scene(rng) for _ in range(CHUNK)]
@@ -117,18 +121,36 @@ def build(folder: Path, vae_path: Path, num_clips: int, *, seed: int = 1, worker
 
 
 class Corpus:
-    """Random access over the chunks that are there; `refresh` picks up new ones."""
+    """Random access over the chunks that are there; `refresh` picks up new ones, behind those it has.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    device None leaves latents on disk (mapped); another keeps them all in its memory (60 KB a clip, float16).
+    """
+
+    def __init__(self, folder: Path, device: str | None = None) -> None:
+        self.folder, self.device = folder, device
         self.latents: list[NDArray[np.float16]] = []
         self.scenes: list[list[Scene]] = []
+        self._names: set[str] = set()
+        self._held: Tensor | None = None
         self.refresh()
 
     def refresh(self) -> None:
-        for path in sorted(self.folder.glob("chunk-?????.npy"))[len(self.latents) :]:
+        for path in sorted(p for p in self.folder.glob("chunk-?????.npy") if p.name not in self._names):
+            self._names.add(path.name)
+            if self.device is not None:
+                self._hold(torch.from_numpy(np.load(path)))
             self.latents.append(np.load(path, mmap_mode="r"))
             self.scenes.append([Scene(**s) for s in json.loads(path.with_suffix(".json").read_text())])
+
+    def _hold(self, chunk: Tensor) -> None:
+        """Append to the device's copy, whose room doubles when it is full."""
+        start = len(self)
+        if self._held is None or len(self._held) < start + CHUNK:
+            room = torch.empty((max(16 * CHUNK, 2 * start), *chunk.shape[1:]), dtype=chunk.dtype, device=self.device)
+            if self._held is not None:
+                room[:start] = self._held[:start]
+            self._held = room
+        self._held[start : start + CHUNK] = chunk.to(self._held.device)
 
     def __len__(self) -> int:
         return len(self.latents) * CHUNK
@@ -136,5 +158,8 @@ class Corpus:
     def batch(self, indices: NDArray[np.integer]) -> tuple[Tensor, list[Scene]]:
         """float32 latents [B, C, F, h, w] and their scenes."""
         rows = [(int(i) // CHUNK, int(i) % CHUNK) for i in indices]
+        scenes = [self.scenes[c][r] for c, r in rows]
+        if self._held is not None:
+            return self._held[torch.as_tensor(indices, device=self._held.device)].float(), scenes
         latents = np.stack([self.latents[c][r] for c, r in rows]).astype(np.float32)
-        return torch.from_numpy(latents), [self.scenes[c][r] for c, r in rows]
+        return torch.from_numpy(latents), scenes

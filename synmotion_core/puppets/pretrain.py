@@ -7,15 +7,18 @@
 
 Flow matching, diffusion.py's convention:  x_s = (1 - s) x + s noise,  target = noise - x,  s = sigmoid(N(mean, std)).
 In an I2V step latent frame 0 stays clean, its tokens see time 0, and the loss is on the frames after it.
-Everything random in step k depends on (seed, k) only, so a killed run continues as if it had not been.
+Everything random in step k depends on (seed, k) and the corpus only, so a killed run continues as if it had not been.
+On CUDA the latents live on the card, and `corpus` may go on adding chunks in another process while `train` runs.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,16 +33,23 @@ from synmotion_core.puppets.autoencoder import AutoencoderPatchVideo
 from synmotion_core.puppets.blueprint import MAX_SEQUENCE_LENGTH, build_pipeline, transformer_config
 from synmotion_core.puppets.captions import caption_for
 from synmotion_core.puppets.corpus import Corpus, build, fit_autoencoder, fit_deblock
+from synmotion_core.puppets.muon import BatchedMuon
 
 TRAINED = ("transformer", "text_encoder", "text_encoder_2")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PretrainConfig:
-    """Settings of `train`. Steps before `image_steps` see latent frame 0 alone (a fifth of the cost a sample)."""
+    """Settings of `train`. Steps before `image_steps` see latent frame 0 alone (a fifth of the cost a sample).
+
+    A run ends at num_steps, or when `minutes` are over; the learning rate falls to zero over the last
+    `cooldown_steps`, or the last `cooldown_minutes`. The state before it fell is kept as plateau.safetensors.
+    """
 
     num_steps: int = 20000
-    cooldown_steps: int = 0  # the last steps, in which the learning rate falls to zero
+    cooldown_steps: int = 0
+    minutes: float | None = None
+    cooldown_minutes: float = 0.0
     image_steps: int = 1500
     batch_size: int = 24
     image_batch_size: int = 48
@@ -49,58 +59,123 @@ class PretrainConfig:
     ema_decay: float = 0.999
     caption_dropout: float = 0.1
     i2v_fraction: float = 0.15
-    sigma_mean: float = 0.3
-    sigma_std: float = 1.1
+    nameless: float = 1.0  # share of the corpus's nameless movements that is used
+    sigma_mean: float = 1.5  # what moves, and how, is decided at s > 0.8: with mean 0.3 those levels starved
+    sigma_std: float = 1.3
     seed: int = 0
     save_every: int = 250
+    log_every: int = 1
     compile: bool = False
 
 
 class _Heads(nn.Module):
     """The trained parts together: text encoders and transformer, T2V and I2V modules over the same parameters."""
 
-    def __init__(self, pipe: HunyuanVideoPipeline) -> None:
+    def __init__(self, pipe: HunyuanVideoPipeline, device: str = "cpu") -> None:
         super().__init__()
         self.transformer, self.text_encoder, self.text_encoder_2 = (
             pipe.transformer,
             pipe.text_encoder,
             pipe.text_encoder_2,
         )
-        self.tokenizers = (pipe.tokenizer, pipe.tokenizer_2)
+        self.to(device).train()
         channels = pipe.transformer.config["in_channels"]
         image_to_video = HunyuanVideoTransformer3DModel(**transformer_config(channels, "token_replace"))
+        image_to_video.to(device).train()
         own = dict(self.transformer.named_parameters())
         for name, _ in list(image_to_video.named_parameters()):
             module = image_to_video.get_submodule(name.rpartition(".")[0])
             setattr(module, name.rpartition(".")[2], own[name])
         self._image_to_video: list[Any] = [image_to_video]  # in a list: shares parameters, must not register them twice
 
-        self.compiled = False
-
     def compile(self) -> None:
-        self.compiled = True
-        self.transformer.compile()
-        self._image_to_video[0].compile()
+        self.transformer.compile(dynamic=False)
+        self._image_to_video[0].compile(dynamic=False)
 
-    def velocity(self, noisy: Tensor, sigma: Tensor, captions: list[str], i2v: bool) -> Tensor:
-        first, second = self.tokenizers
-        # compiled graphs want a fixed length; captions of the world stay below it (tested)
-        pad = {"padding": "max_length" if self.compiled else "longest", "truncation": True, "return_tensors": "pt"}
-        a = first(captions, max_length=MAX_SEQUENCE_LENGTH, **pad)
-        b = second(captions, max_length=MAX_SEQUENCE_LENGTH, **pad)
-        device = noisy.device
-        mask = a.attention_mask.to(device)
-        embeds = self.text_encoder(a.input_ids.to(device), attention_mask=mask, output_hidden_states=True)
-        pooled = self.text_encoder_2(b.input_ids.to(device)).pooler_output
-        model: Any = self._image_to_video[0] if i2v else self.transformer
+    def velocity(self, noisy: Tensor, batch: _Batch) -> Tensor:
+        embeds = self.text_encoder(batch.input_ids, attention_mask=batch.mask, output_hidden_states=True)
+        pooled = self.text_encoder_2(batch.input_ids_2).pooler_output
+        model: Any = self._image_to_video[0] if batch.image_to_video else self.transformer
         return model(
             hidden_states=noisy,
-            timestep=sigma * 1000,
+            timestep=batch.sigma * 1000,
             encoder_hidden_states=embeds.hidden_states[-3],
-            encoder_attention_mask=mask,
+            encoder_attention_mask=batch.mask,
             pooled_projections=pooled,
             return_dict=False,
         )[0].float()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Batch:
+    """What a step trains on, on the device."""
+
+    latents: Tensor
+    noise: Tensor
+    sigma: Tensor
+    input_ids: Tensor
+    mask: Tensor
+    input_ids_2: Tensor
+    image_to_video: bool
+
+
+class _Feed:
+    """The batch of step k, a function of (seed, k) and the chunks that are there."""
+
+    def __init__(self, corpus: Corpus, tokenizers: tuple[Any, Any], config: PretrainConfig, device: str) -> None:
+        self.corpus, self.tokenizers, self.config, self.device = corpus, tokenizers, config, device
+        self._used, self._clips = np.empty(0, int), 0
+        self._order, self._epoch = np.empty(0, int), -1
+
+    def _shuffle(self, step: int, size: int) -> int:
+        """Every clip once an epoch, nameless ones thinned alike in all; returns where in the order the step begins."""
+        if step % 25 == 0 or not self._clips:
+            self.corpus.refresh()
+        if self._clips != len(self.corpus):
+            self._clips, self._epoch = len(self.corpus), -1
+            named = np.array([s.motion != "moves" for chunk in self.corpus.scenes for s in chunk])
+            lots = np.random.default_rng((self.config.seed, 0x2A)).random(self._clips)
+            self._used = np.flatnonzero(named | (lots < self.config.nameless))
+        epoch, offset = divmod(step * size, len(self._used))
+        if epoch != self._epoch:
+            self._order, self._epoch = np.random.default_rng((self.config.seed, epoch)).permutation(self._used), epoch
+        return offset
+
+    def __call__(self, step: int) -> _Batch:
+        config, corpus = self.config, self.corpus
+        rng = np.random.default_rng((config.seed, step, 0x57))
+        image = step < config.image_steps
+        size = config.image_batch_size if image else config.batch_size
+        offset = self._shuffle(step, size)
+        latents, scenes = corpus.batch(self._order[(offset + np.arange(size)) % len(self._order)])
+        if image:
+            latents = latents[:, :, :1]
+        captions = [caption_for(s, rng).text if rng.random() >= config.caption_dropout else "" for s in scenes]
+        # compiled graphs want a fixed length; captions of the world stay below it (tested)
+        pad = {"padding": "max_length" if config.compile else "longest", "truncation": True, "return_tensors": "pt"}
+        first, second = (t(captions, max_length=MAX_SEQUENCE_LENGTH, **pad) for t in self.tokenizers)
+        image_to_video = not image and bool(rng.random() < config.i2v_fraction)
+        generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))
+        draw = {"generator": generator, "device": self.device}
+        noise = torch.randn(latents.shape, **draw)
+        return _Batch(
+            latents=latents,
+            noise=noise,
+            sigma=torch.sigmoid(config.sigma_mean + config.sigma_std * torch.randn(size, **draw)),
+            input_ids=first.input_ids.to(self.device),
+            mask=first.attention_mask.to(self.device),
+            input_ids_2=second.input_ids.to(self.device),
+            image_to_video=image_to_video,
+        )
+
+    def batches(self, start: int, end: int) -> Iterator[tuple[int, _Batch]]:
+        """Steps start..end-1; a thread prepares the next batch during the present one."""
+        with ThreadPoolExecutor(1) as pool:
+            ahead = pool.submit(self, start)
+            for step in range(start, end):
+                batch = ahead.result()
+                ahead = pool.submit(self, min(step + 1, end - 1))
+                yield step, batch
 
 
 def _optimizers(heads: _Heads, config: PretrainConfig) -> list[torch.optim.Optimizer]:
@@ -110,16 +185,19 @@ def _optimizers(heads: _Heads, config: PretrainConfig) -> list[torch.optim.Optim
         inner = ("attn" in name or "ff" in name or "mlp" in name) and "norm" not in name
         (muon if inner and p.ndim == 2 and min(p.shape) >= 64 else adam).append(p)
     return [
-        torch.optim.Muon(muon, lr=config.muon_learning_rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(adam, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01),
+        BatchedMuon(muon, lr=config.muon_learning_rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(adam, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=muon[0].is_cuda),
     ]
 
 
-def _rate(config: PretrainConfig, step: int) -> float:
-    """Warm-up, plateau, and a linear fall over the last `cooldown_steps`."""
-    up = min(1.0, (step + 1) / config.warmup_steps)
-    left = (config.num_steps - step) / config.cooldown_steps if config.cooldown_steps else 1.0
-    return up * min(1.0, left)
+def _rate(config: PretrainConfig, step: int, minutes_left: float | None) -> float:
+    """Warm-up, plateau, and a linear fall over the last `cooldown_steps` or `cooldown_minutes`."""
+    rate = min(1.0, (step + 1) / config.warmup_steps)
+    if config.cooldown_steps:
+        rate *= min(1.0, (config.num_steps - step) / config.cooldown_steps)
+    if config.cooldown_minutes and minutes_left is not None:
+        rate *= min(1.0, max(0.0, minutes_left) / config.cooldown_minutes)
+    return rate
 
 
 def _save(
@@ -169,46 +247,33 @@ def train(
         pipe = HunyuanVideoPipeline.from_pretrained(init_from, dtype=torch.float32)
     else:
         pipe = build_pipeline(AutoencoderPatchVideo.from_pretrained(folder / "vae"), seed=config.seed)
-    heads = _Heads(pipe)
-    heads.to(device).train()
-    heads._image_to_video[0].to(device)
+    heads = _Heads(pipe, device)
     ema = {name: p.detach().clone() for name, p in heads.named_parameters()}
     optimizers = _optimizers(heads, config)
     start = _load(folder, heads, ema, optimizers)
     if config.compile:
         heads.compile()
-    order_epoch, order = -1, np.empty(0, int)
-    for step in range(start, config.num_steps):
-        began = time.perf_counter()
-        rng = np.random.default_rng((config.seed, step, 0x57))
-        image = step < config.image_steps
-        size = config.image_batch_size if image else config.batch_size
-        if step % 200 == 0 or not len(order):
-            corpus.refresh()
-        epoch, offset = divmod(step * size, len(corpus))
-        if epoch != order_epoch or len(order) != len(corpus):
-            order, order_epoch = np.random.default_rng((config.seed, epoch)).permutation(len(corpus)), epoch
-        latents, scenes = corpus.batch(order[(offset + np.arange(size)) % len(order)])
-        if image:
-            latents = latents[:, :, :1]
-        latents = latents.to(device)
-        captions = [caption_for(s, rng).text if rng.random() >= config.caption_dropout else "" for s in scenes]
-        i2v = not image and bool(rng.random() < config.i2v_fraction)
-        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        noise = torch.randn(latents.shape, generator=generator).to(device)
-        sigma = torch.sigmoid(config.sigma_mean + config.sigma_std * torch.randn(size, generator=generator)).to(device)
-        s = sigma[:, None, None, None, None]
-        noisy = (1 - s) * latents + s * noise
-        if i2v:
-            noisy = torch.cat([latents[:, :, :1], noisy[:, :, 1:]], dim=2)
-        rate = _rate(config, step)
+    feed = _Feed(corpus, (pipe.tokenizer, pipe.tokenizer_2), config, device)
+    opened = last = time.monotonic()
+    falling, losses, logged = False, torch.zeros((), device=device), start
+    for step, batch in feed.batches(start, config.num_steps):
+        left = None if config.minutes is None else config.minutes - (time.monotonic() - opened) / 60
+        rate = _rate(config, step, left)
+        if rate < 1 and step >= config.warmup_steps and not falling:
+            falling = True
+            _save(folder, step, heads, ema, optimizers)
+            shutil.copyfile(folder / "state.safetensors", folder / "plateau.safetensors")
+        s = batch.sigma[:, None, None, None, None]
+        noisy = (1 - s) * batch.latents + s * batch.noise
+        if batch.image_to_video:
+            noisy = torch.cat([batch.latents[:, :, :1], noisy[:, :, 1:]], dim=2)
         for optimizer, base in zip(optimizers, (config.muon_learning_rate, config.learning_rate), strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = base * rate
         with torch.autocast(device, torch.bfloat16):
-            velocity = heads.velocity(noisy, sigma, captions, i2v)
-        skip = 1 if i2v else 0
-        loss = (velocity - (noise - latents))[:, :, skip:].square().mean()
+            velocity = heads.velocity(noisy, batch)
+        skip = 1 if batch.image_to_video else 0
+        loss = (velocity - (batch.noise - batch.latents))[:, :, skip:].square().mean()
         loss.backward()
         norm = nn.utils.clip_grad_norm_(heads.parameters(), 1.0)
         for optimizer in optimizers:
@@ -217,21 +282,31 @@ def train(
         decay = min(config.ema_decay, (1 + step) / (10 + step))
         with torch.no_grad():
             torch._foreach_lerp_(list(ema.values()), [p.detach() for p in heads.parameters()], 1 - decay)
-        if (step + 1) % config.save_every == 0 or step + 1 == config.num_steps:
+            losses += loss.detach()
+        over = step + 1 == config.num_steps or (left is not None and left <= 0)
+        if (config.save_every and (step + 1) % config.save_every == 0) or over:
             _save(folder, step + 1, heads, ema, optimizers)
-        yield {
-            "step": step + 1,
-            "loss": float(loss.detach()),
-            "grad_norm": float(norm),
-            "i2v": float(i2v),
-            "seconds": time.perf_counter() - began,
-        }
+        if (step + 1) % config.log_every == 0 or over:
+            steps, now = step + 1 - logged, time.monotonic()
+            yield {
+                "step": step + 1,
+                "loss": float(losses) / steps,  # on CUDA this waits for the device, so not every step
+                "grad_norm": float(norm),
+                "i2v": float(batch.image_to_video),
+                "learning_rate": config.learning_rate * rate,
+                "clips": len(corpus),
+                "seconds": (now - last) / steps,
+            }
+            logged, last = step + 1, now
+            losses.zero_()
+        if over:
+            return
 
 
-def load_trained(folder: Path, *, ema: bool = True) -> HunyuanVideoPipeline:
-    """The pipeline with the weights of the last checkpoint in `folder`, float32."""
+def load_trained(folder: Path, *, ema: bool = True, state: str = "state.safetensors") -> HunyuanVideoPipeline:
+    """The pipeline with the weights of a checkpoint in `folder`, float32."""
     pipe = build_pipeline(AutoencoderPatchVideo.from_pretrained(folder / "vae"))
-    tensors = load_file(folder / "state.safetensors")
+    tensors = load_file(folder / state)
     prefix = "ema." if ema else "model."
     for part in TRAINED:
         module = getattr(pipe, part)
@@ -242,6 +317,7 @@ def load_trained(folder: Path, *, ema: bool = True) -> HunyuanVideoPipeline:
 
 
 def main() -> None:
+    own = PretrainConfig()
     parser = argparse.ArgumentParser(
         prog="python -m synmotion_core.puppets.pretrain",
         description=__doc__,
@@ -249,13 +325,24 @@ def main() -> None:
     )
     parser.add_argument("command", choices=["corpus", "deblock", "train", "export"])
     parser.add_argument("--folder", type=Path, required=True, help="where the corpus and the checkpoints live")
-    parser.add_argument("--clips", type=int, default=49152, help="corpus: clips to render")
+    parser.add_argument("--clips", type=int, help="clips to render: 49152 for the corpus, 1500 to deblock")
     parser.add_argument("--out", type=Path, help="export: the diffusers folder to write")
-    parser.add_argument("--steps", type=int, default=PretrainConfig.num_steps, help="train: stop at this step")
+    parser.add_argument("--workers", type=int, default=2, help="corpus: processes that render")
+    parser.add_argument("--steps", type=int, help=f"stop at this step: {own.num_steps} to train, 1500 to deblock")
     parser.add_argument("--cooldown", type=int, default=0, help="train: steps of falling learning rate at the end")
-    parser.add_argument("--batch-size", type=int, default=24)
-    parser.add_argument("--image-steps", type=int, default=1500)
+    parser.add_argument("--minutes", type=float, help="train: stop after so many minutes of wall time")
+    parser.add_argument("--cooldown-minutes", type=float, default=0.0, help="train: the same, by the clock")
+    parser.add_argument("--batch-size", type=int, help=f"{own.batch_size} to train, 4 to deblock")
+    parser.add_argument("--image-steps", type=int, default=own.image_steps)
+    parser.add_argument("--learning-rate", type=float, default=own.learning_rate)
+    parser.add_argument("--muon-learning-rate", type=float, default=own.muon_learning_rate)
+    parser.add_argument("--nameless", type=float, default=1.0, help="train: share of the nameless movements used")
+    parser.add_argument("--ema-decay", type=float, default=own.ema_decay)
+    parser.add_argument("--save-every", type=int, default=own.save_every)
+    parser.add_argument("--log-every", type=int, default=own.log_every, help="train: steps a log record")
     parser.add_argument("--init-from", type=Path, help="train: start from the weights of this diffusers folder")
+    parser.add_argument("--state", default="state.safetensors", help="export: which checkpoint of the folder")
+    parser.add_argument("--raw", action="store_true", help="export: the weights themselves, not their average")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument(
         "--compile", action="store_true", help="train: torch.compile (a fifth faster, two minutes to warm up)"
@@ -265,35 +352,50 @@ def main() -> None:
     if args.command == "corpus":
         if not (args.folder / "vae").exists():
             fit_autoencoder().save_pretrained(args.folder / "vae")
-        for index in build(args.folder / "corpus", args.folder / "vae", args.clips):
+        for index in build(args.folder / "corpus", args.folder / "vae", args.clips or 49152, workers=args.workers):
             print(f"chunk {index}", flush=True)
     elif args.command == "deblock":
         vae = AutoencoderPatchVideo.from_pretrained(args.folder / "vae")
-        for step, loss in fit_deblock(vae):
+        for step, loss in fit_deblock(
+            vae,
+            num_clips=args.clips or 1500,
+            num_steps=args.steps or 1500,
+            batch_size=args.batch_size or 4,
+            device=args.device,
+        ):
             if step % 50 == 0:
                 print(f"step {step} loss {loss:.4f}", flush=True)
         vae.save_pretrained(args.folder / "vae_deblock")
     elif args.command == "train":
         config = PretrainConfig(
-            num_steps=args.steps,
+            num_steps=args.steps or own.num_steps,
             cooldown_steps=args.cooldown,
-            batch_size=args.batch_size,
+            minutes=args.minutes,
+            cooldown_minutes=args.cooldown_minutes,
+            batch_size=args.batch_size or own.batch_size,
             image_steps=args.image_steps,
+            learning_rate=args.learning_rate,
+            muon_learning_rate=args.muon_learning_rate,
+            nameless=args.nameless,
+            ema_decay=args.ema_decay,
+            save_every=args.save_every,
+            log_every=args.log_every,
             compile=args.compile,
         )
+        corpus = Corpus(args.folder / "corpus", device=None if args.device == "cpu" else args.device)
         with (args.folder / "log.jsonl").open("a") as log:
-            for record in train(args.folder, Corpus(args.folder / "corpus"), config, args.device, args.init_from):
+            for record in train(args.folder, corpus, config, args.device, args.init_from):
                 log.write(json.dumps(record) + "\n")
                 if record["step"] % 50 == 0:
                     log.flush()
                     print(" ".join(f"{k} {v:.4g}" for k, v in record.items()), flush=True)
     else:
-        pipe = load_trained(args.folder)
+        pipe = load_trained(args.folder, ema=not args.raw, state=args.state)
         if (args.folder / "vae_deblock").exists():  # same latents, cleaner pictures
             pipe.register_modules(vae=AutoencoderPatchVideo.from_pretrained(args.folder / "vae_deblock"))
         for part in TRAINED:
             getattr(pipe, part).to(torch.bfloat16)
-        pipe.save_pretrained(args.out)
+        pipe.save_pretrained(args.out, max_shard_size="15MB")  # files below 16 MiB
         for path in args.out.rglob("*config.json"):  # where it was loaded from is nobody's business
             values = json.loads(path.read_text())
             if values.pop("_name_or_path", None) is not None:

@@ -1,0 +1,151 @@
+"""Pretraining the tiny backbone: the corpus on disk, the optimizer, exact resume, and what is exported."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from synmotion_core.puppets import corpus as corpora
+from synmotion_core.puppets import pretrain
+from synmotion_core.puppets.autoencoder import AutoencoderPatchVideo
+from synmotion_core.puppets.muon import BatchedMuon
+
+CHUNK = 6
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An autoencoder and two small chunks of corpus."""
+    where = tmp_path_factory.mktemp("pretrain")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(corpora, "CHUNK", CHUNK)
+        corpora.fit_autoencoder(num_clips=24).save_pretrained(where / "vae")
+        (where / "corpus").mkdir()
+        for index in (1, 0):
+            corpora._write_chunk(str(where / "corpus"), str(where / "vae"), 1, index)
+    return where
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corpora, "CHUNK", CHUNK)
+
+
+def _run(folder: Path, own: Path, **settings: object) -> list[dict[str, float]]:
+    own.mkdir(exist_ok=True)
+    if not (own / "vae").exists():
+        (own / "vae").symlink_to(folder / "vae")
+    config = pretrain.PretrainConfig(**{"batch_size": 2, "image_batch_size": 2, "image_steps": 1, **settings})  # type: ignore[arg-type]
+    return list(pretrain.train(own, corpora.Corpus(folder / "corpus"), config))
+
+
+def test_batched_muon_is_torchs_muon() -> None:
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(64, 64), (64, 256), (256, 64), (64, 64), (96, 128)]
+    one = [torch.nn.Parameter(torch.randn(s, generator=generator)) for s in shapes]
+    two = [torch.nn.Parameter(p.detach().clone()) for p in one]
+    torchs = torch.optim.Muon(one, lr=1e-2, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
+    ours = BatchedMuon(two, lr=1e-2, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
+    before = [p.detach().clone() for p in one]
+    for _ in range(4):
+        for p, q in zip(one, two, strict=True):
+            p.grad = torch.randn(p.shape, generator=generator)
+            q.grad = p.grad.clone()
+        torchs.step()
+        ours.step()
+    for p, q, start in zip(one, two, before, strict=True):
+        assert (p - start).abs().mean() > 1e-3
+        torch.testing.assert_close(q, p, rtol=0, atol=2e-5)
+    ours.load_state_dict(torchs.state_dict())  # the same names and shapes
+
+
+def test_a_corpus_reads_alike_from_disk_and_from_memory(folder: Path) -> None:
+    disk, memory = corpora.Corpus(folder / "corpus"), corpora.Corpus(folder / "corpus", device="cpu")
+    assert len(disk) == len(memory) == 2 * CHUNK
+    rows = np.array([11, 0, 5, 6])
+    latents, scenes = disk.batch(rows)
+    again, same = memory.batch(rows)
+    assert latents.dtype == torch.float32
+    assert latents.shape == (4, 96, 5, 8, 8)
+    assert torch.equal(latents, again)
+    assert scenes == same
+
+
+def test_a_growing_corpus_takes_chunks_in_any_order(folder: Path, tmp_path: Path) -> None:
+    def arrive(index: int) -> None:
+        for kind in ("json", "npy"):
+            name = f"chunk-{index:05d}.{kind}"
+            (tmp_path / name).write_bytes((folder / "corpus" / name).read_bytes())
+
+    arrive(1)
+    growing = corpora.Corpus(tmp_path, device="cpu")
+    first, _ = growing.batch(np.arange(CHUNK))
+    arrive(0)
+    growing.refresh()
+    growing.refresh()
+    assert len(growing) == 2 * CHUNK
+    whole = corpora.Corpus(folder / "corpus")
+    assert torch.equal(growing.batch(np.arange(CHUNK))[0], first)  # what was there stays in place
+    assert torch.equal(growing.batch(np.arange(CHUNK, 2 * CHUNK))[0], whole.batch(np.arange(CHUNK))[0])
+
+
+def test_the_learning_rate_rises_stays_and_falls() -> None:
+    by_step = pretrain.PretrainConfig(num_steps=100, warmup_steps=10, cooldown_steps=20)
+    assert pretrain._rate(by_step, 0, None) == pytest.approx(0.1)
+    assert pretrain._rate(by_step, 50, None) == 1
+    assert pretrain._rate(by_step, 90, None) == pytest.approx(0.5)
+    by_clock = pretrain.PretrainConfig(warmup_steps=10, minutes=10, cooldown_minutes=4)
+    assert pretrain._rate(by_clock, 50, 5.0) == 1
+    assert pretrain._rate(by_clock, 50, 1.0) == pytest.approx(0.25)
+    assert pretrain._rate(by_clock, 50, -0.1) == 0
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(folder: Path, tmp_path: Path) -> None:
+    records = _run(folder, tmp_path / "whole", num_steps=4)
+    assert [r["step"] for r in records] == [1, 2, 3, 4]
+    assert all(np.isfinite(r["loss"]) for r in records)
+    _run(folder, tmp_path / "parts", num_steps=2)
+    _run(folder, tmp_path / "parts", num_steps=4)
+    one, two = (load_file(tmp_path / name / "state.safetensors") for name in ("whole", "parts"))
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[k], two[k]) for k in one)
+
+
+def test_the_clock_ends_a_run_and_the_plateau_is_kept(folder: Path, tmp_path: Path) -> None:
+    records = _run(
+        folder, tmp_path / "run", num_steps=10_000, warmup_steps=1, minutes=0.06, cooldown_minutes=0.03, save_every=0
+    )
+    assert 1 <= len(records) < 200
+    assert records[-1]["learning_rate"] < records[0]["learning_rate"]
+    plateau = load_file(tmp_path / "run" / "plateau.safetensors")
+    assert plateau.keys() == load_file(tmp_path / "run" / "state.safetensors").keys()
+
+
+def test_a_fresh_deblock_changes_nothing_and_training_helps(folder: Path) -> None:
+    vae = AutoencoderPatchVideo.from_pretrained(folder / "vae")
+    video = torch.rand(1, 3, 5, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    before = vae(video)
+    vae.add_deblock(16)
+    torch.testing.assert_close(vae(video), before)
+    losses = [loss for _, loss in corpora.fit_deblock(vae, 16, num_clips=8, num_steps=25, batch_size=2)]
+    assert np.mean(losses[-8:]) < np.mean(losses[:4])
+
+
+def test_what_is_exported_loads_as_a_stock_pipeline(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diffusers import HunyuanVideoPipeline
+
+    _run(folder, tmp_path / "run", num_steps=1, image_steps=0)
+    out = tmp_path / "out"
+    monkeypatch.setattr("sys.argv", ["pretrain", "export", "--folder", str(tmp_path / "run"), "--out", str(out)])
+    pretrain.main()
+    pipe = HunyuanVideoPipeline.from_pretrained(out, dtype=torch.float32)
+    assert pipe.transformer.dtype == torch.float32
+    assert all(p.stat().st_size < 16 * 2**20 for p in out.rglob("*") if p.is_file())
+    assert "_name_or_path" not in json.loads((out / "vae" / "config.json").read_text())
