@@ -357,10 +357,8 @@ def test_a_folder_below_an_index_takes_its_words_from_there(tmp_path: Path) -> N
         ClipSource(path=folder / "a.mp4", subject="a red person", motion="waves"),
         ClipSource(path=folder / "b.mp4", subject="a person", motion="waves"),
     )
-    assert notes == [
-        f"{folder}: words from {tmp_path / 'index.json'}",
-        f"{folder}: left out, not in index.json: new.mp4",
-    ]
+    index = tmp_path / "index.json"
+    assert notes == [f"{folder}: words from {index}", f"{folder}: left out, not in index.json: new.mp4"]
     given = folder_run(folder, "--subject x --motion y")  # all words given: the folder stands alone
     assert [c.path.name for c in given] == ["a.mp4", "b.mp4", "new.mp4"]
     index.write_text("[1, 2]")  # another program's file
