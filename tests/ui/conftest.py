@@ -13,6 +13,7 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from synmotion_core.jobs import Jobs
+from synmotion_core.ui.chosen import Library
 from synmotion_core.workspace import Workspace
 from tests.ui.studio import CLIPS_A_SET, EVIL, SETS, PuppetRunner, Site, draw, write_adapter
 
@@ -25,6 +26,11 @@ CHROMIUM_ARGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+
+
+@pytest.fixture
+def library(workspace: Workspace, assets: Path) -> Library:
+    return Library(workspace, assets)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import threading
 import time
@@ -10,17 +11,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from synmotion_core.backbones import find_spec
 from synmotion_core.clips import video
-from synmotion_core.config import GenerateRun, TrainRun
+from synmotion_core.config import ClipSource, GenerateRun, TrainRun
 from synmotion_core.errors import ConfigError
-from synmotion_core.jobs import Jobs
+from synmotion_core.jobs import Jobs, JobView
 from synmotion_core.puppets.motions import FPS
 from synmotion_core.puppets.stage import Scene, render
+from synmotion_core.training.settings import TrainConfig
 from synmotion_core.types import Event, Finished, Progress, Prompt, Sampled, Saved, Started, Stopped, Warned
+from synmotion_core.ui.chosen import ClipChoice, Library
 from synmotion_core.workspace import Workspace
 
 SETS = (("clap", "claps"), ("squat", "squats"))
 CLIPS_A_SET = 3
+PUPPETS = find_spec("puppet-hunyuan")
+REAL = dataclasses.replace(PUPPETS, name="large", title="Large", needs_gpu=True, knows="anything", features=frozenset())
 EVIL = "claps <b id='evil'>loudly</b>"
 
 
@@ -138,3 +144,64 @@ class Site:
     jobs: Jobs
     runner: PuppetRunner
     assets: Path
+
+
+def view(**changes: Any) -> JobView:
+    source = ClipSource(path=Path("gone.mp4"), subject="a person", motion="claps")
+    values: dict[str, Any] = {
+        "id": "20260101-000000-abcdef",
+        "kind": "train",
+        "status": "running",
+        "config": TrainRun(name="x", clips=(source,), train=TrainConfig(num_steps=100)),
+        "created": 0.0,
+        "stage": "train",
+        "step": 25,
+        "total": 100,
+        "losses": ((24, 0.5), (25, 0.25)),
+        "samples": (),
+        "result": None,
+        "message": "",
+        "warnings": (),
+        "checkpoint_step": None,
+        "seconds": 30.0,
+        "seconds_per_step": 1.2,
+        "eta_s": 90.0,
+    }
+    return JobView(**{**values, **changes})
+
+
+def train_form(**changes: Any) -> dict[str, Any]:
+    form = {
+        "name": "",
+        "backbone": "puppet-hunyuan",
+        "method": "synmotion",
+        "num_steps": 400,
+        "sample_every": 100,
+        "save_every": 100,
+        "sample_subjects": "a red cat\n",
+        "batch_size": 4,
+        "rank": 16,
+        "learning_rate": 1e-3,
+        "seed": 0,
+    }
+    return {**form, **changes}
+
+
+def generate_form(**changes: Any) -> dict[str, Any]:
+    form = {
+        "adapter": "",
+        "subjects": "a red cat\n\n a  robot",
+        "motion": "claps",
+        "setting": "",
+        "seeds": "0",
+        "strength": 1.0,
+        "compare": True,
+        "steps": None,
+        "guidance": None,
+        "backbone": "puppet-hunyuan",
+    }
+    return {**form, **changes}
+
+
+def example(library: Library) -> ClipChoice:
+    return library.examples()[0].clips[0]

@@ -1,0 +1,120 @@
+"""Forms become configs, or an error that names the field."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from synmotion_core.config import ClipSource, GenerateRun, TrainRun
+from synmotion_core.errors import ClipError, ConfigError, PromptError
+from synmotion_core.training.settings import TrainConfig
+from synmotion_core.ui import (
+    forms,
+)
+from synmotion_core.ui.chosen import Library
+from tests.ui.studio import PUPPETS, example, generate_form, train_form
+
+
+def test_a_train_form_is_the_run(library: Library) -> None:
+    choice = dataclasses.replace(example(library), start_s=0.5, end_s=2.0, resample_fps=8.0)
+    run = forms.train_run(train_form(num_steps=30.0, rank=8), (choice,), library)
+    source = ClipSource(
+        path=library.path(choice.source), subject="a person", motion="claps", start_s=0.5, end_s=2.0, resample_fps=8.0
+    )
+    assert run == TrainRun(
+        name="claps",
+        clips=(source,),
+        method_config={"rank": 8},
+        train=TrainConfig(num_steps=30, sample_subjects=("a red cat",)),
+    )
+    assert forms.train_run(train_form(name=" my-own "), (choice,), library).name == "my-own"
+    assert forms.train_run(train_form(), (choice,), library).method_config == {}, "defaults stay out of the command"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"num_steps": 2.5}, "number of steps must be a whole number, got 2.5"),
+        ({"num_steps": None}, "number of steps must be a whole number, got nothing"),
+        ({"num_steps": math.inf}, "number of steps must be a whole number"),
+        ({"num_steps": 0}, "num_steps must be between 1 and"),
+        ({"batch_size": True}, "batch size must be a whole number"),
+        ({"learning_rate": None}, "learning rate must be a number"),
+        ({"learning_rate": 2}, "learning_rate must be above 0"),
+        ({"name": "../up"}, "cannot be a file name"),
+        ({"method": "synmotoin"}, "synmotion"),
+    ],
+)
+def test_a_bad_train_form_names_the_field(library: Library, changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        forms.train_run(train_form(**changes), (example(library),), library)
+    assert words in str(refused.value)
+
+
+def test_a_training_needs_clips_of_one_motion_with_words(library: Library) -> None:
+    one = example(library)
+    with pytest.raises(ConfigError, match="no clips yet"):
+        forms.train_run(train_form(), (), library)
+    with pytest.raises(ConfigError, match="one adapter learns one motion, these clips name claps, jumps"):
+        forms.train_run(train_form(), (one, dataclasses.replace(one, motion="jumps")), library)
+    with pytest.raises(PromptError, match="the subject is empty"):
+        forms.train_run(train_form(), (dataclasses.replace(one, subject=""),), library)
+
+
+def test_a_generate_form_is_the_run(tmp_path: Path) -> None:
+    assert forms.generate_run(generate_form(), None) == GenerateRun(subjects=("a red cat", "a robot"), motion="claps")
+    file = tmp_path / "x.safetensors"
+    run = forms.generate_run(generate_form(seeds="3-5", strength=0.5, steps=8, guidance=2), (file, "large"))
+    assert (run.adapter, run.backbone, run.seeds, run.compare) == (file, "large", (3, 4, 5), True)
+    assert (run.strength, run.num_inference_steps, run.guidance_scale) == (0.5, 8, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"subjects": " \n"}, "name at least one subject"),
+        ({"motion": ""}, "the motion is empty"),
+        ({"motion": "a robot"}, "are both 'a robot'"),
+        ({"seeds": ""}, "name at least one seed"),
+        ({"seeds": "-1"}, "a seed is a whole number from 0 on, got '-1'"),
+        ({"seeds": "5-3"}, "must go upwards"),
+        ({"seeds": "0-9999999"}, "at most 64 seeds"),
+        ({"seeds": "0-40"}, "82 videos"),
+        ({"seeds": str(2**63)}, "between 0 and 2^63"),
+        ({"strength": 3}, "strength must be between 0 and 2"),
+        ({"steps": 0}, "num_inference_steps must be between 1 and 200"),
+        ({"setting": "in\x00snow"}, "one line of printable text"),
+    ],
+)
+def test_a_bad_generate_form_names_the_field(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises((ConfigError, PromptError)) as refused:
+        forms.generate_run(generate_form(**changes), None)
+    assert words in str(refused.value)
+
+
+@given(st.lists(st.integers(0, 2**62), max_size=20))
+def test_seeds_come_back_in_order_once(seeds: list[int]) -> None:
+    assert forms.seeds_in(", ".join(map(str, seeds))) == tuple(dict.fromkeys(seeds))
+
+
+@given(st.text(max_size=40))
+def test_any_seed_text_is_read_or_refused(text: str) -> None:
+    try:
+        seeds = forms.seeds_in(text)
+    except ConfigError:
+        return
+    assert all(isinstance(seed, int) and seed >= 0 for seed in seeds)
+
+
+def test_blocked_clips_are_named_before_a_training_starts(library: Library) -> None:
+    good = example(library)
+    short = dataclasses.replace(good, end_s=1.0)
+    with pytest.raises(ClipError, match=r"1 of 2 clips cannot be used yet.*clip 2 \(clap-0.mp4\).*too few"):
+        forms.refuse_blocked((good, short), library.looks((good, short), PUPPETS))
+    forms.refuse_blocked((good,), library.looks((good,), PUPPETS))

@@ -1,0 +1,128 @@
+"""A job on the page: numbers, results, the plot."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from synmotion_core.config import GenerateRun
+from synmotion_core.errors import MissingError
+from synmotion_core.types import Prompt, Sampled
+from synmotion_core.ui import (
+    generate,
+    media,
+    progress,
+    train,
+)
+from synmotion_core.workspace import Workspace
+from tests.ui.studio import draw, view, write_adapter
+
+
+def test_a_running_job_in_numbers() -> None:
+    html = progress.status(view())
+    for words in ("Training: 25 of 100", "1.2 s a step", "about 1 min 30 s left", "loss 0.2500", "width:25.0%"):
+        assert words in html
+    sampling = progress.status(view(stage="generate", step=5, total=20))
+    assert "Drawing samples at step 25: 5 of 20" in sampling
+    assert "width:25.0%" in sampling, "samples do not move the bar back"
+
+
+@pytest.mark.parametrize("word", ["queued", "running", "stopping", "stopped", "failed", "interrupted", "finished"])
+def test_every_status_has_words_and_an_outcome(word: Any) -> None:
+    assert f'data-status="{word}"' in progress.status(view(status=word))
+    assert f'data-status="{word}"' in progress.status(view(status=word, stage="", step=0, total=0, losses=()))
+    area = media.html_area(elem_id="x")
+    outcome = train.outcome_html(area, view(status=word, checkpoint_step=20, warnings=("a <b>",)))
+    assert ("from step 20" in outcome) == (word in ("stopped", "failed", "interrupted"))
+    assert "a &lt;b&gt;" in outcome
+
+
+def test_a_missing_file_keeps_its_place(tmp_path: Path) -> None:
+    area = media.html_area(elem_id="x")
+    gone = Sampled(path=tmp_path / "gone.mp4", prompt=Prompt(subject="a cat", motion="claps"), seed=0, step=10)
+    html = train.samples_html(area, view(samples=(gone,)))
+    assert html.count("no longer there") == 2
+    assert "Step 10" in html
+
+
+def test_results_keep_base_left_and_adapter_right(tmp_path: Path) -> None:
+    area = media.html_area(elem_id="x")
+    draw(tmp_path / "a.mp4")
+    prompt = Prompt(subject="a cat", motion="claps")
+    run = GenerateRun(subjects=("a cat",), motion="claps", adapter=tmp_path / "x.safetensors", compare=True)
+    made = Sampled(path=tmp_path / "a.mp4", prompt=prompt, seed=0, adapted=True)
+    html = generate.results_html(area, view(kind="generate", config=run, samples=(made,)))
+    assert re.findall("<figcaption><b>(.*?)</b>", html) == ["Backbone alone", "With the adapter"]
+    assert html.index("being drawn") < html.index("<video")
+    alone = GenerateRun(subjects=("a cat",), motion="claps")
+    html = generate.results_html(
+        area, view(kind="generate", config=alone, samples=(dataclasses.replace(made, adapted=False),))
+    )
+    assert html.count("<video") == 1
+    assert "no adapter" in html
+
+
+def test_adapters_are_found_and_bad_ones_named(workspace: Workspace, assets: Path) -> None:
+    write_adapter(workspace.adapters / "mine.safetensors", subject="a person", motion="spins", steps=5, clips=3)
+    (workspace.adapters / "torn.safetensors").write_bytes(b"\x08")
+    found, problems = generate.find_adapters(workspace, assets)
+    assert [c.id for c in found] == ["ready/clap.safetensors", "mine/mine.safetensors"]
+    assert found[1].label == "mine: spins (trained here)"
+    assert len(problems) == 1
+    assert "torn.safetensors" in problems[0]
+    for wanted in ("mine/../x", "mine/torn.safetensors", "/etc/passwd", "ready/mine.safetensors"):
+        with pytest.raises(MissingError, match="choose another"):
+            generate.find_adapter(workspace, wanted, assets)
+
+
+def test_a_plot_needs_two_losses_and_survives_odd_ones() -> None:
+    assert "<svg" not in progress.loss_plot((), 100)
+    assert "<svg" not in progress.loss_plot(((1, 0.5),), 100)
+    html = progress.loss_plot(((1, 0.5), (2, math.nan), (3, 0.4), (4, math.inf)), 100)
+    assert "2 steps without a finite loss" in html
+    assert "nan" not in html.split("<svg")[1]
+    assert "Loss 0.4000 at step 3" in html
+    flat = progress.loss_plot(((1, 0.5), (2, 0.5)), 2)
+    assert "nan" not in flat
+    assert "inf" not in flat
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=900))
+def test_thinning_keeps_the_end_and_the_range(values: list[float]) -> None:
+    points = list(enumerate(values, start=1))
+    thin = progress.thinned(points)
+    assert len(thin) <= progress.POINTS
+    assert thin[-1] == (float(len(values)), values[-1])
+    assert [s for s, _ in thin] == sorted(s for s, _ in thin)
+    assert min(values) - 1e-6 <= min(v for _, v in thin)
+    assert max(v for _, v in thin) <= max(values) + 1e-6
+
+
+def test_smoothing_starts_at_the_first_value_and_follows() -> None:
+    smooth = progress.smoothed([(i, 1.0 if i < 50 else 0.0) for i in range(1, 101)])
+    assert smooth[0] == (1, 1.0)
+    assert smooth[48][1] == pytest.approx(1.0)
+    assert smooth[-1][1] < 0.02
+
+
+def test_a_strip_begins_and_ends_with_the_clip() -> None:
+    import base64
+
+    import cv2
+
+    frames = np.zeros((17, 64, 48, 3), np.uint8)
+    frames[0], frames[-1] = (255, 0, 0), (0, 0, 255)
+    data = base64.b64decode(media.strip(frames).partition(",")[2])
+    image = cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    assert image.shape == (media.STRIP_HEIGHT, media.STRIP_FRAMES * 54, 3)
+    assert image[36, 20, 0] > 200
+    assert image[36, -20, 2] > 200
+    assert image[36, image.shape[1] // 2].max() < 60

@@ -1,0 +1,89 @@
+"""How the page is built and served."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from synmotion_core.ui import (
+    context,
+    launch_options,
+    theme,
+)
+from synmotion_core.workspace import Workspace
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_page_is_built_without_a_model_library(tmp_path: Path) -> None:
+    code = (
+        "import sys; from types import SimpleNamespace as N; from pathlib import Path\n"
+        "from synmotion_core.ui import build, launch_options\n"
+        f"build(N(clips=Path({str(tmp_path)!r}), adapters=Path({str(tmp_path)!r})), N()); launch_options()\n"
+        "print(sorted({'torch', 'diffusers', 'transformers', 'peft', 'accelerate', 'moviepy'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_nothing_is_published_and_nothing_is_fetched_from_elsewhere() -> None:
+    options = launch_options()
+    assert options["allowed_paths"] == []
+    assert "share" not in options
+    assert "server_name" not in options, "app.py decides where to listen"
+    assert "http" not in theme.CSS
+    assert not theme.theme()._stylesheets
+
+
+def test_only_own_handlers_no_public_api(workspace: Workspace, assets: Path) -> None:
+    from synmotion_core.ui import build
+
+    class NoJobs:
+        def list(self) -> tuple[()]:
+            return ()
+
+    page: Any = build(workspace, NoJobs(), assets=assets)  # type: ignore[arg-type]
+    handlers = [fn for fn in page.fns.values() if fn.fn is not None]
+    assert len(handlers) > 20
+    assert {fn.api_visibility for fn in handlers} == {"private"}
+
+
+@pytest.mark.parametrize(("space", "host"), [(None, "127.0.0.1"), ("someone/studio", "0.0.0.0")])
+def test_the_app_listens_on_this_computer_only(
+    space: str | None, host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import signal
+
+    monkeypatch.syspath_prepend(str(ROOT))
+    app = importlib.import_module("app")
+    launched: dict[str, Any] = {}
+    monkeypatch.setattr(gr.Blocks, "launch", lambda self, **options: launched.update(options))
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(logging, "basicConfig", lambda **_: None)
+    monkeypatch.setattr(sys, "argv", ["app.py", "--port", "7999", "--home", str(tmp_path / "home")])
+    monkeypatch.delenv("SPACE_ID", raising=False)
+    if space:
+        monkeypatch.setenv("SPACE_ID", space)
+    app.main()
+    assert (launched["server_name"], launched["server_port"]) == (host, 7999)
+    assert launched["allowed_paths"] == []
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(sys, "argv", ["app.py", "--home", str(tmp_path / "file" / "home")])
+    with pytest.raises(SystemExit) as left:
+        app.main()
+    assert left.value.code == 2
+
+
+def test_a_browser_is_known_again_after_a_restart() -> None:
+    one, two = context.remembered("clips", {"clips": []}), context.remembered("clips", {"clips": []})
+    assert (one.secret, one.storage_key) == (two.secret, two.storage_key)
+    assert [context.job_id(value) for value in ({"id": "x"}, {"id": 3}, {}, None, "x")] == ["x", "", "", "", ""]
