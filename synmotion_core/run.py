@@ -342,11 +342,18 @@ def plan(config: TrainRun, *, seconds_per_step: float | None = None) -> Plan:
         f"{steps} steps of {config.train.batch_size} clips",
     ]
     seconds = None if seconds_per_step is None else steps * seconds_per_step
-    lines.append(
-        "time: not measured on this machine yet; it is shown after the first steps"
-        if seconds is None
-        else f"time: about {seconds / 60:.1f} minutes of training at {seconds_per_step:.2f} s a step"
-    )
+    if seconds is not None:
+        lines.append(f"time: about {seconds / 60:.1f} minutes of training at {seconds_per_step:.2f} s a step")
+    elif "seconds_a_clip" in spec.options:
+        elsewhere = steps * config.train.batch_size * spec.options["seconds_a_clip"]
+        lines.append(
+            f"time: about {elsewhere / 60:.1f} minutes of training on two server cores; this machine's own pace is "
+            "not known before the first training on it"
+        )
+    else:
+        lines.append("time: not measured on this machine yet; it is shown after the first steps")
+    if videos and "seconds_a_video" in spec.options:
+        lines.append(f"about {videos * spec.options['seconds_a_video'] / 60:.1f} minutes more for the priors, once")
     if spec.needs_gpu:
         lines.append("needs a CUDA GPU")
     return Plan(

@@ -612,7 +612,7 @@ def test_plan_needs_no_weights_and_knows_what_it_does_not_know(
     assert cli.main(shlex.split(f"plan {BASE.removeprefix('train ')}")) == cli.OK
     out = capsys.readouterr().out
     assert "400 steps" in out
-    assert "not measured on this machine yet" in out
+    assert "pace is not known before the first training" in out
     assert cli.main(shlex.split(f"plan {BASE.removeprefix('train ')} --json")) == cli.OK
     values = json.loads(capsys.readouterr().out)
     assert values["seconds"] is None

@@ -1,6 +1,6 @@
 """A large rendered set with its VAE latents, cached on disk in chunks: pretraining reads latents, never pixels.
 
-    chunk-00007.npy    float16 [CHUNK, C, 5, 8, 8], written whole and renamed, so that a chunk that exists is complete
+    chunk-00007.npy    float16 [N, C, 5, 8, 8], written whole and renamed, so that a chunk that exists is complete
     chunk-00007.json   the scenes, in order; captions are drawn anew each time a clip is used
 
 Chunk i depends on (world, autoencoder, seed, i) only, so a killed run goes on where it was and processes share the
@@ -26,7 +26,7 @@ from synmotion_core.puppets.autoencoder import AutoencoderPatchVideo
 from synmotion_core.puppets.captions import draw_scene
 from synmotion_core.puppets.stage import Performance, Scene, render
 
-CHUNK = 1024
+CHUNK = 256
 
 
 def to_tensor(performances: list[Performance]) -> Tensor:
@@ -129,37 +129,40 @@ class Corpus:
     def __init__(self, folder: Path, device: str | None = None) -> None:
         self.folder, self.device = folder, device
         self.latents: list[NDArray[np.float16]] = []
-        self.scenes: list[list[Scene]] = []
+        self.scenes: list[Scene] = []
+        self._ends = [0]  # where each chunk ends; chunks may differ in length
         self._names: set[str] = set()
         self._held: Tensor | None = None
         self.refresh()
 
     def refresh(self) -> None:
         for path in sorted(p for p in self.folder.glob("chunk-?????.npy") if p.name not in self._names):
-            self._names.add(path.name)
+            chunk: NDArray[np.float16] = np.load(path, mmap_mode="r")
             if self.device is not None:
-                self._hold(torch.from_numpy(np.load(path)))
-            self.latents.append(np.load(path, mmap_mode="r"))
-            self.scenes.append([Scene(**s) for s in json.loads(path.with_suffix(".json").read_text())])
+                self._hold(torch.from_numpy(np.array(chunk)))
+            self._names.add(path.name)
+            self.latents.append(chunk)
+            self.scenes += [Scene(**s) for s in json.loads(path.with_suffix(".json").read_text())]
+            self._ends.append(self._ends[-1] + len(chunk))
 
     def _hold(self, chunk: Tensor) -> None:
         """Append to the device's copy, whose room doubles when it is full."""
-        start = len(self)
-        if self._held is None or len(self._held) < start + CHUNK:
-            room = torch.empty((max(16 * CHUNK, 2 * start), *chunk.shape[1:]), dtype=chunk.dtype, device=self.device)
+        start, end = len(self), len(self) + len(chunk)
+        if self._held is None or len(self._held) < end:
+            room = torch.empty((2 * end, *chunk.shape[1:]), dtype=chunk.dtype, device=self.device)
             if self._held is not None:
                 room[:start] = self._held[:start]
             self._held = room
-        self._held[start : start + CHUNK] = chunk.to(self._held.device)
+        self._held[start:end] = chunk.to(self._held.device)
 
     def __len__(self) -> int:
-        return len(self.latents) * CHUNK
+        return self._ends[-1]
 
     def batch(self, indices: NDArray[np.integer]) -> tuple[Tensor, list[Scene]]:
         """float32 latents [B, C, F, h, w] and their scenes."""
-        rows = [(int(i) // CHUNK, int(i) % CHUNK) for i in indices]
-        scenes = [self.scenes[c][r] for c, r in rows]
+        scenes = [self.scenes[i] for i in indices]
         if self._held is not None:
             return self._held[torch.as_tensor(indices, device=self._held.device)].float(), scenes
-        latents = np.stack([self.latents[c][r] for c, r in rows]).astype(np.float32)
-        return torch.from_numpy(latents), scenes
+        chunks = np.searchsorted(self._ends, indices, side="right") - 1
+        rows = [self.latents[c][i - self._ends[c]] for c, i in zip(chunks, indices, strict=True)]
+        return torch.from_numpy(np.stack(rows).astype(np.float32)), scenes

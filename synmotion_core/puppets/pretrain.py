@@ -4,8 +4,10 @@
     deblock  train the autoencoder's residual decoder; latents stay as they are
     train    velocity matching on cached latents; text encoders learn along; T2V and token_replace I2V share weights
     export   write the EMA weights as an ordinary diffusers folder (bf16)
+    all      the four at once, in --minutes: rendering and the decoder's training go on beside the denoiser's
 
 Flow matching, diffusion.py's convention:  x_s = (1 - s) x + s noise,  target = noise - x,  s = sigmoid(N(mean, std)).
+With `--pixel-weight 1` an error counts as much as it shows in pixels: channel c weighs |column c of the decoder|^2.
 In an I2V step latent frame 0 stays clean, its tokens see time 0, and the loss is on the frames after it.
 Everything random in step k depends on (seed, k) and the corpus only, so a killed run continues as if it had not been.
 On CUDA the latents live on the card, and `corpus` may go on adding chunks in another process while `train` runs.
@@ -15,13 +17,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -32,9 +38,10 @@ from torch import Tensor, nn
 from synmotion_core.puppets.autoencoder import AutoencoderPatchVideo
 from synmotion_core.puppets.blueprint import MAX_SEQUENCE_LENGTH, build_pipeline, transformer_config
 from synmotion_core.puppets.captions import caption_for
-from synmotion_core.puppets.corpus import Corpus, build, fit_autoencoder, fit_deblock
+from synmotion_core.puppets.corpus import CHUNK, Corpus, build, fit_autoencoder, fit_deblock
 from synmotion_core.puppets.muon import BatchedMuon
 
+NUM_LATENT_FRAMES = 5  # of 17
 TRAINED = ("transformer", "text_encoder", "text_encoder_2")
 
 
@@ -60,8 +67,9 @@ class PretrainConfig:
     caption_dropout: float = 0.1
     i2v_fraction: float = 0.15
     nameless: float = 1.0  # share of the corpus's nameless movements that is used
-    sigma_mean: float = 1.5  # what moves, and how, is decided at s > 0.8: with mean 0.3 those levels starved
-    sigma_std: float = 1.3
+    sigma_mean: float = 0.3
+    sigma_std: float = 1.1
+    pixel_weight: float = 0.0  # exponent of a channel's weight: 0 = all alike, 1 = squared error in pixels
     seed: int = 0
     save_every: int = 250
     log_every: int = 1
@@ -133,7 +141,7 @@ class _Feed:
             self.corpus.refresh()
         if self._clips != len(self.corpus):
             self._clips, self._epoch = len(self.corpus), -1
-            named = np.array([s.motion != "moves" for chunk in self.corpus.scenes for s in chunk])
+            named = np.array([s.motion != "moves" for s in self.corpus.scenes])
             lots = np.random.default_rng((self.config.seed, 0x2A)).random(self._clips)
             self._used = np.flatnonzero(named | (lots < self.config.nameless))
         epoch, offset = divmod(step * size, len(self._used))
@@ -188,6 +196,13 @@ def _optimizers(heads: _Heads, config: PretrainConfig) -> list[torch.optim.Optim
         BatchedMuon(muon, lr=config.muon_learning_rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(adam, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=muon[0].is_cuda),
     ]
+
+
+def channel_weights(vae: AutoencoderPatchVideo, exponent: float, num_frames: int) -> Tensor:
+    """[1, C, f, 1, 1]: how much an error of each latent channel shows in pixels, to a power; mean 1 a latent frame."""
+    columns = [d.weight.detach().float().square().sum(0) ** exponent for d in (vae.decoder_first, vae.decoder_rest)]
+    first, rest = (c / c.mean() for c in columns)
+    return torch.stack([first, *[rest] * (num_frames - 1)], dim=1)[None, :, :, None, None]
 
 
 def _rate(config: PretrainConfig, step: int, minutes_left: float | None) -> float:
@@ -255,6 +270,7 @@ def train(
         heads.compile()
     feed = _Feed(corpus, (pipe.tokenizer, pipe.tokenizer_2), config, device)
     opened = last = time.monotonic()
+    weights = channel_weights(cast(AutoencoderPatchVideo, pipe.vae), config.pixel_weight, NUM_LATENT_FRAMES).to(device)
     falling, losses, logged = False, torch.zeros((), device=device), start
     for step, batch in feed.batches(start, config.num_steps):
         left = None if config.minutes is None else config.minutes - (time.monotonic() - opened) / 60
@@ -273,7 +289,8 @@ def train(
         with torch.autocast(device, torch.bfloat16):
             velocity = heads.velocity(noisy, batch)
         skip = 1 if batch.image_to_video else 0
-        loss = (velocity - (batch.noise - batch.latents))[:, :, skip:].square().mean()
+        error = (velocity - (batch.noise - batch.latents)).square() * weights[:, :, : velocity.shape[2]]
+        loss = error[:, :, skip:].mean()
         loss.backward()
         norm = nn.utils.clip_grad_norm_(heads.parameters(), 1.0)
         for optimizer in optimizers:
@@ -316,6 +333,48 @@ def load_trained(folder: Path, *, ema: bool = True, state: str = "state.safetens
     return pipe
 
 
+def _everything(args: argparse.Namespace) -> None:
+    """Processes side by side: one GPU has room for both trainings, and the renderers keep its machine's cores busy."""
+
+    def command(name: str, *options: object, log: str) -> subprocess.Popen[bytes]:
+        words = [sys.executable, "-m", "synmotion_core.puppets.pretrain", name, "--folder", str(args.folder)]
+        with (args.folder / log).open("ab") as file:
+            return subprocess.Popen(
+                [*words, *map(str, options)], stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+            )
+
+    clips = args.clips
+    if not (args.folder / "vae").exists():
+        fit_autoencoder().save_pretrained(args.folder / "vae")
+    renderers = command("corpus", "--clips", clips, "--workers", args.workers, log="corpus.log")
+    decoding = ["decoder_clips", "decoder_steps", "decoder_batch_size"]
+    decoder = command("deblock", "--device", args.device, *_options(args, decoding), log="deblock.log")
+    try:
+        enough = min(clips, 4 * CHUNK)
+        while len(Corpus(args.folder / "corpus")) < enough:
+            if renderers.poll() is not None:
+                raise RuntimeError(f"rendering ended early: see {args.folder / 'corpus.log'}")
+            time.sleep(1.0)
+        apart = {"command", "folder", "clips", "workers", "out", "device", "compile", "state", "raw", *decoding}
+        own = ["--device", args.device, *_options(args, sorted(vars(args).keys() - apart))]
+        own += ["--compile"] if args.compile else []
+        if command("train", *own, log="train.log").wait():
+            raise RuntimeError(f"training failed: see {args.folder / 'train.log'}")
+        if decoder.wait():
+            raise RuntimeError(f"the decoder's training failed: see {args.folder / 'deblock.log'}")
+    finally:
+        for process in (renderers, decoder):
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGTERM)  # with the processes that it started
+    if command("export", "--out", args.out, log="export.log").wait():
+        raise RuntimeError(f"export failed: see {args.folder / 'export.log'}")
+
+
+def _options(args: argparse.Namespace, names: list[str]) -> list[str]:
+    """Those that were given, as a command line again."""
+    return [f"--{n.replace('_', '-')}={getattr(args, n)}" for n in names if getattr(args, n) is not None]
+
+
 def main() -> None:
     own = PretrainConfig()
     parser = argparse.ArgumentParser(
@@ -323,19 +382,25 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("command", choices=["corpus", "deblock", "train", "export"])
+    parser.add_argument("command", choices=["corpus", "deblock", "train", "export", "all"])
     parser.add_argument("--folder", type=Path, required=True, help="where the corpus and the checkpoints live")
-    parser.add_argument("--clips", type=int, help="clips to render: 49152 for the corpus, 1500 to deblock")
+    parser.add_argument("--clips", type=int, default=49152, help="corpus: clips to render")
     parser.add_argument("--out", type=Path, help="export: the diffusers folder to write")
     parser.add_argument("--workers", type=int, default=2, help="corpus: processes that render")
-    parser.add_argument("--steps", type=int, help=f"stop at this step: {own.num_steps} to train, 1500 to deblock")
+    parser.add_argument("--decoder-clips", type=int, default=1500, help="deblock: clips to render")
+    parser.add_argument("--decoder-steps", type=int, default=1500)
+    parser.add_argument("--decoder-batch-size", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=own.num_steps, help="train: stop at this step")
     parser.add_argument("--cooldown", type=int, default=0, help="train: steps of falling learning rate at the end")
     parser.add_argument("--minutes", type=float, help="train: stop after so many minutes of wall time")
     parser.add_argument("--cooldown-minutes", type=float, default=0.0, help="train: the same, by the clock")
-    parser.add_argument("--batch-size", type=int, help=f"{own.batch_size} to train, 4 to deblock")
+    parser.add_argument("--batch-size", type=int, default=own.batch_size)
     parser.add_argument("--image-steps", type=int, default=own.image_steps)
     parser.add_argument("--learning-rate", type=float, default=own.learning_rate)
     parser.add_argument("--muon-learning-rate", type=float, default=own.muon_learning_rate)
+    parser.add_argument("--sigma-mean", type=float, default=own.sigma_mean)
+    parser.add_argument("--sigma-std", type=float, default=own.sigma_std)
+    parser.add_argument("--pixel-weight", type=float, default=own.pixel_weight)
     parser.add_argument("--nameless", type=float, default=1.0, help="train: share of the nameless movements used")
     parser.add_argument("--ema-decay", type=float, default=own.ema_decay)
     parser.add_argument("--save-every", type=int, default=own.save_every)
@@ -348,19 +413,24 @@ def main() -> None:
         "--compile", action="store_true", help="train: torch.compile (a fifth faster, two minutes to warm up)"
     )
     args = parser.parse_args()
+    if args.command == "all" and (args.minutes is None or args.out is None):
+        parser.error("all needs --minutes and --out")
     args.folder.mkdir(parents=True, exist_ok=True)
+    if args.command == "all":
+        _everything(args)
+        return
     if args.command == "corpus":
         if not (args.folder / "vae").exists():
             fit_autoencoder().save_pretrained(args.folder / "vae")
-        for index in build(args.folder / "corpus", args.folder / "vae", args.clips or 49152, workers=args.workers):
+        for index in build(args.folder / "corpus", args.folder / "vae", args.clips, workers=args.workers):
             print(f"chunk {index}", flush=True)
     elif args.command == "deblock":
         vae = AutoencoderPatchVideo.from_pretrained(args.folder / "vae")
         for step, loss in fit_deblock(
             vae,
-            num_clips=args.clips or 1500,
-            num_steps=args.steps or 1500,
-            batch_size=args.batch_size or 4,
+            num_clips=args.decoder_clips,
+            num_steps=args.decoder_steps,
+            batch_size=args.decoder_batch_size,
             device=args.device,
         ):
             if step % 50 == 0:
@@ -368,15 +438,18 @@ def main() -> None:
         vae.save_pretrained(args.folder / "vae_deblock")
     elif args.command == "train":
         config = PretrainConfig(
-            num_steps=args.steps or own.num_steps,
+            num_steps=args.steps,
             cooldown_steps=args.cooldown,
             minutes=args.minutes,
             cooldown_minutes=args.cooldown_minutes,
-            batch_size=args.batch_size or own.batch_size,
+            batch_size=args.batch_size,
             image_steps=args.image_steps,
             learning_rate=args.learning_rate,
             muon_learning_rate=args.muon_learning_rate,
             nameless=args.nameless,
+            sigma_mean=args.sigma_mean,
+            sigma_std=args.sigma_std,
+            pixel_weight=args.pixel_weight,
             ema_decay=args.ema_decay,
             save_every=args.save_every,
             log_every=args.log_every,

@@ -136,6 +136,37 @@ def test_a_fresh_deblock_changes_nothing_and_training_helps(folder: Path) -> Non
     assert np.mean(losses[-8:]) < np.mean(losses[:4])
 
 
+def test_errors_count_as_they_show_in_pixels(folder: Path) -> None:
+    vae = AutoencoderPatchVideo.from_pretrained(folder / "vae")
+    weights = pretrain.channel_weights(vae, 1.0, 5)
+    assert weights.shape == (1, 96, 5, 1, 1)
+    torch.testing.assert_close(weights.mean(1).flatten(), torch.ones(5))
+    for frame, pixels in ((0, 64), (2, 256)):
+        seen = []
+        for channel in (0, 7, 60):
+            one = torch.zeros(1, 96, 5, 8, 8)
+            one[0, channel, frame] = 1.0
+            with torch.no_grad():
+                moved = vae.pixels(one) - vae.pixels(torch.zeros_like(one))
+            seen.append(float(moved.square().sum()) / pixels)
+        ratios = weights[0, [0, 7, 60], frame, 0, 0]
+        torch.testing.assert_close(torch.tensor(seen) / seen[0], ratios / ratios[0], rtol=1e-3, atol=0)
+    assert torch.equal(pretrain.channel_weights(vae, 0.0, 5), torch.ones(1, 96, 5, 1, 1))
+
+
+def test_everything_at_once(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    where, out = tmp_path / "run", tmp_path / "out"
+    where.mkdir()
+    (where / "vae").symlink_to(folder / "vae")
+    words = f"pretrain all --folder {where} --out {out} --minutes 0.05 --cooldown-minutes 0.02 --clips 8 --workers 1"
+    decoder = "--decoder-clips 4 --decoder-steps 3 --decoder-batch-size 2"
+    monkeypatch.setattr("sys.argv", f"{words} {decoder} --batch-size 2 --image-steps 0 --device cpu".split())
+    pretrain.main()
+    assert (out / "model_index.json").exists()
+    assert json.loads((out / "vae" / "config.json").read_text())["deblock_channels"] == 32
+    assert json.loads((where / "log.jsonl").read_text().splitlines()[-1])["step"] >= 1
+
+
 def test_what_is_exported_loads_as_a_stock_pipeline(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
