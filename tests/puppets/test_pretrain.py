@@ -154,6 +154,7 @@ def test_errors_count_as_they_show_in_pixels(folder: Path) -> None:
     assert torch.equal(pretrain.channel_weights(vae, 0.0, 5), torch.ones(1, 96, 5, 1, 1))
 
 
+@pytest.mark.slow
 def test_everything_at_once(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     where, out = tmp_path / "run", tmp_path / "out"
     where.mkdir()
