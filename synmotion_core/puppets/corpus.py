@@ -15,12 +15,13 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from synmotion_core.puppets.autoencoder import AutoencoderPatchVideo
 from synmotion_core.puppets.captions import draw_scene
@@ -63,7 +64,7 @@ def fit_deblock(
     vae.add_deblock(channels)
     deblock = vae.deblock
     assert deblock is not None
-    vae.requires_grad_(False).to(device)
+    cast(nn.Module, vae.requires_grad_(False)).to(device)  # the model's own `to` is wrapped beyond type checkers
     deblock.requires_grad_(True).train()
     rng = np.random.default_rng((seed, 0xDB))
     shows = [render(draw_scene(rng)) for _ in range(num_clips)]
@@ -85,7 +86,7 @@ def fit_deblock(
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         yield step + 1, float(loss.detach())
-    vae.requires_grad_(False).to("cpu").eval()
+    cast(nn.Module, vae.requires_grad_(False)).to("cpu").eval()
 
 
 def _write_chunk(folder: str, vae_path: str, seed: int, index: int) -> int:

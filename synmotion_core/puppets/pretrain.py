@@ -89,7 +89,7 @@ class _Heads(nn.Module):
         self.to(device).train()
         channels = pipe.transformer.config["in_channels"]
         image_to_video = HunyuanVideoTransformer3DModel(**transformer_config(channels, "token_replace"))
-        image_to_video.to(device).train()
+        cast(nn.Module, image_to_video).to(device).train()
         own = dict(self.transformer.named_parameters())
         for name, _ in list(image_to_video.named_parameters()):
             module = image_to_video.get_submodule(name.rpartition(".")[0])
