@@ -5,6 +5,7 @@
     methods.<method>.as_person         the judge sees the reference subject instead: leakage
     methods.<method>.seconds           training, priors not counted (they are drawn once and shared)
 
+Rates take the wider of two intervals: whole units redrawn, and Wilson's over all videos.
 A unit is (motion, seed): `num_clips` renders of a person, one training, `num_videos` videos over the unseen species
 in turn. Units that share
 a seed share clips and noise, so intervals redraw whole units (figures.cluster_interval). All methods have the same
@@ -27,7 +28,7 @@ from synmotion_core.backbones import load_backbone
 from synmotion_core.clips.dataset import content_hash
 from synmotion_core.config import from_dict
 from synmotion_core.errors import ConfigError
-from synmotion_core.evaluation.figures import Figure, mean_figure
+from synmotion_core.evaluation.figures import Figure, grouped_rate_figure, mean_figure
 from synmotion_core.generation import default_sampler, denoise, sample_frames, to_frames
 from synmotion_core.interfaces import Backbone
 from synmotion_core.methods import find_method
@@ -158,10 +159,12 @@ def bench_methods(
                     if sheets is not None:
                         _sheet(sheets / f"{name}-{motion}-{seed}.png", made, wanted, verdicts)
             spent_all = time.perf_counter() - began
+            took = rows.pop("seconds")
             for key, groups in rows.items():
-                yield mean_figure(f"methods.{name}.{key}", groups, seeds=seeds, seconds=spent_all)
+                yield grouped_rate_figure(f"methods.{name}.{key}", groups, seeds=seeds, seconds=spent_all)
+            yield mean_figure(f"methods.{name}.seconds", took, seeds=seeds, seconds=spent_all)
             for motion, groups in by_motion.items():
-                yield mean_figure(f"methods.{name}.motion.{motion}", groups, seeds=seeds, seconds=spent_all)
+                yield grouped_rate_figure(f"methods.{name}.motion.{motion}", groups, seeds=seeds, seconds=spent_all)
 
 
 def _unit(

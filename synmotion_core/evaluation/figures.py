@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -96,10 +96,26 @@ def rate_figure(name: str, outcomes: Sequence[bool], *, seeds: Sequence[int], se
     return Figure(name=name, value=successes / n, low=low, high=high, n=n, seeds=tuple(seeds), seconds=seconds)
 
 
+def grouped_rate_figure(name: str, groups: Sequence[Sequence[bool]], *, seeds: Sequence[int], seconds: float) -> Figure:
+    """The share of true outcomes that come in groups: the wider of the cluster interval and Wilson's at each end.
+
+    Groups can only make outcomes less independent than Wilson's takes them for, and redrawing groups that agree (all 0
+    of 14, or a single group) says nothing about the next one.
+    """
+    flat = [bool(v) for g in groups for v in g]
+    figure = mean_figure(name, groups, seeds=seeds, seconds=seconds)
+    low, high = wilson(sum(flat), len(flat))
+    return replace(figure, low=min(low, figure.low), high=max(high, figure.high))
+
+
 def mean_figure(name: str, groups: Sequence[Sequence[float]], *, seeds: Sequence[int], seconds: float) -> Figure:
-    """The mean over all values of all groups, with the cluster interval; a group is what shares a seed."""
+    """The mean over all values of all groups, with the cluster interval; a group is what shares a seed.
+
+    A single value is its own interval: n = 1 says how little that is.
+    """
     flat = np.concatenate([np.asarray(g, float) for g in groups])
-    value, (low, high) = float(flat.mean()), cluster_interval(groups)
+    value = float(flat.mean())
+    low, high = cluster_interval(groups) if len(flat) > 1 else (value, value)
     return Figure(
         name=name,
         value=value,

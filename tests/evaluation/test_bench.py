@@ -1,0 +1,48 @@
+"""The suites of `bench run`, end to end on the shipped backbone, as small as they get."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from synmotion_core.errors import ConfigError
+from synmotion_core.evaluation.bench_backbone import bench_backbone
+from synmotion_core.evaluation.bench_methods import bench_methods
+from synmotion_core.training.settings import TrainConfig
+
+
+def test_one_unit_of_one_method_is_a_whole_table(tmp_path: Path) -> None:
+    found = list(
+        bench_methods(
+            motions=("squat",),
+            seeds=(4,),
+            methods=("synmotion",),
+            configs={"synmotion": {"alpha": 1.0}},  # no priors to draw
+            num_clips=2,
+            num_videos=2,
+            train=TrainConfig(num_steps=1, batch_size=1),
+            cache=tmp_path / "cache",
+            sheets=tmp_path / "sheets",
+        )
+    )
+    figures = {f.name.removeprefix("methods.synmotion."): f for f in found}
+    assert list(figures) == ["motion", "species", "colour", "as_person", "seconds", "motion.squat"]
+    assert figures["motion"].n == 2
+    assert figures["motion"].high - figures["motion"].low > 0.5, "two videos say little"
+    assert figures["seconds"].n == 1
+    assert [p.name for p in (tmp_path / "sheets").iterdir()] == ["synmotion-squat-4.png"]
+    with pytest.raises(ConfigError, match="'walk' is not a rare motion"):
+        list(bench_methods(motions=("walk",)))
+
+
+def test_a_backbone_in_few_prompts(tmp_path: Path) -> None:
+    sheet = tmp_path / "sheet.png"
+    found = {
+        f.name: f for f in bench_backbone(num_prompts=3, num_rare=2, num_inference_steps=2, batch_size=2, sheet=sheet)
+    }
+    assert found["backbone.species"].n == 3
+    assert found["backbone.rare_word"].n == 2
+    assert sum(f.n for name, f in found.items() if name.startswith("backbone.common_motion.")) == 3
+    assert found["backbone.seconds_a_video"].value > 0
+    assert sheet.read_bytes()[:4] == b"\x89PNG"

@@ -1,0 +1,76 @@
+"""Figures: intervals that do not claim more than was measured."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from synmotion_core.evaluation.figures import (
+    Figure,
+    cluster_interval,
+    grouped_rate_figure,
+    mean_figure,
+    rate_figure,
+    wilson,
+)
+
+
+def test_wilson_covers_what_it_promises() -> None:
+    rng = np.random.default_rng(0)
+    for rate, n in ((0.05, 60), (0.5, 40), (0.97, 300)):
+        hits = [low <= rate <= high for low, high in (wilson(int(k), n) for k in rng.binomial(n, rate, size=2000))]
+        assert np.mean(hits) > 0.92
+
+
+@pytest.mark.parametrize(("successes", "n"), [(1, 0), (-1, 5), (6, 5)])
+def test_wilson_refuses_what_is_no_rate(successes: int, n: int) -> None:
+    with pytest.raises(ValueError, match="a rate needs"):
+        wilson(successes, n)
+
+
+@given(st.lists(st.lists(st.booleans(), min_size=1, max_size=8), min_size=1, max_size=6))
+def test_groups_never_narrow_an_interval(groups: list[list[bool]]) -> None:
+    flat = [v for g in groups for v in g]
+    grouped = grouped_rate_figure("x", groups, seeds=(0,), seconds=1.0)
+    alone = rate_figure("x", flat, seeds=(0,), seconds=1.0)
+    assert grouped.value == pytest.approx(alone.value)
+    assert grouped.n == len(flat)
+    assert grouped.low <= alone.low
+    assert grouped.high >= alone.high
+
+
+def test_nothing_of_fourteen_is_not_certainty() -> None:
+    figure = grouped_rate_figure("x", [[False] * 14], seeds=(0,), seconds=1.0)
+    assert (figure.value, figure.low) == (0.0, 0.0)
+    assert figure.high == pytest.approx(0.2153, abs=1e-3)
+
+
+def test_groups_that_disagree_widen_it() -> None:
+    groups = [[True] * 50, [False] * 50, [True] * 50, [False] * 50]
+    grouped = grouped_rate_figure("x", groups, seeds=(0,), seconds=1.0)
+    alone = rate_figure("x", [v for g in groups for v in g], seeds=(0,), seconds=1.0)
+    assert grouped.high - grouped.low > 2 * (alone.high - alone.low)
+
+
+def test_one_measurement_is_its_own_interval() -> None:
+    figure = mean_figure("seconds", [[12.5]], seeds=(0,), seconds=12.5)
+    assert (figure.low, figure.value, figure.high, figure.n) == (12.5, 12.5, 12.5, 1)
+
+
+def test_a_mean_lies_in_its_interval_and_repeats() -> None:
+    groups = [[1.0, 2.0], [3.0], [10.0, 11.0, 12.0]]
+    assert cluster_interval(groups) == cluster_interval(groups)
+    figure = mean_figure("x", groups, seeds=(0, 1), seconds=0.0)
+    assert figure.low < figure.value < figure.high
+    with pytest.raises(ValueError, match="without values"):
+        cluster_interval([[1.0], []])
+
+
+@pytest.mark.parametrize(("value", "low", "high"), [(math.nan, 0, 1), (2.0, 0, 1), (0.5, 0, math.inf)])
+def test_a_figure_makes_sense_or_is_refused(value: float, low: float, high: float) -> None:
+    with pytest.raises(ValueError, match="x"):
+        Figure(name="x", value=value, low=low, high=high, n=3, seeds=(0,), seconds=0.0)
