@@ -96,8 +96,10 @@ def rate_figure(name: str, outcomes: Sequence[bool], *, seeds: Sequence[int], se
     return Figure(name=name, value=successes / n, low=low, high=high, n=n, seeds=tuple(seeds), seconds=seconds)
 
 
-def grouped_rate_figure(name: str, groups: Sequence[Sequence[bool]], *, seeds: Sequence[int], seconds: float) -> Figure:
-    """The share of true outcomes that come in groups: the wider of the cluster interval and Wilson's at each end.
+def grouped_rate_figure(
+    name: str, groups: Sequence[Sequence[float]], *, seeds: Sequence[int], seconds: float
+) -> Figure:
+    """The share of outcomes (0 or 1) that come in groups: the wider of the cluster interval and Wilson's at each end.
 
     Groups can only make outcomes less independent than Wilson's takes them for, and redrawing groups that agree (all 0
     of 14, or a single group) says nothing about the next one.
