@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+_NOBODY = 65534
 _HOME = Path(tempfile.mkdtemp(prefix="synmotion-tests-"))
 
 os.environ |= {
@@ -105,6 +106,29 @@ def network_attempts(_loopback_only: None) -> Iterator[list[str]]:
     yield _attempts
     tried, _attempts[:] = list(_attempts), []
     assert not tried, f"the test tried to reach {', '.join(tried)}"
+
+
+@pytest.fixture
+def locked_folder() -> Iterator[Path]:
+    """A folder that this process may read and not write, also where the tests run as root: until the end of the test
+    root is nobody. It lies outside tmp_path, whose parents only root may enter."""
+    outer = Path(tempfile.mkdtemp(prefix="synmotion-locked-"))
+    folder = outer / "locked"
+    folder.mkdir()
+    root = os.geteuid() == 0
+    if root:
+        outer.chmod(0o755)
+        os.chown(folder, _NOBODY, _NOBODY)
+    folder.chmod(0o500)
+    if root:
+        os.seteuid(_NOBODY)
+    try:
+        yield folder
+    finally:
+        if root:
+            os.seteuid(0)
+        folder.chmod(0o700)
+        shutil.rmtree(outer)
 
 
 @pytest.fixture

@@ -462,10 +462,10 @@ def tiny_train(
         if step == 3:
             yield Warned(message="rolled back")
         if config.method == "is stopped" and step == 5 and not resume:
-            os.kill(os.getpid(), config.train.seed)
+            signal.raise_signal(config.train.seed)
         if config.method == "is stopped twice" and step == 5:
-            os.kill(os.getpid(), signal.SIGINT)
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
         if step == 4 and config.method == "diverges":
             raise TrainingDiverged("the loss became NaN at step 4; the last good state is step 0")
     path = folder / f"{config.name}.safetensors"
@@ -571,7 +571,6 @@ def test_resuming_what_is_not_there(line: str, words: str, tiny: Path, capsys: p
 # ------------------------------------------------------------------------------------------------ Ctrl-C
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="signals are sent in the POSIX way")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_saves_and_says_how_to_go_on(
     number: signal.Signals, tiny: Path, capsys: pytest.CaptureFixture[str]
@@ -594,7 +593,6 @@ def test_ctrl_c_saves_and_says_how_to_go_on(
     assert again[-1] == Finished(path=Path("my run/w.safetensors"), seconds=1.5)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="signals are sent in the POSIX way")
 def test_a_second_ctrl_c_ends_at_once(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(shlex.split(f"{BASE} --method 'is stopped twice'")) == cli.STOPPED
     err = capsys.readouterr().err

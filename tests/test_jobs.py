@@ -579,7 +579,7 @@ def test_a_disk_that_fills_does_not_stop_a_training(for_good: bool, space: Works
         assert steps == list(range(1, 41)), "what waited in memory was written when there was room"
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux only")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_a_full_disk_is_an_answer_not_an_exception(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     path.symlink_to("/dev/full")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import doctest
-import os
 import subprocess
 import sys
 import unicodedata
@@ -56,14 +55,10 @@ def test_a_root_that_cannot_be_written_is_refused() -> None:
         Workspace(Path("/proc/synmotion"))
 
 
-@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_root_is_refused(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    try:
-        with pytest.raises(StorageError, match="cannot be written"):
-            Workspace(tmp_path)
-    finally:
-        tmp_path.chmod(0o700)
+@pytest.mark.skipif(sys.platform == "win32", reason="permissions of a folder are POSIX")
+def test_a_read_only_root_is_refused(locked_folder: Path) -> None:
+    with pytest.raises(StorageError, match="cannot be written"):
+        Workspace(locked_folder)
 
 
 def test_a_root_that_is_a_file_is_refused_and_stays(tmp_path: Path) -> None:

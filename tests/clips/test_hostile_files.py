@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
+import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -264,19 +266,24 @@ def test_the_decoder_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert ffmpeg.run([], seconds=10, decoder=False).stdout.split()[1] == b"unlimited"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell script")
 def test_a_decoder_that_hangs_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = good(tmp_path / "clip.mp4")
-    script(tmp_path, monkeypatch, "exec sleep 61.7531")
+    script(tmp_path, monkeypatch, "exec sleep 61")
+    started: list[subprocess.Popen[bytes]] = []
+
+    class Watched(subprocess.Popen):
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            super().__init__(*arguments, **named)
+            started.append(self)
+
+    monkeypatch.setattr(ffmpeg.subprocess, "Popen", Watched)
     with pytest.raises(ClipRefused, match=r"clip\.mp4: takes longer than 0\.3 s") as caught:
         video.probe(path, limits=Limits(seconds_to_decode=0.3))
     assert caught.value.code == "timeout"
-    commands = []
-    for process in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(OSError):
-            commands.append(process.read_bytes())
-    assert commands
-    assert not any(b"61.7531" in command for command in commands)
+    assert [process.returncode for process in started] == [-signal.SIGKILL], "killed and waited for"
+    with pytest.raises(ProcessLookupError):
+        os.kill(started[0].pid, 0)
 
 
 def test_only_named_demuxers_and_protocols_are_used(tmp_path: Path) -> None:

@@ -364,7 +364,7 @@ def test_a_small_disk_that_is_really_full(tmp_path: Path) -> None:
     disk.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], capture_output=True)
     if mounted.returncode:
-        pytest.skip("this machine does not allow mounts")
+        pytest.skip(f"this machine does not allow mounts: {mounted.stderr.decode().strip()}")
     try:
         path = disk / "clip.mp4"
         video.write(path, numbered(9), 8.0)

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from synmotion_core.puppets import captions
+from synmotion_core.puppets import blueprint, captions
 from synmotion_core.puppets.captions import caption_for, draw_scene
 from synmotion_core.puppets.motions import COMMON, MOTIONS, NUM_FRAMES, RARE
 from synmotion_core.puppets.species import SPECIES
@@ -137,7 +137,6 @@ def test_captions_name_what_is_drawn_in_several_phrasings() -> None:
 
 
 def test_captions_fit_the_text_encoder() -> None:
-    blueprint = pytest.importorskip("synmotion_core.puppets.blueprint")
     tokenizer = blueprint.llama_tokenizer(blueprint.corpus_of_captions())
     rng = np.random.default_rng(2)
     drawn = [caption_for(draw_scene(rng), rng).text for _ in range(5_000)]
