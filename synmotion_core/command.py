@@ -189,9 +189,12 @@ def _folder(folder: Path, subject: str | None, motion: str | None, note: Note) -
 
 def _named_above(folder: Path, index: Path, note: Note) -> list[ClipSource]:
     """The clips of this folder that the index one folder up names, if there is one: `--clips assets/clips/squat`."""
+    if not index.is_file():
+        return []
     try:
         clips = [c for c in _indexed(index) if c.path.parent.resolve() == folder.resolve()]
-    except (ConfigError, MissingError):  # none there, or another program's: this folder stands alone
+    except (ConfigError, MissingError) as error:  # perhaps another program's: this folder stands alone
+        note(f"{folder}: no words from the folder above: {error}")
         return []
     if clips:
         note(f"{folder}: words from {index}")

@@ -363,7 +363,9 @@ def test_a_folder_below_an_index_takes_its_words_from_there(tmp_path: Path) -> N
     assert [c.path.name for c in given] == ["a.mp4", "b.mp4", "new.mp4"]
     index.write_text("[1, 2]")  # another program's file
     with pytest.raises(ClipError, match="has no words"):
-        folder_run(folder, "")
+        folder_run(folder, "", notes)
+    assert "no words from the folder above" in notes[-1]
+    assert "entry 1 needs file, subject and motion" in notes[-1]
 
 
 def test_with_several_motions_the_option_chooses_and_never_renames(tmp_path: Path) -> None:

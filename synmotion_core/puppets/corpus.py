@@ -36,20 +36,22 @@ def to_tensor(performances: list[Performance]) -> Tensor:
     return torch.from_numpy(frames).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
 
 
-def fit_autoencoder(num_clips: int = 2400, seed: int = 1, latent_channels: int = 96) -> AutoencoderPatchVideo:
-    """Principal components of freshly rendered clips, pixels of the puppet counted six times."""
+def fit_autoencoder(
+    num_clips: int = 2400, seed: int = 1, latent_channels: int = 96, power: float = 0.5
+) -> AutoencoderPatchVideo:
+    """Principal components of freshly rendered clips, pixels of the puppet counted six times; power: autoencoder.py."""
     rng = np.random.default_rng((seed, 0xAE))
     shows = [render(draw_scene(rng)) for _ in range(num_clips)]
     vae = AutoencoderPatchVideo(latent_channels=latent_channels)
-    vae.fit(to_tensor(shows), 1.0 + 5.0 * torch.from_numpy(np.stack([s.mask for s in shows])).float())
+    vae.fit(to_tensor(shows), 1.0 + 5.0 * torch.from_numpy(np.stack([s.mask for s in shows])).float(), power=power)
     return vae.eval()
 
 
 def fit_deblock(
     vae: AutoencoderPatchVideo,
     channels: int = 32,
-    num_clips: int = 1500,
-    num_steps: int = 1500,
+    num_clips: int = 600,
+    num_steps: int = 600,
     *,
     seed: int = 1,
     batch_size: int = 4,

@@ -4,13 +4,14 @@
     deblock  train the autoencoder's residual decoder; latents stay as they are
     train    velocity matching on cached latents; text encoders learn along; T2V and token_replace I2V share weights
     export   write the EMA weights as an ordinary diffusers folder (bf16)
-    all      the four at once, in --minutes: rendering and the decoder's training go on beside the denoiser's
+    all      the four: the denoiser trains for --minutes while rendering and the decoder's training go on beside it
 
 Flow matching, diffusion.py's convention:  x_s = (1 - s) x + s noise,  target = noise - x,  s = sigmoid(N(mean, std)).
 With `--pixel-weight 1` an error counts as much as it shows in pixels: channel c weighs |column c of the decoder|^2.
 In an I2V step latent frame 0 stays clean, its tokens see time 0, and the loss is on the frames after it.
-Everything random in step k depends on (seed, k) and the corpus only, so a killed run continues as if it had not been.
-On CUDA the latents live on the card, and `corpus` may go on adding chunks in another process while `train` runs.
+Everything random in step k depends on (seed, k) and the corpus only, so that over a complete corpus a killed run
+continues as if it had not been. On CUDA the latents live on the card; `corpus` may go on adding chunks in another
+process while `train` runs.
 """
 
 from __future__ import annotations
@@ -18,12 +19,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +38,7 @@ from torch import Tensor, nn
 from synmotion_core.puppets.autoencoder import AutoencoderPatchVideo
 from synmotion_core.puppets.blueprint import MAX_SEQUENCE_LENGTH, build_pipeline, transformer_config
 from synmotion_core.puppets.captions import caption_for
-from synmotion_core.puppets.corpus import CHUNK, Corpus, build, fit_autoencoder, fit_deblock
+from synmotion_core.puppets.corpus import Corpus, build, fit_autoencoder, fit_deblock
 from synmotion_core.puppets.muon import BatchedMuon
 
 NUM_LATENT_FRAMES = 5  # of 17
@@ -182,7 +182,8 @@ class _Feed:
             ahead = pool.submit(self, start)
             for step in range(start, end):
                 batch = ahead.result()
-                ahead = pool.submit(self, min(step + 1, end - 1))
+                if step + 1 < end:
+                    ahead = pool.submit(self, step + 1)
                 yield step, batch
 
 
@@ -216,16 +217,16 @@ def _rate(config: PretrainConfig, step: int, minutes_left: float | None) -> floa
 
 
 def _save(
-    folder: Path, step: int, heads: _Heads, ema: dict[str, Tensor], optimizers: list[torch.optim.Optimizer]
+    path: Path, step: int, heads: _Heads, ema: dict[str, Tensor], optimizers: list[torch.optim.Optimizer]
 ) -> None:
     tensors = {f"model.{k}": v.detach().contiguous().clone() for k, v in heads.named_parameters()}
     tensors |= {f"ema.{k}": v.clone() for k, v in ema.items()}
     for i, optimizer in enumerate(optimizers):
         for index, state in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{i}.{index}.{k}": torch.as_tensor(v).clone() for k, v in state.items()}
-    partial = folder / "state.part"
+    partial = path.with_suffix(".part")
     save_file(tensors, partial, metadata={"step": str(step)})
-    partial.rename(folder / "state.safetensors")
+    partial.rename(path)
 
 
 def _load(folder: Path, heads: _Heads, ema: dict[str, Tensor], optimizers: list[torch.optim.Optimizer]) -> int:
@@ -271,14 +272,14 @@ def train(
     feed = _Feed(corpus, (pipe.tokenizer, pipe.tokenizer_2), config, device)
     opened = last = time.monotonic()
     weights = channel_weights(cast(AutoencoderPatchVideo, pipe.vae), config.pixel_weight, NUM_LATENT_FRAMES).to(device)
-    falling, losses, logged = False, torch.zeros((), device=device), start
+    before = _rate(config, start - 1, config.minutes) if start else 0.0
+    losses, logged = torch.zeros((), device=device), start
     for step, batch in feed.batches(start, config.num_steps):
         left = None if config.minutes is None else config.minutes - (time.monotonic() - opened) / 60
         rate = _rate(config, step, left)
-        if rate < 1 and step >= config.warmup_steps and not falling:
-            falling = True
-            _save(folder, step, heads, ema, optimizers)
-            shutil.copyfile(folder / "state.safetensors", folder / "plateau.safetensors")
+        if rate < 1 <= before:  # not when a run is resumed on its way down
+            _save(folder / "plateau.safetensors", step, heads, ema, optimizers)
+        before = rate
         s = batch.sigma[:, None, None, None, None]
         noisy = (1 - s) * batch.latents + s * batch.noise
         if batch.image_to_video:
@@ -302,7 +303,7 @@ def train(
             losses += loss.detach()
         over = step + 1 == config.num_steps or (left is not None and left <= 0)
         if (config.save_every and (step + 1) % config.save_every == 0) or over:
-            _save(folder, step + 1, heads, ema, optimizers)
+            _save(folder / "state.safetensors", step + 1, heads, ema, optimizers)
         if (step + 1) % config.log_every == 0 or over:
             steps, now = step + 1 - logged, time.monotonic()
             yield {
@@ -334,45 +335,48 @@ def load_trained(folder: Path, *, ema: bool = True, state: str = "state.safetens
 
 
 def _everything(args: argparse.Namespace) -> None:
-    """Processes side by side: one GPU has room for both trainings, and the renderers keep its machine's cores busy."""
+    """Processes side by side: one GPU has room for both trainings, and the renderers keep its machine's cores busy.
 
-    def command(name: str, *options: object, log: str) -> subprocess.Popen[bytes]:
-        words = [sys.executable, "-m", "synmotion_core.puppets.pretrain", name, "--folder", str(args.folder)]
-        with (args.folder / log).open("ab") as file:
-            return subprocess.Popen(
-                [*words, *map(str, options)], stdout=file, stderr=subprocess.STDOUT, start_new_session=True
-            )
+    The denoiser's progress is printed, the others write into <folder>/<command>.log; all end with this process.
+    """
+    started: list[subprocess.Popen[bytes]] = []
 
-    clips = args.clips
-    if not (args.folder / "vae").exists():
-        fit_autoencoder().save_pretrained(args.folder / "vae")
-    renderers = command("corpus", "--clips", clips, "--workers", args.workers, log="corpus.log")
-    decoding = ["decoder_clips", "decoder_steps", "decoder_batch_size"]
-    decoder = command("deblock", "--device", args.device, *_options(args, decoding), log="deblock.log")
+    def command(name: str, *options: str) -> subprocess.Popen[bytes]:
+        words = [sys.executable, "-m", "synmotion_core.puppets.pretrain", name, "--folder", str(args.folder), *options]
+        with (args.folder / f"{name}.log").open("ab") as file:
+            into = None if name == "train" else file
+            started.append(subprocess.Popen(words, stdout=into, stderr=into, start_new_session=True))
+        return started[-1]
+
+    def finish(process: subprocess.Popen[bytes], name: str) -> None:
+        if process.wait():
+            raise SystemExit(f"{name} failed: see {args.folder / name}.log or above")
+
+    apart = {"command", "folder", "clips", "workers", "out", "device", "compile", "state", "raw", "power"}
+    decoding = {"decoder_clips", "decoder_steps", "decoder_batch_size"}
+    device = f"--device={args.device}"
     try:
-        enough = min(clips, 4 * CHUNK)
-        while len(Corpus(args.folder / "corpus")) < enough:
-            if renderers.poll() is not None:
-                raise RuntimeError(f"rendering ended early: see {args.folder / 'corpus.log'}")
+        if not (args.folder / "vae").exists():
+            fit_autoencoder(power=args.power).save_pretrained(args.folder / "vae")
+        renderers = command("corpus", f"--clips={args.clips}", f"--workers={args.workers}")
+        decoder = command("deblock", device, *_options(args, decoding))
+        while not any((args.folder / "corpus").glob("chunk-?????.npy")):
+            if renderers.poll():
+                finish(renderers, "corpus")
             time.sleep(1.0)
-        apart = {"command", "folder", "clips", "workers", "out", "device", "compile", "state", "raw", *decoding}
-        own = ["--device", args.device, *_options(args, sorted(vars(args).keys() - apart))]
-        own += ["--compile"] if args.compile else []
-        if command("train", *own, log="train.log").wait():
-            raise RuntimeError(f"training failed: see {args.folder / 'train.log'}")
-        if decoder.wait():
-            raise RuntimeError(f"the decoder's training failed: see {args.folder / 'deblock.log'}")
+        training = [device, *_options(args, vars(args).keys() - apart - decoding)]
+        finish(command("train", *training, *(["--compile"] if args.compile else [])), "train")
+        finish(decoder, "deblock")
+        finish(command("export", f"--out={args.out}"), "export")
     finally:
-        for process in (renderers, decoder):
+        for process in started:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGTERM)  # with the processes that it started
-    if command("export", "--out", args.out, log="export.log").wait():
-        raise RuntimeError(f"export failed: see {args.folder / 'export.log'}")
 
 
-def _options(args: argparse.Namespace, names: list[str]) -> list[str]:
+def _options(args: argparse.Namespace, names: Set[str]) -> list[str]:
     """Those that were given, as a command line again."""
-    return [f"--{n.replace('_', '-')}={getattr(args, n)}" for n in names if getattr(args, n) is not None]
+    return [f"--{n.replace('_', '-')}={getattr(args, n)}" for n in sorted(names) if getattr(args, n) is not None]
 
 
 def main() -> None:
@@ -387,8 +391,11 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=49152, help="corpus: clips to render")
     parser.add_argument("--out", type=Path, help="export: the diffusers folder to write")
     parser.add_argument("--workers", type=int, default=2, help="corpus: processes that render")
-    parser.add_argument("--decoder-clips", type=int, default=1500, help="deblock: clips to render")
-    parser.add_argument("--decoder-steps", type=int, default=1500)
+    parser.add_argument(
+        "--power", type=float, default=0.5, help="corpus: scale of a new autoencoder's channels, 0 to 1"
+    )
+    parser.add_argument("--decoder-clips", type=int, default=600, help="deblock: clips to render")
+    parser.add_argument("--decoder-steps", type=int, default=600)
     parser.add_argument("--decoder-batch-size", type=int, default=4)
     parser.add_argument("--steps", type=int, default=own.num_steps, help="train: stop at this step")
     parser.add_argument("--cooldown", type=int, default=0, help="train: steps of falling learning rate at the end")
@@ -421,7 +428,7 @@ def main() -> None:
         return
     if args.command == "corpus":
         if not (args.folder / "vae").exists():
-            fit_autoencoder().save_pretrained(args.folder / "vae")
+            fit_autoencoder(power=args.power).save_pretrained(args.folder / "vae")
         for index in build(args.folder / "corpus", args.folder / "vae", args.clips, workers=args.workers):
             print(f"chunk {index}", flush=True)
     elif args.command == "deblock":

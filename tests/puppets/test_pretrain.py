@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from synmotion_core.puppets import corpus as corpora
@@ -29,11 +31,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for index in (1, 0):
             corpora._write_chunk(str(where / "corpus"), str(where / "vae"), 1, index)
     return where
-
-
-@pytest.fixture(autouse=True)
-def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(corpora, "CHUNK", CHUNK)
 
 
 def _run(folder: Path, own: Path, **settings: object) -> list[dict[str, float]]:
@@ -116,14 +113,33 @@ def test_a_resumed_run_equals_an_uninterrupted_one(folder: Path, tmp_path: Path)
     assert all(torch.equal(one[k], two[k]) for k in one)
 
 
-def test_the_clock_ends_a_run_and_the_plateau_is_kept(folder: Path, tmp_path: Path) -> None:
+def test_the_clock_ends_a_run_and_the_plateau_is_kept(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = itertools.count()  # a second each time the clock is read: twice a step
+    monkeypatch.setattr(pretrain.time, "monotonic", lambda: float(next(ticks)))
     records = _run(
-        folder, tmp_path / "run", num_steps=10_000, warmup_steps=1, minutes=0.06, cooldown_minutes=0.03, save_every=0
+        folder, tmp_path / "run", num_steps=100, warmup_steps=2, minutes=0.3, cooldown_minutes=0.15, save_every=0
     )
-    assert 1 <= len(records) < 200
-    assert records[-1]["learning_rate"] < records[0]["learning_rate"]
-    plateau = load_file(tmp_path / "run" / "plateau.safetensors")
-    assert plateau.keys() == load_file(tmp_path / "run" / "state.safetensors").keys()
+    rates = [r["learning_rate"] for r in records]
+    assert len(records) == 10
+    assert rates[0] < rates[1] == 1e-3
+    assert rates[-1] < rates[-2] < 1e-3
+    with safe_open(tmp_path / "run" / "plateau.safetensors", "pt") as file:
+        assert int(file.metadata()["step"]) == sum(r == 1e-3 for r in rates) + 1, "where the rate began to fall"
+
+
+def test_a_run_resumed_on_its_way_down_keeps_its_plateau(folder: Path, tmp_path: Path) -> None:
+    down = {"warmup_steps": 1, "cooldown_steps": 3}
+    _run(folder, tmp_path / "run", num_steps=4, save_every=3, **down)
+    state, plateau = (tmp_path / "run" / f"{name}.safetensors" for name in ("state", "plateau"))
+    before = plateau.read_bytes()
+    with safe_open(plateau, "pt") as file:
+        assert file.metadata()["step"] == "2"
+    state.unlink()
+    _run(folder, tmp_path / "run", num_steps=3, save_every=0, warmup_steps=1)  # a state within the fall of a run of 4
+    _run(folder, tmp_path / "run", num_steps=4, save_every=0, **down)
+    assert plateau.read_bytes() == before
 
 
 def test_a_fresh_deblock_changes_nothing_and_training_helps(folder: Path) -> None:
