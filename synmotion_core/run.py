@@ -283,6 +283,12 @@ def generate(config: GenerateRun, folder: Path, *, cancel: threading.Event) -> I
             rounds.append(dataclasses.replace(sampler, strength=0.0))
         each = math.ceil(len(prompts) / 4) * sampler.num_inference_steps
         yield Started(what="generate", total=each * len(rounds))
+        if info is not None and info.fingerprint != backbone.fingerprint:
+            made_on = info.fingerprint or "unnamed weights"
+            yield Warned(
+                message=f"this adapter was trained on {made_on} and here is {backbone.fingerprint}: other weights of "
+                f"{spec.name}, so the motion may be wrong; train it again to be sure"
+            )
         for index, one in enumerate(rounds):
             yield from generation.generate(
                 backbone,

@@ -16,7 +16,9 @@ from synmotion_core.config import ClipSource, GenerateRun, TrainRun
 from synmotion_core.errors import ClipError, ConfigError, IncompatibleError
 from synmotion_core.puppets.stage import Scene, render
 from synmotion_core.training.settings import PriorConfig, TrainConfig
-from synmotion_core.types import Finished, Progress, Sampled, Saved, Stopped
+from synmotion_core.types import Finished, Progress, Sampled, Saved, Stopped, Warned
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +128,25 @@ def test_bad_input_is_refused_before_a_model_is_loaded(
         start(dataclasses.replace(small(clips), method_config={"ranc": 4}))
     with pytest.raises(ConfigError, match="there is no backbone"):
         start(dataclasses.replace(small(clips), backbone="nothing"))
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_an_adapter_of_other_weights_is_used_with_a_warning(tmp_path: Path, same: bool) -> None:
+    from synmotion_core.adapters.file import load_adapter, save_adapter
+    from synmotion_core.backbones import find_spec
+
+    state, info = load_adapter(ROOT / "assets" / "adapters" / "squat.safetensors", find_spec("puppet-hunyuan"))
+    if not same:
+        info = dataclasses.replace(info, fingerprint="puppet-hunyuan@0123")
+    save_adapter(tmp_path / "a.safetensors", state, info)
+    wanted = GenerateRun(
+        adapter=tmp_path / "a.safetensors", subjects=("a red cat",), motion="squats", seeds=(0,), num_inference_steps=1
+    )
+    events = list(run.generate(wanted, tmp_path / "out", cancel=threading.Event()))
+    assert isinstance(events[-1], Finished)
+    said = [e.message for e in events if isinstance(e, Warned)]
+    assert bool(said) is not same, "the adapters that ship belong to the backbone that ships"
+    assert same or "trained on puppet-hunyuan@0123" in said[0]
 
 
 def test_an_adapter_of_another_backbone_is_refused(tmp_path: Path) -> None:
