@@ -57,7 +57,7 @@ SPECS: tuple[BackboneSpec, ...] = (
             "sigma_mean": 0.3,
             "sigma_std": 1.1,
             "seconds_a_clip": 0.07,  # of a training step, and a video of 20 steps: measured on two cores of an EPYC
-            "seconds_a_video": 1.4,
+            "seconds_a_video": 1.2,
             "prior_subjects": ("cat", "bear", "rabbit", "frog", "robot", "penguin", "elephant"),
             "prior_colours": ("red", "orange", "yellow", "green", "teal", "blue", "purple", "pink"),
             "prior_motions": ("stands", "walks", "jumps", "sways", "sits", "flaps", "kicks", "moves"),
