@@ -41,6 +41,10 @@ def _run(folder: Path, own: Path, **settings: object) -> list[dict[str, float]]:
     return list(pretrain.train(own, corpora.Corpus(folder / "corpus"), config))
 
 
+def _vae(folder: Path) -> AutoencoderPatchVideo:
+    return AutoencoderPatchVideo.from_pretrained(folder / "vae")
+
+
 def test_batched_muon_is_torchs_muon() -> None:
     generator = torch.Generator().manual_seed(0)
     shapes = [(64, 64), (64, 256), (256, 64), (64, 64), (96, 128)]
@@ -102,15 +106,47 @@ def test_the_learning_rate_rises_stays_and_falls() -> None:
     assert pretrain._rate(by_clock, 50, -0.1) == 0
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one(folder: Path, tmp_path: Path) -> None:
-    records = _run(folder, tmp_path / "whole", num_steps=4)
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_a_resumed_run_equals_an_uninterrupted_one(folder: Path, tmp_path: Path, bfloat16: bool) -> None:
+    how = {"bfloat16": bfloat16, "i2v_fraction": 0.8}
+    records = _run(folder, tmp_path / "whole", num_steps=4, **how)
     assert [r["step"] for r in records] == [1, 2, 3, 4]
+    assert 1.0 in {r["i2v"] for r in records}
     assert all(np.isfinite(r["loss"]) for r in records)
-    _run(folder, tmp_path / "parts", num_steps=2)
-    _run(folder, tmp_path / "parts", num_steps=4)
+    _run(folder, tmp_path / "parts", num_steps=2, **how)
+    _run(folder, tmp_path / "parts", num_steps=4, **how)
     one, two = (load_file(tmp_path / name / "state.safetensors") for name in ("whole", "parts"))
     assert one.keys() == two.keys()
     assert all(torch.equal(one[k], two[k]) for k in one)
+
+
+def test_a_bfloat16_model_learns_what_autocast_learns(folder: Path, tmp_path: Path) -> None:
+    """Weights stay float32 between steps: an update far below bf16's own resolution is not lost."""
+    losses, moved = {}, {}
+    start = {k: v.clone() for k, v in pretrain._Heads(pretrain.build_pipeline(_vae(folder))).named_parameters()}
+    for bfloat16 in (False, True):
+        own = tmp_path / str(bfloat16)
+        records = _run(folder, own, num_steps=3, image_steps=0, warmup_steps=1, learning_rate=1e-5, bfloat16=bfloat16)
+        losses[bfloat16] = [r["loss"] for r in records]
+        tensors = load_file(own / "state.safetensors")
+        moved[bfloat16] = torch.cat([(tensors[f"model.{k}"] - v).flatten() for k, v in start.items()])
+    np.testing.assert_allclose(losses[True], losses[False], rtol=0.01)
+    assert torch.cosine_similarity(moved[True], moved[False], dim=0) > 0.9
+
+
+def test_a_motions_share_is_what_is_trained_on(folder: Path) -> None:
+    corpus = corpora.Corpus(folder / "corpus")
+    names = sorted({s.motion for s in corpus.scenes})
+    absent, rest = names[0], {i for i, s in enumerate(corpus.scenes) if s.motion != names[0]}
+    pipe = pretrain.build_pipeline(_vae(folder))
+    config = pretrain.PretrainConfig(share={absent: 0.0}, image_steps=0, batch_size=2)
+    feed = pretrain._Feed(corpus, (pipe.tokenizer, pipe.tokenizer_2), config, "cpu")
+    list(feed.batches(0, 3))
+    assert set(feed._order) == rest
+    assert pretrain._share("jump=0.25") == ("jump", 0.25)
+    for wrong in ("jmp=0.5", "jump", "jump=x", "jump=2", "jump=nan"):
+        with pytest.raises(pretrain.argparse.ArgumentTypeError):
+            pretrain._share(wrong)
 
 
 def test_the_clock_ends_a_run_and_the_plateau_is_kept(
