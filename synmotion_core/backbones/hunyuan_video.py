@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from synmotion_core.backbones.attention import attention_for
 from synmotion_core.diffusion import FlowMatching
 from synmotion_core.errors import MissingError, PromptError, ShapeError
 from synmotion_core.interfaces import BackboneSpec
@@ -214,15 +215,16 @@ class HunyuanVideo:
         if self.pipe.transformer.config["guidance_embeds"]:
             scale = float(self.spec.options.get("training_guidance", 1.0))
             guidance = torch.full_like(sigmas, scale * 1000.0, dtype=dtype, device=self.device)
-        return self.denoiser(
-            hidden_states=noisy_latents.to(self.device, dtype),
-            timestep=(sigmas * 1000).to(self.device, dtype if dtype != torch.bfloat16 else torch.float32),
-            encoder_hidden_states=condition.prompt_embeds.to(self.device, dtype),
-            encoder_attention_mask=condition.prompt_attention_mask.to(self.device),
-            pooled_projections=condition.pooled_prompt_embeds.to(self.device, dtype),  # type: ignore[union-attr]
-            guidance=guidance,
-            return_dict=False,
-        )[0].float()
+        with attention_for(self.device):
+            return self.denoiser(
+                hidden_states=noisy_latents.to(self.device, dtype),
+                timestep=(sigmas * 1000).to(self.device, dtype if dtype != torch.bfloat16 else torch.float32),
+                encoder_hidden_states=condition.prompt_embeds.to(self.device, dtype),
+                encoder_attention_mask=condition.prompt_attention_mask.to(self.device),
+                pooled_projections=condition.pooled_prompt_embeds.to(self.device, dtype),  # type: ignore[union-attr]
+                guidance=guidance,
+                return_dict=False,
+            )[0].float()
 
     def schedule(self, num_inference_steps: int, shape: VideoShape) -> Tensor:
         import numpy as np

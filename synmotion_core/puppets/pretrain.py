@@ -36,12 +36,17 @@ from diffusers import HunyuanVideoPipeline, HunyuanVideoTransformer3DModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from synmotion_core.backbones.attention import attention_for
+from synmotion_core.clips.frames import png
 from synmotion_core.puppets.autoencoder import AutoencoderPatchVideo
 from synmotion_core.puppets.blueprint import MAX_SEQUENCE_LENGTH, build_pipeline, transformer_config
 from synmotion_core.puppets.captions import caption_for
 from synmotion_core.puppets.corpus import Corpus, build, fit_autoencoder, fit_deblock
+from synmotion_core.puppets.judge import Judge
 from synmotion_core.puppets.motions import MOTIONS
 from synmotion_core.puppets.muon import BatchedMuon
+from synmotion_core.puppets.score import score
+from synmotion_core.storage import replacing
 
 NUM_LATENT_FRAMES = 5  # of 17
 TRAINED = ("transformer", "text_encoder", "text_encoder_2")
@@ -75,6 +80,8 @@ class PretrainConfig:
     seed: int = 0
     save_every: int = 250
     log_every: int = 1
+    score_every: int = 1000  # and at the end
+    score_prompts: int = 26  # 0 for no scores
     compile: bool = False
     bfloat16: bool = False  # model in bf16 itself, float32 copies for the optimisers: a fifth faster on a CPU
 
@@ -102,12 +109,6 @@ class _Heads(nn.Module):
     def compile(self) -> None:
         self.transformer.compile(dynamic=False)
         self._image_to_video[0].compile(dynamic=False)
-
-    def attend_by_matrices(self) -> None:
-        """Attention as two matrix products and a softmax: at 350 tokens on a CPU faster than the blockwise kernel."""
-        torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)  # not in float32, despite its name on a CPU too
-        self.transformer.set_attention_backend("_native_math")
-        self._image_to_video[0].set_attention_backend("_native_math")
 
     def velocity(self, noisy: Tensor, batch: _Batch) -> Tensor:
         embeds = self.text_encoder(batch.input_ids, attention_mask=batch.mask, output_hidden_states=True)
@@ -286,6 +287,9 @@ def train(
 ) -> Iterator[dict[str, float]]:
     """Train towards `config.num_steps`, resuming from `folder`; yields a record a step and saves on the way.
 
+    Every `score_every` steps, and at the end, the averaged weights draw videos for the judge: a record with the shares
+    it saw right, and a contact sheet in <folder>/sheets.
+
     init_from: a diffusers folder whose weights a fresh start takes over (its moments are not kept there).
     """
     if init_from is not None and not (folder / "state.safetensors").exists():
@@ -297,11 +301,10 @@ def train(
     optimizers = _optimizers(heads, config)
     start = _load(folder, heads, ema, optimizers)
     runs = _in_bfloat16(pipe, device) if config.bfloat16 else heads
-    if device == "cpu":
-        runs.attend_by_matrices()
     if config.compile:
         runs.compile()
     feed = _Feed(corpus, (pipe.tokenizer, pipe.tokenizer_2), config, device)
+    judge = Judge.load() if config.score_prompts else None
     opened = last = time.monotonic()
     weights = channel_weights(cast(AutoencoderPatchVideo, pipe.vae), config.pixel_weight, NUM_LATENT_FRAMES).to(device)
     before = _rate(config, start - 1, config.minutes) if start else 0.0
@@ -321,7 +324,7 @@ def train(
                 group["lr"] = base * rate
         if runs is not heads:
             _copy(heads, runs)
-        with torch.autocast(device, torch.bfloat16, enabled=runs is heads):
+        with torch.autocast(device, torch.bfloat16, enabled=runs is heads), attention_for(torch.device(device)):
             velocity = runs.velocity(noisy.bfloat16() if runs is not heads else noisy, batch)
         skip = 1 if batch.image_to_video else 0
         error = (velocity - (batch.noise - batch.latents)).square() * weights[:, :, : velocity.shape[2]]
@@ -353,8 +356,34 @@ def train(
             }
             logged, last = step + 1, now
             losses.zero_()
+        if judge is not None and (over or (step + 1) % config.score_every == 0):
+            yield {"step": step + 1, **_score(folder, step + 1, pipe, ema, judge, config.score_prompts)}
+            last = time.monotonic()
         if over:
             return
+
+
+def _score(
+    folder: Path, step: int, pipe: HunyuanVideoPipeline, ema: dict[str, Tensor], judge: Judge, num_prompts: int
+) -> dict[str, float]:
+    """The averaged weights' score; its contact sheet goes to <folder>/sheets/step-<n>.png."""
+    twin = HunyuanVideoPipeline(**pipe.components | {part: copy.deepcopy(getattr(pipe, part)) for part in TRAINED})
+    for part in TRAINED:
+        module: nn.Module = getattr(twin, part).eval()
+        head = f"{part}."
+        module.load_state_dict({k.removeprefix(head): v for k, v in ema.items() if k.startswith(head)}, strict=False)
+    cast(nn.Module, twin.vae).to(twin.transformer.device)
+    result = score(twin, judge, num_prompts=num_prompts)
+    sheet = folder / "sheets" / f"step-{step:06d}.png"
+    sheet.parent.mkdir(exist_ok=True)
+    with replacing(sheet) as partial:
+        partial.write_bytes(png(result.sheet))
+    return {
+        "judged_motion": result.motion,
+        "judged_species": result.species,
+        "judged_colour": result.colour,
+        "seconds": result.seconds,
+    }
 
 
 def load_trained(folder: Path, *, ema: bool = True, state: str = "state.safetensors") -> HunyuanVideoPipeline:
@@ -485,6 +514,10 @@ def main() -> None:
     parser.add_argument("--ema-decay", type=float, default=own.ema_decay)
     parser.add_argument("--save-every", type=int, default=own.save_every)
     parser.add_argument("--log-every", type=int, default=own.log_every, help="train: steps a log record")
+    parser.add_argument("--score-every", type=int, default=own.score_every, help="train: steps between two scores")
+    parser.add_argument(
+        "--score-prompts", type=int, default=own.score_prompts, help="train: videos a score draws, 0 for none"
+    )
     parser.add_argument("--init-from", type=Path, help="train: start from the weights of this diffusers folder")
     parser.add_argument("--state", default="state.safetensors", help="export: which checkpoint of the folder")
     parser.add_argument("--raw", action="store_true", help="export: the weights themselves, not their average")
@@ -537,6 +570,8 @@ def main() -> None:
             ema_decay=args.ema_decay,
             save_every=args.save_every,
             log_every=args.log_every,
+            score_every=args.score_every,
+            score_prompts=args.score_prompts,
             compile=args.compile,
             bfloat16=args.bfloat16,
         )
@@ -544,7 +579,7 @@ def main() -> None:
         with (args.folder / "log.jsonl").open("a") as log:
             for record in train(args.folder, corpus, config, args.device, args.init_from):
                 log.write(json.dumps(record) + "\n")
-                if record["step"] % 50 == 0:
+                if record["step"] % 50 == 0 or "judged_motion" in record:
                     log.flush()
                     print(" ".join(f"{k} {v:.4g}" for k, v in record.items()), flush=True)
     else:
