@@ -55,8 +55,8 @@ SPECS: tuple[BackboneSpec, ...] = (
         knows="64x64 puppets only: person, cat, bear, rabbit, frog, robot, penguin, elephant, in eight colours",
         options={
             "prompt_template": {"template": "{}", "crop_start": 0},
-            "sigma_mean": 0.3,
-            "sigma_std": 1.1,
+            "sigma_mean": 0.8,
+            "sigma_std": 1.2,
             "seconds_a_clip": 0.07,  # of a training step, and a video of 20 steps: measured on two cores of an EPYC
             "seconds_a_video": 1.2,
             "prior_subjects": ("cat", "bear", "rabbit", "frog", "robot", "penguin", "elephant"),

@@ -3,15 +3,15 @@
 Frame 0 is coded alone, then every 4 frames together, in blocks of 8x8 pixels (causal like HunyuanVideo's: 4k+1 frames
 become k+1 latent frames, 8 times smaller):
 
-    z = S W (x - mu)          x: one 8x8 (or 4x8x8) block, W: its leading principal directions, S: diag(std^-power) *
-    gain
+    z = S W (x - mu)          x: one 8x8 (or 4x8x8) block, W: its leading principal directions,
+                              S: diag(std^-power) gain, so that latents have mean square 1
     x~ = mu + W^T S^-1 z      then, optionally, a small residual convolution that removes block edges
 
 The principal directions are fitted on renders, blocks weighted towards the puppet. `power` in [0, 1] goes from the
-pixels' own scale (0) to whitened latents (1); 0.5 ships: fine detail stays visible to a denoiser trained at unit
-noise without
-being as loud as the outline. Why not a stock class: trained from scratch on a laptop, the stock convolutional VAEs stay
-below 25 dB where this reaches above 30 dB (CARD.md has the table).
+pixels' own scale (0, what ships) to whitened latents (1). At 0 an error counts as it shows, and the outline is decided
+early, at high noise; at 0.5, tried first, fine detail is as loud and the same training moves limbs less (CARD.md).
+Why not a stock class: trained from scratch on a laptop, the stock convolutional VAEs stay below 25 dB where this
+reaches above 30 dB (CARD.md has the table).
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class AutoencoderPatchVideo(ModelMixin, ConfigMixin):
         return self.pixels(self.latents(sample))
 
     @torch.no_grad()
-    def fit(self, video: Tensor, weight: Tensor, *, power: float = 0.5) -> None:
+    def fit(self, video: Tensor, weight: Tensor, *, power: float = 0.0) -> None:
         """Set the linear maps from principal components. video [N, 3, F, H, W]; weight [N, F, H, W], >= 0, a pixel."""
         heavy = weight[:, None].expand(-1, 3, -1, -1, -1)
         pairs = zip(self.blocks(video), self.blocks(heavy), strict=True)

@@ -37,7 +37,7 @@ def to_tensor(performances: list[Performance]) -> Tensor:
 
 
 def fit_autoencoder(
-    num_clips: int = 2400, seed: int = 1, latent_channels: int = 96, power: float = 0.5
+    num_clips: int = 2400, seed: int = 1, latent_channels: int = 96, power: float = 0.0
 ) -> AutoencoderPatchVideo:
     """Principal components of freshly rendered clips, pixels of the puppet counted six times; power: autoencoder.py."""
     rng = np.random.default_rng((seed, 0xAE))

@@ -74,8 +74,8 @@ class PretrainConfig:
     caption_dropout: float = 0.1
     i2v_fraction: float = 0.15
     share: Mapping[str, float] = field(default_factory=dict)  # of a motion's clips that is used; 1 where not named
-    sigma_mean: float = 0.3
-    sigma_std: float = 1.1
+    sigma_mean: float = 0.8
+    sigma_std: float = 1.2
     pixel_weight: float = 0.0  # exponent of a channel's weight: 0 = all alike, 1 = squared error in pixels
     seed: int = 0
     save_every: int = 250
@@ -486,7 +486,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="export: the diffusers folder to write")
     parser.add_argument("--workers", type=int, default=2, help="corpus: processes that render")
     parser.add_argument(
-        "--power", type=float, default=0.5, help="corpus: scale of a new autoencoder's channels, 0 to 1"
+        "--power", type=float, default=0.0, help="corpus: scale of a new autoencoder's channels, 0 to 1"
     )
     parser.add_argument("--decoder-clips", type=int, default=600, help="deblock: clips to render")
     parser.add_argument("--decoder-steps", type=int, default=600)
