@@ -283,7 +283,7 @@ def _bench(args: argparse.Namespace) -> int:
     options = {}
     for text in args.settings:
         key, equals, raw = text.partition("=")
-        if not equals or not key.isidentifier():
+        if not equals or not all(part.isidentifier() for part in key.split(".")):
             raise ConfigError(f"--set takes KEY=VALUE, got {text!r}")
         options[key] = command.value_of(raw)
     try:

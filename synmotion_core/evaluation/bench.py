@@ -33,9 +33,21 @@ def _backbone(*, motions: Sequence[str] | None, seeds: Sequence[int] | None, **o
 
 
 def _methods(*, motions: Sequence[str] | None, seeds: Sequence[int] | None, **options: Any) -> Iterator[Figure]:
+    """Besides its own settings: train.KEY of TrainConfig, and METHOD.KEY of a method's config."""
+    from synmotion_core.config import from_dict
     from synmotion_core.evaluation.bench_methods import bench_methods
+    from synmotion_core.methods import find_method
+    from synmotion_core.training.settings import TrainConfig
 
-    yield from bench_methods(motions=motions, seeds=tuple(seeds or (0, 1, 2)), **options)
+    nested: dict[str, dict[str, Any]] = {}
+    for key in [k for k in options if "." in k]:
+        owner, _, name = key.partition(".")
+        nested.setdefault(owner, {})[name] = options.pop(key)
+    if "train" in nested:
+        options["train"] = from_dict(TrainConfig, nested.pop("train"))
+    for method, config in nested.items():
+        from_dict(find_method(method).config, config)  # a wrong setting is an error now, not after the first training
+    yield from bench_methods(motions=motions, seeds=tuple(seeds or (0, 1, 2)), configs=nested, **options)
 
 
 def _step(*, motions: Sequence[str] | None, seeds: Sequence[int] | None, **options: Any) -> Iterator[Figure]:

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from synmotion_core.errors import ConfigError
+from synmotion_core.evaluation import bench
+from synmotion_core.evaluation import bench_methods as bench_methods_module
 from synmotion_core.evaluation.bench_backbone import bench_backbone
 from synmotion_core.evaluation.bench_methods import bench_methods
 from synmotion_core.training.settings import TrainConfig
@@ -34,6 +36,18 @@ def test_one_unit_of_one_method_is_a_whole_table(tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / "sheets").iterdir()] == ["synmotion-squat-4.png"]
     with pytest.raises(ConfigError, match="'walk' is not a rare motion"):
         list(bench_methods(motions=("walk",)))
+
+
+def test_settings_reach_the_training_and_the_method(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, object] = {}
+    monkeypatch.setattr(bench_methods_module, "bench_methods", lambda **given: seen.update(given) or iter(()))
+    list(bench.run("methods", seeds=[3], **{"num_clips": 2, "train.num_steps": 7, "synmotion.alpha": 0.5}))
+    assert seen["train"] == TrainConfig(num_steps=7)
+    assert seen["configs"] == {"synmotion": {"alpha": 0.5}}
+    assert (seen["num_clips"], seen["seeds"]) == (2, (3,))
+    for wrong in ("train.steps", "synmotion.alpa", "nobody.rank"):
+        with pytest.raises(ConfigError):
+            list(bench.run("methods", **{wrong: 1}))
 
 
 def test_a_backbone_in_few_prompts(tmp_path: Path) -> None:
