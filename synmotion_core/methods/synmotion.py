@@ -4,10 +4,11 @@
     per step: with probability alpha draw a reference clip: everything learns;
               else draw a Subject Prior Video: only `prior_updates` learn (e^l_mot never does)         (training)
 
-Published: alpha = 0.75; on prior steps e^l_mot is frozen and e^l_sub is updated. Not published, so a setting with the
-narrowest reading as
-default: whether the Zero-Convs, R and the adapters move on prior steps (`prior_updates`). Every part can be switched
-off.
+Published: alpha = 0.75; on prior steps e^l_mot is frozen and e^l_sub is updated. Not published, so a setting: whether
+the Zero-Convs, R and the adapters move on prior steps (`prior_updates`). Ours: e^l_sub with what reads it, its
+Zero-Conv and R; while that Zero-Conv is zero, no gradient reaches e^l_sub. Against the narrowest reading, e^l_sub
+alone, that kept the subject; with the adapters too the movement got weaker (README, Figures).
+Every part can be switched off.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class SynMotionConfig:
     rank: int = 16
     lora_alpha: float = 16.0
     projections: str = "qkv"
-    prior_updates: tuple[str, ...] = ("subject_embedding",)
+    prior_updates: tuple[str, ...] = ("subject_embedding", "subject_zero", "refiner")
     embedding_lr: float = 1.0
     seed: int = 0
 
