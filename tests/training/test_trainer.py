@@ -109,7 +109,7 @@ def test_the_loss_is_the_velocity_error_and_training_lowers_it(tmp_path: Path) -
     )
 
 
-def test_a_prior_step_moves_only_the_subject_embedding(tmp_path: Path) -> None:
+def test_a_prior_step_moves_the_subject_embedding_and_what_reads_it(tmp_path: Path) -> None:
     method = SynMotionEntry().attach(puppet_backbone(), SMALL, PROMPTS[0])
     try:
         first_prior = next(k for k in range(100) if method.phase(0, k).draws == "prior")
@@ -120,7 +120,12 @@ def test_a_prior_step_moves_only_the_subject_embedding(tmp_path: Path) -> None:
     list(run(after, settings(num_steps=first_prior + 1, warmup_steps=0)))
     a, b = weights(before), weights(after)
     moved = {k for k in a if k.startswith("method.") and not torch.equal(a[k], b[k])}
-    assert moved == {"method.synmotion.subject_embedding"}
+    assert {k.removeprefix("method.synmotion.").split(".")[0] for k in moved} == {
+        "subject_embedding",
+        "subject_zero",
+        "refiner",
+        "refiner_zero",
+    }
 
 
 def test_a_number_that_is_none_rolls_back(tmp_path: Path) -> None:
