@@ -43,10 +43,15 @@ def _methods(*, motions: Sequence[str] | None, seeds: Sequence[int] | None, **op
     for key in [k for k in options if "." in k]:
         owner, _, name = key.partition(".")
         nested.setdefault(owner, {})[name] = options.pop(key)
+    for name in nested.get("train", {}):
+        if name in ("seed", "save_every", "sample_every", "sample_subjects"):
+            raise ConfigError(f"train.{name} has no effect here: seeds are --seeds, and nothing is saved or sampled")
     if "train" in nested:
         options["train"] = from_dict(TrainConfig, nested.pop("train"))
     for method, config in nested.items():
         from_dict(find_method(method).config, config)  # a wrong setting is an error now, not after the first training
+        if method not in options.get("methods", (method,)):
+            raise ConfigError(f"{method}.{next(iter(config))} has no effect: methods are {options['methods']}")
     yield from bench_methods(motions=motions, seeds=tuple(seeds or (0, 1, 2)), configs=nested, **options)
 
 

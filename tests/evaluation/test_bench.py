@@ -45,9 +45,11 @@ def test_settings_reach_the_training_and_the_method(monkeypatch: pytest.MonkeyPa
     assert seen["train"] == TrainConfig(num_steps=7)
     assert seen["configs"] == {"synmotion": {"alpha": 0.5}}
     assert (seen["num_clips"], seen["seeds"]) == (2, (3,))
-    for wrong in ("train.steps", "synmotion.alpa", "nobody.rank"):
+    for wrong in ("train.steps", "train.seed", "synmotion.alpa", "nobody.rank"):
         with pytest.raises(ConfigError):
             list(bench.run("methods", **{wrong: 1}))
+    with pytest.raises(ConfigError, match=r"lora\.rank has no effect"):
+        list(bench.run("methods", **{"methods": ["synmotion"], "lora.rank": 4}))
 
 
 def test_a_backbone_in_few_prompts(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import json
 from pathlib import Path
@@ -13,9 +14,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from synmotion_core.puppets import corpus as corpora
-from synmotion_core.puppets import pretrain
 from synmotion_core.puppets.autoencoder import AutoencoderPatchVideo
-from synmotion_core.puppets.muon import BatchedMuon
+from synmotion_core.puppets.blueprint import build_pipeline
+from synmotion_core.puppets.pretrain import __main__ as commands
+from synmotion_core.puppets.pretrain import loop
+from synmotion_core.puppets.pretrain.feed import Feed
+from synmotion_core.puppets.pretrain.heads import Heads
+from synmotion_core.puppets.pretrain.muon import BatchedMuon
+from synmotion_core.puppets.pretrain.settings import PretrainConfig
 
 CHUNK = 6
 SMALL = {"batch_size": 2, "image_batch_size": 2, "image_steps": 1, "score_prompts": 0}
@@ -38,8 +44,8 @@ def _run(folder: Path, own: Path, **settings: object) -> list[dict[str, float]]:
     own.mkdir(exist_ok=True)
     if not (own / "vae").exists():
         (own / "vae").symlink_to(folder / "vae")
-    config = pretrain.PretrainConfig(**{**SMALL, **settings})  # type: ignore[arg-type]
-    return list(pretrain.train(own, corpora.Corpus(folder / "corpus"), config))
+    config = PretrainConfig(**{**SMALL, **settings})  # type: ignore[arg-type]
+    return list(loop.train(own, corpora.Corpus(folder / "corpus"), config))
 
 
 def _vae(folder: Path) -> AutoencoderPatchVideo:
@@ -97,14 +103,14 @@ def test_a_growing_corpus_takes_chunks_in_any_order(folder: Path, tmp_path: Path
 
 
 def test_the_learning_rate_rises_stays_and_falls() -> None:
-    by_step = pretrain.PretrainConfig(num_steps=100, warmup_steps=10, cooldown_steps=20)
-    assert pretrain._rate(by_step, 0, None) == pytest.approx(0.1)
-    assert pretrain._rate(by_step, 50, None) == 1
-    assert pretrain._rate(by_step, 90, None) == pytest.approx(0.5)
-    by_clock = pretrain.PretrainConfig(warmup_steps=10, minutes=10, cooldown_minutes=4)
-    assert pretrain._rate(by_clock, 50, 5.0) == 1
-    assert pretrain._rate(by_clock, 50, 1.0) == pytest.approx(0.25)
-    assert pretrain._rate(by_clock, 50, -0.1) == 0
+    by_step = PretrainConfig(num_steps=100, warmup_steps=10, cooldown_steps=20)
+    assert loop._rate(by_step, 0, None) == pytest.approx(0.1)
+    assert loop._rate(by_step, 50, None) == 1
+    assert loop._rate(by_step, 90, None) == pytest.approx(0.5)
+    by_clock = PretrainConfig(warmup_steps=10, minutes=10, cooldown_minutes=4)
+    assert loop._rate(by_clock, 50, 5.0) == 1
+    assert loop._rate(by_clock, 50, 1.0) == pytest.approx(0.25)
+    assert loop._rate(by_clock, 50, -0.1) == 0
 
 
 @pytest.mark.parametrize("bfloat16", [False, True])
@@ -124,7 +130,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(folder: Path, tmp_path: Path,
 def test_a_bfloat16_model_learns_what_autocast_learns(folder: Path, tmp_path: Path) -> None:
     """Weights stay float32 between steps: an update far below bf16's own resolution is not lost."""
     losses, moved = {}, {}
-    start = {k: v.clone() for k, v in pretrain._Heads(pretrain.build_pipeline(_vae(folder))).named_parameters()}
+    start = {k: v.clone() for k, v in Heads(build_pipeline(_vae(folder))).named_parameters()}
     for bfloat16 in (False, True):
         own = tmp_path / str(bfloat16)
         records = _run(folder, own, num_steps=3, image_steps=0, warmup_steps=1, learning_rate=1e-5, bfloat16=bfloat16)
@@ -135,15 +141,28 @@ def test_a_bfloat16_model_learns_what_autocast_learns(folder: Path, tmp_path: Pa
     assert torch.cosine_similarity(moved[True], moved[False], dim=0) > 0.9
 
 
-def test_checkpoints_are_judged_and_drawn(folder: Path, tmp_path: Path) -> None:
+def test_checkpoints_are_judged_and_drawn(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own = tmp_path / "run"
+    drawn: list[dict[str, torch.Tensor]] = []
+    real = loop.score
+
+    def watched(pipe, *rest, **named):
+        drawn.append({f"transformer.{k}": v.clone() for k, v in pipe.transformer.named_parameters()})
+        return real(pipe, *rest, **named)
+
+    monkeypatch.setattr(loop, "score", watched)
     records = _run(folder, own, num_steps=3, score_every=2, score_prompts=3)
+    saved = load_file(own / "state.safetensors")
+    assert all(torch.equal(v, saved[f"ema.{k}"]) for k, v in drawn[-1].items()), "the average is judged"
+    assert not all(torch.equal(v, saved[f"model.{k}"]) for k, v in drawn[-1].items())
     scores = [r for r in records if "judged_motion" in r]
     assert [r["step"] for r in scores] == [2, 3]
     for record in scores:
         for name in ("motion", "species", "colour"):
             assert record[f"judged_{name}"] in (0, 1 / 3, 2 / 3, 1)
     assert sorted(p.name for p in (own / "sheets").iterdir()) == ["step-000002.png", "step-000003.png"]
+    at_the_end = _run(folder, tmp_path / "end", num_steps=2, score_every=0, score_prompts=1)
+    assert [r["step"] for r in at_the_end if "judged_motion" in r] == [2]
     untouched = _run(folder, tmp_path / "other", num_steps=3)
     assert [r["loss"] for r in records if "loss" in r] == [r["loss"] for r in untouched], "scores change nothing"
 
@@ -154,7 +173,7 @@ def test_the_shipped_weights_score_well() -> None:
 
     from synmotion_core.backbones.hunyuan_video import ASSETS
     from synmotion_core.puppets.judge import Judge
-    from synmotion_core.puppets.score import score
+    from synmotion_core.puppets.pretrain.score import score
 
     pipe = HunyuanVideoPipeline.from_pretrained(ASSETS / "puppet-hunyuan", dtype=torch.float32)
     result = score(pipe, Judge.load(), num_prompts=4)
@@ -168,22 +187,22 @@ def test_a_motions_share_is_what_is_trained_on(folder: Path) -> None:
     corpus = corpora.Corpus(folder / "corpus")
     names = sorted({s.motion for s in corpus.scenes})
     absent, rest = names[0], {i for i, s in enumerate(corpus.scenes) if s.motion != names[0]}
-    pipe = pretrain.build_pipeline(_vae(folder))
-    config = pretrain.PretrainConfig(share={absent: 0.0}, image_steps=0, batch_size=2)
-    feed = pretrain._Feed(corpus, (pipe.tokenizer, pipe.tokenizer_2), config, "cpu")
+    pipe = build_pipeline(_vae(folder))
+    config = PretrainConfig(share={absent: 0.0}, image_steps=0, batch_size=2)
+    feed = Feed(corpus, (pipe.tokenizer, pipe.tokenizer_2), config, "cpu")
     list(feed.batches(0, 3))
     assert set(feed._order) == rest
-    assert pretrain._share("jump=0.25") == ("jump", 0.25)
+    assert commands._share("jump=0.25") == ("jump", 0.25)
     for wrong in ("jmp=0.5", "jump", "jump=x", "jump=2", "jump=nan"):
-        with pytest.raises(pretrain.argparse.ArgumentTypeError):
-            pretrain._share(wrong)
+        with pytest.raises(argparse.ArgumentTypeError):
+            commands._share(wrong)
 
 
 def test_the_clock_ends_a_run_and_the_plateau_is_kept(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ticks = itertools.count()  # a second each time the clock is read: twice a step
-    monkeypatch.setattr(pretrain.time, "monotonic", lambda: float(next(ticks)))
+    monkeypatch.setattr(loop.time, "monotonic", lambda: float(next(ticks)))
     records = _run(
         folder, tmp_path / "run", num_steps=100, warmup_steps=2, minutes=0.3, cooldown_minutes=0.15, save_every=0
     )
@@ -220,7 +239,7 @@ def test_a_fresh_deblock_changes_nothing_and_training_helps(folder: Path) -> Non
 
 def test_errors_count_as_they_show_in_pixels(folder: Path) -> None:
     vae = AutoencoderPatchVideo.from_pretrained(folder / "vae")
-    weights = pretrain.channel_weights(vae, 1.0, 5)
+    weights = loop.channel_weights(vae, 1.0, 5)
     assert weights.shape == (1, 96, 5, 1, 1)
     torch.testing.assert_close(weights.mean(1).flatten(), torch.ones(5))
     for frame, pixels in ((0, 64), (2, 256)):
@@ -233,7 +252,7 @@ def test_errors_count_as_they_show_in_pixels(folder: Path) -> None:
             seen.append(float(moved.square().sum()) / pixels)
         ratios = weights[0, [0, 7, 60], frame, 0, 0]
         torch.testing.assert_close(torch.tensor(seen) / seen[0], ratios / ratios[0], rtol=1e-3, atol=0)
-    assert torch.equal(pretrain.channel_weights(vae, 0.0, 5), torch.ones(1, 96, 5, 1, 1))
+    assert torch.equal(loop.channel_weights(vae, 0.0, 5), torch.ones(1, 96, 5, 1, 1))
 
 
 @pytest.mark.slow
@@ -244,7 +263,7 @@ def test_everything_at_once(folder: Path, tmp_path: Path, monkeypatch: pytest.Mo
     words = f"pretrain all --folder {where} --out {out} --minutes 0.05 --cooldown-minutes 0.02 --clips 8 --workers 1"
     decoder = "--decoder-clips 4 --decoder-steps 3 --decoder-batch-size 2 --score-prompts 2"
     monkeypatch.setattr("sys.argv", f"{words} {decoder} --batch-size 2 --image-steps 0 --device cpu".split())
-    pretrain.main()
+    commands.main()
     assert (out / "model_index.json").exists()
     assert json.loads((out / "vae" / "config.json").read_text())["deblock_channels"] == 32
     assert json.loads((where / "log.jsonl").read_text().splitlines()[-1])["step"] >= 1
@@ -258,7 +277,7 @@ def test_what_is_exported_loads_as_a_stock_pipeline(
     _run(folder, tmp_path / "run", num_steps=1, image_steps=0)
     out = tmp_path / "out"
     monkeypatch.setattr("sys.argv", ["pretrain", "export", "--folder", str(tmp_path / "run"), "--out", str(out)])
-    pretrain.main()
+    commands.main()
     pipe = HunyuanVideoPipeline.from_pretrained(out, dtype=torch.float32)
     assert pipe.transformer.dtype == torch.float32
     assert all(p.stat().st_size < 16 * 2**20 for p in out.rglob("*") if p.is_file())

@@ -6,6 +6,7 @@ Cheap, so noisy (26 prompts: +-10 points); `bench run backbone` measures what sh
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, cast
@@ -18,11 +19,10 @@ from numpy.typing import NDArray
 from synmotion_core.backbones.attention import attention_for
 from synmotion_core.clips.frames import contact_sheet
 from synmotion_core.puppets.blueprint import MAX_SEQUENCE_LENGTH, PROMPT_TEMPLATE
-from synmotion_core.puppets.captions import subject_phrase
+from synmotion_core.puppets.captions import draw_scene, subject_phrase
 from synmotion_core.puppets.judge import Judge
 from synmotion_core.puppets.motions import COMMON, MOTIONS, NUM_FRAMES
-from synmotion_core.puppets.species import SPECIES
-from synmotion_core.puppets.stage import COLOURS, SIZE
+from synmotion_core.puppets.stage import SIZE
 
 _BATCH = 13
 
@@ -52,11 +52,8 @@ def score(
         raise ValueError(f"num_prompts must be at least 1, got {num_prompts}")
     began = time.perf_counter()
     rng = np.random.default_rng((seed, 0x5C0))
-    rows = [
-        (COMMON[i % len(COMMON)], str(rng.choice(list(SPECIES))), str(rng.choice(list(COLOURS))))
-        for i in range(num_prompts)
-    ]
-    prompts = [f"{subject_phrase(species, colour)} {MOTIONS[motion].verb}" for motion, species, colour in rows]
+    scenes = [draw_scene(rng, motions=(COMMON[i % len(COMMON)],), other=0.0) for i in range(num_prompts)]
+    prompts = [f"{subject_phrase(s.species, s.colour)} {MOTIONS[s.motion].verb}" for s in scenes]
     device = pipe.transformer.device
     noise = torch.Generator().manual_seed(seed)
     pipe.set_progress_bar_config(disable=True)
@@ -82,15 +79,14 @@ def score(
             made += list((np.asarray(out.frames).clip(0, 1) * 255).round().astype(np.uint8))
     seen = judge.judge(made)
     labels = [f"{p} | {m}, {s}" for p, m, s in zip(prompts, seen.motion, seen.species, strict=True)]
-    hits = [
-        [float(a == b) for a, b in zip(names, wanted, strict=True)]
-        for names, wanted in zip((seen.motion, seen.species, seen.colour), zip(*rows, strict=True), strict=True)
-    ]
-    motion, species, colour = (float(np.mean(h)) for h in hits)
     return Score(
-        motion=motion,
-        species=species,
-        colour=colour,
+        motion=_share([s.motion for s in scenes], seen.motion),
+        species=_share([s.species for s in scenes], seen.species),
+        colour=_share([s.colour for s in scenes], seen.colour),
         seconds=time.perf_counter() - began,
         sheet=contact_sheet(cast(Any, made), labels),
     )
+
+
+def _share(wanted: Sequence[str], seen: Sequence[str]) -> float:
+    return float(np.mean([a == b for a, b in zip(wanted, seen, strict=True)]))

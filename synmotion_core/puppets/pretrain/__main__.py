@@ -1,0 +1,141 @@
+"""The command line of pretraining."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from synmotion_core.puppets import pretrain
+from synmotion_core.puppets.autoencoder import AutoencoderPatchVideo
+from synmotion_core.puppets.corpus import Corpus, build, fit_autoencoder, fit_deblock
+from synmotion_core.puppets.motions import MOTIONS
+from synmotion_core.puppets.pretrain.everything import everything
+from synmotion_core.puppets.pretrain.loop import train
+from synmotion_core.puppets.pretrain.settings import PretrainConfig
+from synmotion_core.puppets.pretrain.state import export
+
+
+def main() -> None:
+    own, words = PretrainConfig(), sys.argv[1:]
+    parser = argparse.ArgumentParser(
+        prog="python -m synmotion_core.puppets.pretrain",
+        description=pretrain.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("command", choices=["corpus", "deblock", "train", "export", "all"])
+    parser.add_argument("--folder", type=Path, required=True, help="where the corpus and the checkpoints live")
+    parser.add_argument("--clips", type=int, default=49152, help="corpus: clips to render")
+    parser.add_argument("--out", type=Path, help="export: the diffusers folder to write")
+    parser.add_argument("--workers", type=int, default=2, help="corpus: processes that render")
+    parser.add_argument(
+        "--power", type=float, default=0.0, help="corpus: scale of a new autoencoder's channels, 0 to 1"
+    )
+    parser.add_argument("--decoder-clips", type=int, default=600, help="deblock: clips to render")
+    parser.add_argument("--decoder-steps", type=int, default=600)
+    parser.add_argument("--decoder-batch-size", type=int, default=4)
+    parser.add_argument("--steps", dest="num_steps", type=int, default=own.num_steps, help="train: stop at this step")
+    parser.add_argument(
+        "--cooldown",
+        dest="cooldown_steps",
+        type=int,
+        default=own.cooldown_steps,
+        help="train: steps of falling learning rate at the end",
+    )
+    parser.add_argument("--minutes", type=float, help="train: stop after so many minutes of wall time")
+    parser.add_argument(
+        "--cooldown-minutes", type=float, default=own.cooldown_minutes, help="train: the same, by the clock"
+    )
+    parser.add_argument("--batch-size", type=int, default=own.batch_size)
+    parser.add_argument("--image-steps", type=int, default=own.image_steps)
+    parser.add_argument("--learning-rate", type=float, default=own.learning_rate)
+    parser.add_argument("--muon-learning-rate", type=float, default=own.muon_learning_rate)
+    parser.add_argument("--sigma-mean", type=float, default=own.sigma_mean)
+    parser.add_argument("--sigma-std", type=float, default=own.sigma_std)
+    parser.add_argument("--pixel-weight", type=float, default=own.pixel_weight)
+    parser.add_argument(
+        "--share",
+        action="append",
+        default=[],
+        type=_share,
+        metavar="MOTION=SHARE",
+        help="train: use only this part of a motion's clips, as in moves=0.5 (can be given more than once)",
+    )
+    parser.add_argument("--i2v-fraction", type=float, default=own.i2v_fraction, help="train: steps that are I2V")
+    parser.add_argument("--ema-decay", type=float, default=own.ema_decay)
+    parser.add_argument("--save-every", type=int, default=own.save_every)
+    parser.add_argument("--log-every", type=int, default=own.log_every, help="train: steps a log record")
+    parser.add_argument(
+        "--score-every", type=int, default=own.score_every, help="train: steps between two scores, 0 for one at the end"
+    )
+    parser.add_argument(
+        "--score-prompts", type=int, default=own.score_prompts, help="train: videos a score draws, 0 for none"
+    )
+    parser.add_argument("--init-from", type=Path, help="train: start from the weights of this diffusers folder")
+    parser.add_argument("--state", default="state.safetensors", help="export: which checkpoint of the folder")
+    parser.add_argument("--raw", action="store_true", help="export: the weights themselves, not their average")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--compile", action="store_true", help="train: torch.compile (two minutes to warm up)")
+    parser.add_argument("--bfloat16", action="store_true", help="train: the model itself in bf16 (faster on a CPU)")
+    args = parser.parse_args(words)
+    if args.command == "all" and (args.minutes is None or args.out is None):
+        parser.error("all needs --minutes and --out")
+    if args.command == "export" and args.out is None:
+        parser.error("export needs --out")
+    if args.command == "all" and words[0] != "all":
+        parser.error("all comes first, its options after it")
+    args.folder.mkdir(parents=True, exist_ok=True)
+    if args.command == "all":
+        everything(args.folder, args.power, words[1:])
+        return
+    if args.command == "corpus":
+        if not (args.folder / "vae").exists():
+            fit_autoencoder(power=args.power).save_pretrained(args.folder / "vae")
+        for index in build(args.folder / "corpus", args.folder / "vae", args.clips, workers=args.workers):
+            print(f"chunk {index}", flush=True)
+    elif args.command == "deblock":
+        vae = AutoencoderPatchVideo.from_pretrained(args.folder / "vae")
+        for step, loss in fit_deblock(
+            vae,
+            num_clips=args.decoder_clips,
+            num_steps=args.decoder_steps,
+            batch_size=args.decoder_batch_size,
+            device=args.device,
+        ):
+            if step % 50 == 0:
+                print(f"step {step} loss {loss:.4f}", flush=True)
+        vae.save_pretrained(args.folder / "vae_deblock")
+    elif args.command == "train":
+        given = {f.name: getattr(args, f.name) for f in dataclasses.fields(own) if hasattr(args, f.name)}
+        config = dataclasses.replace(own, **given | {"share": dict(args.share)})
+        corpus = Corpus(args.folder / "corpus", device=None if args.device == "cpu" else args.device)
+        with (args.folder / "log.jsonl").open("a") as log:
+            for record in train(args.folder, corpus, config, args.device, args.init_from):
+                log.write(json.dumps(record) + "\n")
+                if record["step"] % 50 == 0 or "judged_motion" in record:
+                    log.flush()
+                    print(" ".join(f"{k} {v:.4g}" for k, v in record.items()), flush=True)
+    else:
+        export(args.folder, args.out, ema=not args.raw, state=args.state)
+
+
+def _share(text: str) -> tuple[str, float]:
+    """MOTION=SHARE, as on the command line."""
+    motion, _, share = text.partition("=")
+    if motion not in MOTIONS:
+        raise argparse.ArgumentTypeError(f"no motion {motion!r}; the world has {', '.join(MOTIONS)}")
+    try:
+        value = float(share)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: a share is a number from 0 to 1, as in {motion}=0.5")
+    return motion, value
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""The batch of step k, prepared a step ahead in a thread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from synmotion_core.puppets.blueprint import MAX_SEQUENCE_LENGTH
+from synmotion_core.puppets.captions import caption_for
+from synmotion_core.puppets.corpus import Corpus
+from synmotion_core.puppets.pretrain.settings import PretrainConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """What a step trains on, on the device."""
+
+    latents: Tensor
+    noise: Tensor
+    sigma: Tensor
+    input_ids: Tensor
+    mask: Tensor
+    input_ids_2: Tensor
+    image_to_video: bool
+
+
+class Feed:
+    """The batch of step k, a function of (config, k) and the chunks that are there."""
+
+    def __init__(self, corpus: Corpus, tokenizers: tuple[Any, Any], config: PretrainConfig, device: str) -> None:
+        self.corpus, self.tokenizers, self.config, self.device = corpus, tokenizers, config, device
+        self._used, self._clips = np.empty(0, int), 0
+        self._order, self._epoch = np.empty(0, int), -1
+
+    def _shuffle(self, step: int, size: int) -> int:
+        """Every clip once an epoch, thinned by motion alike in all; returns where in the order the step begins."""
+        if step % 25 == 0 or not self._clips:
+            self.corpus.refresh()
+        if self._clips != len(self.corpus):
+            self._clips, self._epoch = len(self.corpus), -1
+            share = np.array([self.config.share.get(s.motion, 1.0) for s in self.corpus.scenes])
+            lots = np.random.default_rng((self.config.seed, 0x2A)).random(self._clips)
+            self._used = np.flatnonzero(lots < share)
+        epoch, offset = divmod(step * size, len(self._used))
+        if epoch != self._epoch:
+            self._order, self._epoch = np.random.default_rng((self.config.seed, epoch)).permutation(self._used), epoch
+        return offset
+
+    def __call__(self, step: int) -> Batch:
+        config, corpus = self.config, self.corpus
+        rng = np.random.default_rng((config.seed, step, 0x57))
+        image = step < config.image_steps
+        size = config.image_batch_size if image else config.batch_size
+        offset = self._shuffle(step, size)
+        latents, scenes = corpus.batch(self._order[(offset + np.arange(size)) % len(self._order)])
+        if image:
+            latents = latents[:, :, :1]
+        captions = [caption_for(s, rng).text if rng.random() >= config.caption_dropout else "" for s in scenes]
+        # compiled graphs want a fixed length; captions of the world stay below it (tested)
+        pad = {"padding": "max_length" if config.compile else "longest", "truncation": True, "return_tensors": "pt"}
+        first, second = (t(captions, max_length=MAX_SEQUENCE_LENGTH, **pad) for t in self.tokenizers)
+        image_to_video = not image and bool(rng.random() < config.i2v_fraction)
+        generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))
+        draw = {"generator": generator, "device": self.device}
+        noise = torch.randn(latents.shape, **draw)
+        return Batch(
+            latents=latents,
+            noise=noise,
+            sigma=torch.sigmoid(config.sigma_mean + config.sigma_std * torch.randn(size, **draw)),
+            input_ids=first.input_ids.to(self.device),
+            mask=first.attention_mask.to(self.device),
+            input_ids_2=second.input_ids.to(self.device),
+            image_to_video=image_to_video,
+        )
+
+    def batches(self, start: int, end: int) -> Iterator[tuple[int, Batch]]:
+        """Steps start..end-1; a thread prepares the next batch during the present one."""
+        with ThreadPoolExecutor(1) as pool:
+            ahead = pool.submit(self, start)
+            for step in range(start, end):
+                batch = ahead.result()
+                if step + 1 < end:
+                    ahead = pool.submit(self, step + 1)
+                yield step, batch

@@ -1,0 +1,70 @@
+"""Checkpoints: weights, their average and the moments in one file; and what is shipped of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from diffusers import HunyuanVideoPipeline
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from synmotion_core.puppets.autoencoder import AutoencoderPatchVideo
+from synmotion_core.puppets.blueprint import build_pipeline
+from synmotion_core.puppets.pretrain.heads import TRAINED, Heads, load_weights
+from synmotion_core.storage import replacing
+
+
+def save(path: Path, step: int, heads: Heads, ema: dict[str, Tensor], optimizers: list[torch.optim.Optimizer]) -> None:
+    tensors = {f"model.{k}": v.detach().contiguous().clone() for k, v in heads.named_parameters()}
+    tensors |= {f"ema.{k}": v.clone() for k, v in ema.items()}
+    for i, optimizer in enumerate(optimizers):
+        for index, state in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{i}.{index}.{k}": torch.as_tensor(v).clone() for k, v in state.items()}
+    with replacing(path) as partial:
+        save_file(tensors, partial, metadata={"step": str(step)})
+
+
+def load(folder: Path, heads: Heads, ema: dict[str, Tensor], optimizers: list[torch.optim.Optimizer]) -> int:
+    """Take up the state in `folder`, if there is one; returns the step that comes next."""
+    path = folder / "state.safetensors"
+    if not path.exists():
+        return 0
+    with safe_open(path, "pt") as file:
+        step = int(file.metadata()["step"])
+    tensors = load_file(path)
+    with torch.no_grad():
+        for name, p in heads.named_parameters():
+            p.copy_(tensors[f"model.{name}"])
+            ema[name].copy_(tensors[f"ema.{name}"])
+    for i, optimizer in enumerate(optimizers):
+        state: dict[int, dict[str, Tensor]] = {}
+        for key in tensors:
+            if key.startswith(f"optimizer.{i}."):
+                _, _, index, name = key.split(".", 3)
+                state.setdefault(int(index), {})[name] = tensors[key]
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    return step
+
+
+def load_trained(folder: Path, *, ema: bool = True, state: str = "state.safetensors") -> HunyuanVideoPipeline:
+    """The pipeline with the weights of a checkpoint in `folder`, float32."""
+    pipe = build_pipeline(AutoencoderPatchVideo.from_pretrained(folder / "vae"))
+    load_weights(pipe, load_file(folder / state), "ema." if ema else "model.")
+    return pipe
+
+
+def export(folder: Path, out: Path, *, ema: bool = True, state: str = "state.safetensors") -> None:
+    """An ordinary diffusers folder in bf16, with the autoencoder of `vae_deblock` where it has been trained."""
+    pipe = load_trained(folder, ema=ema, state=state)
+    if (folder / "vae_deblock").exists():  # same latents, cleaner pictures
+        pipe.register_modules(vae=AutoencoderPatchVideo.from_pretrained(folder / "vae_deblock"))
+    for part in TRAINED:
+        getattr(pipe, part).to(torch.bfloat16)
+    pipe.save_pretrained(out, max_shard_size="15MB")  # files below 16 MiB
+    for path in out.rglob("*config.json"):  # where it was loaded from is nobody's business
+        values = json.loads(path.read_text())
+        if values.pop("_name_or_path", None) is not None:
+            path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
