@@ -1,0 +1,38 @@
+"""The attention kernel of a CPU: chosen for the forward pass, the same attention, put back afterwards."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry, dispatch_attention_fn
+
+from synmotion_core.backbones.attention import attention_for
+
+
+def _chosen() -> tuple[AttentionBackendName, bool]:
+    backend, _ = _AttentionBackendRegistry.get_active_backend()
+    return AttentionBackendName(backend), torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()
+
+
+def test_it_is_chosen_inside_and_put_back_also_after_an_error() -> None:
+    before = _chosen()
+    with attention_for(torch.device("cpu")):
+        assert _chosen() == (AttentionBackendName._NATIVE_MATH, True)
+    assert _chosen() == before
+    with pytest.raises(RuntimeError), attention_for(torch.device("cpu")):
+        raise RuntimeError
+    assert _chosen() == before
+    with attention_for(torch.device("cuda")):
+        assert _chosen() == before
+
+
+def test_it_is_the_same_attention() -> None:
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, 40, 3, 16, generator=generator).bfloat16() for _ in range(3))
+    mask = torch.ones(2, 1, 1, 40, dtype=torch.bool)
+    mask[1, ..., 30:] = False
+    plain = dispatch_attention_fn(q, k, v, attn_mask=mask)
+    with attention_for(torch.device("cpu")):
+        ours = dispatch_attention_fn(q, k, v, attn_mask=mask)
+    torch.testing.assert_close(ours, plain, rtol=0.02, atol=0.02)
+    assert not torch.allclose(plain, dispatch_attention_fn(q, k, v), atol=0.05), "the mask counts"
