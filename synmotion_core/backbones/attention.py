@@ -13,7 +13,7 @@ def attention_for(device: torch.device) -> Iterator[None]:
     """Around a denoiser's forward pass, and around the recomputation of checkpointed blocks.
 
     On a CPU: two matrix products and a softmax, the scores in memory. At the few hundred tokens that a CPU can afford,
-    and with a mask, a training step takes an eighth less time than on torch's blockwise kernel. Elsewhere torch
+    and with a mask, a training step takes about a tenth less time than on torch's blockwise kernel. Elsewhere torch
     chooses. What was chosen before is chosen again afterwards.
     """
     if device.type != "cpu":

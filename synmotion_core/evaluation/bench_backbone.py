@@ -4,6 +4,8 @@
     backbone.rare_word                         the same for a rare motion's word, which pretraining never saw: what it
     knows by accident
     backbone.seconds_a_video                   wall time, decoding included
+    backbone.autoencoder_db                    PSNR of renders of rare motions, coded and decoded: mean over clips of
+    10 log10(1 / mean squared error), pixels in [0, 1]
 
 Rates carry Wilson's interval over independent prompts.
 """
@@ -18,12 +20,14 @@ import numpy as np
 
 from synmotion_core.backbones import load_backbone
 from synmotion_core.evaluation.figures import Figure, mean_figure, rate_figure
-from synmotion_core.generation import default_sampler, sample_frames
-from synmotion_core.puppets.captions import subject_phrase
+from synmotion_core.generation import default_sampler, sample_frames, to_frames
+from synmotion_core.interfaces import Backbone
+from synmotion_core.puppets.captions import draw_scene, subject_phrase
+from synmotion_core.puppets.corpus import to_tensor
 from synmotion_core.puppets.judge import Judge
 from synmotion_core.puppets.motions import COMMON, MOTIONS, RARE
 from synmotion_core.puppets.species import SPECIES
-from synmotion_core.puppets.stage import COLOURS
+from synmotion_core.puppets.stage import COLOURS, render
 from synmotion_core.types import Frames, Prompt
 
 
@@ -45,6 +49,7 @@ def bench_backbone(
     name: str = "puppet-hunyuan",
     num_prompts: int = 300,
     num_rare: int = 96,
+    num_renders: int = 64,
     seed: int = 0,
     batch_size: int = 4,
     num_inference_steps: int | None = None,
@@ -104,3 +109,17 @@ def bench_backbone(
         seeds=seeds,
         seconds=sum(times),
     )
+    yield _autoencoder(backbone, num_renders, seed)
+
+
+def _autoencoder(backbone: Backbone, num_renders: int, seed: int) -> Figure:
+    began = time.perf_counter()
+    rng = np.random.default_rng((seed, 0xAEDB))
+    decibels: list[float] = []
+    for _ in range(num_renders):
+        shown = render(draw_scene(rng, motions=RARE, other=0.0))
+        latents = backbone.encode_video(to_tensor([shown]))
+        error = to_frames(backbone.decode_latents(latents))[0].astype(float) - shown.frames
+        decibels.append(float(-10 * np.log10(np.mean((error / 255) ** 2))))
+    seconds = time.perf_counter() - began
+    return mean_figure("backbone.autoencoder_db", [decibels], seeds=(seed,), seconds=seconds)

@@ -55,10 +55,15 @@ def test_settings_reach_the_training_and_the_method(monkeypatch: pytest.MonkeyPa
 def test_a_backbone_in_few_prompts(tmp_path: Path) -> None:
     sheet = tmp_path / "sheet.png"
     found = {
-        f.name: f for f in bench_backbone(num_prompts=3, num_rare=2, num_inference_steps=2, batch_size=2, sheet=sheet)
+        f.name: f
+        for f in bench_backbone(
+            num_prompts=3, num_rare=2, num_renders=3, num_inference_steps=2, batch_size=2, sheet=sheet
+        )
     }
     assert found["backbone.species"].n == 3
     assert found["backbone.rare_word"].n == 2
     assert sum(f.n for name, f in found.items() if name.startswith("backbone.common_motion.")) == 3
     assert found["backbone.seconds_a_video"].value > 0
+    assert 28 < found["backbone.autoencoder_db"].low <= found["backbone.autoencoder_db"].high < 34
+    assert found["backbone.autoencoder_db"].n == 3
     assert sheet.read_bytes()[:4] == b"\x89PNG"

@@ -19,7 +19,7 @@ from synmotion_core.puppets.blueprint import build_pipeline
 from synmotion_core.puppets.pretrain import __main__ as commands
 from synmotion_core.puppets.pretrain import loop
 from synmotion_core.puppets.pretrain.feed import Feed
-from synmotion_core.puppets.pretrain.heads import Heads
+from synmotion_core.puppets.pretrain.heads import Heads, at_corner
 from synmotion_core.puppets.pretrain.muon import BatchedMuon
 from synmotion_core.puppets.pretrain.settings import PretrainConfig
 
@@ -196,6 +196,51 @@ def test_a_motions_share_is_what_is_trained_on(folder: Path) -> None:
     for wrong in ("jmp=0.5", "jump", "jump=x", "jump=2", "jump=nan"):
         with pytest.raises(argparse.ArgumentTypeError):
             commands._share(wrong)
+
+
+def test_a_window_is_seen_in_its_place(folder: Path) -> None:
+    """The rotary grid of a part is that part of the whole grid, in both modes, and the hook goes away."""
+    heads = Heads(build_pipeline(_vae(folder)))
+    rope = heads.transformer.rope
+    whole = [g.unflatten(0, (5, 8, 8)) for g in rope(torch.empty(1, 1, 5, 8, 8))]
+    for model in (heads.transformer, heads._image_to_video[0]):
+        with at_corner(model.rope, (2, 1)):
+            part = model.rope(torch.empty(1, 1, 5, 6, 5))
+        for own, of in zip(part, whole, strict=True):
+            assert torch.equal(own.unflatten(0, (5, 6, 5)), of[:, 2:8, 1:6])
+    with pytest.raises(RuntimeError, match="on the way"), at_corner(rope, (2, 1)):
+        raise RuntimeError("on the way")
+    assert torch.equal(rope(torch.empty(1, 1, 5, 8, 8))[0], whole[0].flatten(0, 2))
+
+
+def test_windows_are_cut_from_most_steps(folder: Path, tmp_path: Path) -> None:
+    corpus = corpora.Corpus(folder / "corpus")
+    pipe = build_pipeline(_vae(folder))
+    config = PretrainConfig(image_steps=0, batch_size=2, window=(6, 5), window_fraction=0.5)
+    feed = Feed(corpus, (pipe.tokenizer, pipe.tokenizer_2), config, "cpu")
+    shapes, corners = set(), set()
+    for step in range(24):
+        batch = feed(step)
+        row, column = batch.corner
+        shapes.add(tuple(batch.latents.shape[-2:]))
+        corners.add(batch.corner)
+        height, width = batch.latents.shape[-2:]
+        picked = feed._order[(feed._shuffle(step, 2) + np.arange(2)) % len(feed._order)]
+        clean = corpus.batch(picked)[0][..., row : row + height, column : column + width]
+        assert torch.equal(batch.latents, clean)
+        assert batch.noise.shape == batch.latents.shape
+    assert shapes == {(8, 8), (6, 5)}
+    assert len(corners) > 4
+    how = {"window": (6, 5), "window_fraction": 1.0, "i2v_fraction": 0.5, "image_steps": 0, "num_steps": 4}
+    records = _run(folder, tmp_path / "run", **how)
+    assert {r["i2v"] for r in records} == {0.0, 1.0}
+    assert all(np.isfinite(r["loss"]) for r in records)
+    with pytest.raises(ValueError, match="9x5"):
+        _run(folder, tmp_path / "wrong", **(how | {"window": (9, 5)}))
+    assert commands._window("6x5") == (6, 5)
+    for wrong in ("6", "0x5", "9x5", "6x-1", "x"):
+        with pytest.raises(argparse.ArgumentTypeError, match="1x1 to 8x8"):
+            commands._window(wrong)
 
 
 def test_the_clock_ends_a_run_and_the_plateau_is_kept(

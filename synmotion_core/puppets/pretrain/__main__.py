@@ -19,6 +19,8 @@ from synmotion_core.puppets.pretrain.loop import train
 from synmotion_core.puppets.pretrain.settings import PretrainConfig
 from synmotion_core.puppets.pretrain.state import export
 
+_SIDES = tuple(str(n) for n in range(1, 9))  # of the latents' 8 x 8
+
 
 def main() -> None:
     own, words = PretrainConfig(), sys.argv[1:]
@@ -66,6 +68,15 @@ def main() -> None:
         help="train: use only this part of a motion's clips, as in moves=0.5 (can be given more than once)",
     )
     parser.add_argument("--i2v-fraction", type=float, default=own.i2v_fraction, help="train: steps that are I2V")
+    parser.add_argument(
+        "--window",
+        type=_window,
+        metavar="ROWSxCOLUMNS",
+        help="train: most steps see this part of the 8x8 latents only, as in 6x5 (half the cost a step)",
+    )
+    parser.add_argument(
+        "--window-fraction", type=float, default=own.window_fraction, help="train: the part of the steps that do"
+    )
     parser.add_argument("--ema-decay", type=float, default=own.ema_decay)
     parser.add_argument("--save-every", type=int, default=own.save_every)
     parser.add_argument("--log-every", type=int, default=own.log_every, help="train: steps a log record")
@@ -135,6 +146,14 @@ def _share(text: str) -> tuple[str, float]:
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text!r}: a share is a number from 0 to 1, as in {motion}=0.5")
     return motion, value
+
+
+def _window(text: str) -> tuple[int, int]:
+    """ROWSxCOLUMNS, as on the command line."""
+    rows, _, columns = text.partition("x")
+    if rows not in _SIDES or columns not in _SIDES:
+        raise argparse.ArgumentTypeError(f"{text!r}: a window is 1x1 to 8x8, as in 6x5")
+    return int(rows), int(columns)
 
 
 if __name__ == "__main__":

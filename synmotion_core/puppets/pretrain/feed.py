@@ -28,6 +28,7 @@ class Batch:
     mask: Tensor
     input_ids_2: Tensor
     image_to_video: bool
+    corner: tuple[int, int] = (0, 0)  # row and column of the frame's latents where `latents` begins
 
 
 class Feed:
@@ -61,6 +62,9 @@ class Feed:
         latents, scenes = corpus.batch(self._order[(offset + np.arange(size)) % len(self._order)])
         if image:
             latents = latents[:, :, :1]
+        corner = (0, 0)
+        if config.window is not None and not image and rng.random() < config.window_fraction:
+            corner, latents = window(latents, config.window, rng)
         captions = [caption_for(s, rng).text if rng.random() >= config.caption_dropout else "" for s in scenes]
         # compiled graphs want a fixed length; captions of the world stay below it (tested)
         pad = {"padding": "max_length" if config.compile else "longest", "truncation": True, "return_tensors": "pt"}
@@ -77,6 +81,7 @@ class Feed:
             mask=first.attention_mask.to(self.device),
             input_ids_2=second.input_ids.to(self.device),
             image_to_video=image_to_video,
+            corner=corner,
         )
 
     def batches(self, start: int, end: int) -> Iterator[tuple[int, Batch]]:
@@ -88,3 +93,19 @@ class Feed:
                 if step + 1 < end:
                     ahead = pool.submit(self, step + 1)
                 yield step, batch
+
+
+def window(latents: Tensor, size: tuple[int, int], rng: np.random.Generator) -> tuple[tuple[int, int], Tensor]:
+    """((row, column), latents[..., rows, columns]): a part of the frame, drawn without a look at the clips.
+
+    Puppets fill two fifths of the frame, where 97 % of the error is: a part costs half as much. The draw prefers the
+    middle and the ground. Because it is independent of the clip, what is learnt is the distribution of that part, not
+    that a puppet is where one looks.
+    Raises ValueError for a size beyond the latents'.
+    """
+    rows, columns = size
+    spare = latents.shape[-2] - rows, latents.shape[-1] - columns
+    if min(spare) < 0 or min(size) < 1:
+        raise ValueError(f"window is {rows}x{columns}; latents are {latents.shape[-2]}x{latents.shape[-1]}")
+    row, column = int(rng.binomial(spare[0], 0.75)), int(rng.binomial(spare[1], 0.5))
+    return (row, column), latents[..., row : row + rows, column : column + columns]

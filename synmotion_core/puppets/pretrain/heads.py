@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -44,14 +45,39 @@ class Heads(nn.Module):
         embeds = self.text_encoder(batch.input_ids, attention_mask=batch.mask, output_hidden_states=True)
         pooled = self.text_encoder_2(batch.input_ids_2).pooler_output
         model: Any = self._image_to_video[0] if batch.image_to_video else self.transformer
-        return model(
-            hidden_states=noisy,
-            timestep=batch.sigma * 1000,
-            encoder_hidden_states=embeds.hidden_states[-3],
-            encoder_attention_mask=batch.mask,
-            pooled_projections=pooled,
-            return_dict=False,
-        )[0].float()
+        with at_corner(model.rope, batch.corner):
+            return model(
+                hidden_states=noisy,
+                timestep=batch.sigma * 1000,
+                encoder_hidden_states=embeds.hidden_states[-3],
+                encoder_attention_mask=batch.mask,
+                pooled_projections=pooled,
+                return_dict=False,
+            )[0].float()
+
+
+@contextmanager
+def at_corner(rope: nn.Module, corner: tuple[int, int]) -> Iterator[None]:
+    """A part of the frame keeps its place: the rotary grid of the whole frame up to its far end, cut to the part.
+
+    Scores among video tokens depend on distances only, those with (unrotated) text tokens on the place.
+    """
+    if corner == (0, 0):
+        yield
+        return
+    row, column = corner
+
+    def embed(hidden_states: Tensor) -> tuple[Tensor, Tensor]:
+        frames, height, width = hidden_states.shape[2:]
+        whole = type(rope).forward(rope, hidden_states.new_empty(1, 1, frames, height + row, width + column))
+        cos, sin = (g.unflatten(0, (frames, height + row, width + column))[:, row:, column:] for g in whole)
+        return cos.flatten(0, 2), sin.flatten(0, 2)
+
+    rope.forward = embed
+    try:
+        yield
+    finally:
+        del rope.forward
 
 
 def twin_of(pipe: HunyuanVideoPipeline) -> HunyuanVideoPipeline:

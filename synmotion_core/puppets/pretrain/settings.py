@@ -27,6 +27,8 @@ class PretrainConfig:
     ema_decay: float = 0.999
     caption_dropout: float = 0.1
     i2v_fraction: float = 0.15
+    window: tuple[int, int] | None = None  # rows x columns of latents that a windowed step sees; None for no such steps
+    window_fraction: float = 0.75  # of the steps
     share: Mapping[str, float] = field(default_factory=dict)  # of a motion's clips that is used; 1 where not named
     sigma_mean: float = 0.8
     sigma_std: float = 1.2
