@@ -2,7 +2,7 @@
 
     x_s    = (1 - s) x + s noise          s in [0, 1], s = 1 is noise             (1)
     target = d x_s / d s = noise - x      the velocity of flow matching           (2)
-    x      = x_s - s v,   noise = x_s + (1 - s) v                                 (3)
+    x      = x_s - s v,   noise = x_s + (1 - s) v,   v = (x_s - x) / s            (3)
     s'     = a s / (1 + (a - 1) s)        the schedule's shift a (a > 1: noisier)  (4)
 
 HunyuanVideo is a flow matching model, so the velocity error E |v - (noise - x)|^2 is what we train; the SynMotion paper
@@ -43,6 +43,16 @@ def noise_from_velocity(noisy_latents: Tensor, velocity: Tensor, sigmas: Tensor)
     return noisy_latents + (1 - expand(sigmas, noisy_latents)) * velocity
 
 
+def velocity_from_clean(noisy_latents: Tensor, clean: Tensor, sigmas: Tensor) -> Tensor:
+    """v of (3), for a model that predicts x. Its error is the clean latents' error over s, so s must be above 0.
+
+    Raises ValueError for a sigma of 0, where there is no noise left to tell the velocity from.
+    """
+    if bool((sigmas <= 0).any()):
+        raise ValueError(f"sigmas must be above 0 for a model that predicts clean latents, got {sigmas.tolist()}")
+    return (noisy_latents - clean) / expand(sigmas, noisy_latents)
+
+
 def shift_sigmas(sigmas: Tensor, shift: float) -> Tensor:
     """(4); shift 1 is the identity, and shifting by a then by 1/a returns.
 
@@ -54,16 +64,20 @@ def shift_sigmas(sigmas: Tensor, shift: float) -> Tensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlowMatching:
-    """How a backbone wants training noise levels drawn: s = sigmoid(N(mean, std)), then shifted by (4)."""
+    """How a backbone wants training noise levels drawn: s = sigmoid(N(mean, std)), shifted by (4), at least `lowest`.
+
+    A model that predicts clean latents pays 1 / s^2 for an error: below some level a single draw would drown the rest.
+    """
 
     sigma_mean: float = 0.0
     sigma_std: float = 1.0
     shift: float = 1.0
+    lowest: float = 0.0
 
     def sample_sigmas(self, batch_size: int, generator: torch.Generator) -> Tensor:
         """[batch_size] in (0, 1), float32 on the CPU."""
         normal = torch.randn(batch_size, generator=generator)
-        return shift_sigmas(torch.sigmoid(self.sigma_mean + self.sigma_std * normal), self.shift)
+        return shift_sigmas(torch.sigmoid(self.sigma_mean + self.sigma_std * normal), self.shift).clamp_min(self.lowest)
 
 
 def weighted_mse(prediction: Tensor, target: Tensor, skip_frames: int = 0) -> Tensor:

@@ -1,11 +1,11 @@
-"""Sampling: Euler steps along the learnt velocity, with true classifier-free guidance.
+"""Sampling: the scheduler's own steps along the learnt velocity, with true classifier-free guidance.
 
-    x_{s'} = x_s + (s' - s) v(x_s, s)                        one step of the scheduler's own noise levels       (5)
+    x_{s'} = x_s + (s' - s) v(x_s, s)                        its first order (Euler); some correct it by the past  (5)
     v = v_null + g (v_cond - v_null)                         g = guidance_scale; g = 1 skips the null pass       (6)
 
 Each video has its own seed: the same (prompt, seed, settings) gives the same video whatever else is in the batch, up
-to the
-rounding of batched arithmetic. strength 0 is the base, bit for bit. `generate` yields events and writes H.264 files.
+to the rounding of batched arithmetic. strength 0 is the base, bit for bit. `generate` yields events and writes H.264
+files.
 """
 
 from __future__ import annotations
@@ -105,20 +105,20 @@ def denoise(
         # one pass for both halves: the null rows have no roles, so a method leaves their text alone
         text = stack_text([text, backbone.encode_text([""] * len(prompts))])
     latents = initial_noise(backbone, seeds, config.shape)
-    sigmas = backbone.schedule(config.num_inference_steps, config.shape)
+    solver = backbone.solver(config.num_inference_steps, config.shape)
     if method is not None:
         method.set_strength(config.strength)
     try:
         with torch.autocast(backbone.device.type, torch.bfloat16, enabled=config.mixed_precision == "bf16"):
             condition = _condition(method, text, config.strength)
-            for now, after in zip(sigmas[:-1].tolist(), sigmas[1:].tolist(), strict=True):
+            for now in solver.sigmas[:-1].tolist():
                 batch = torch.cat([latents, latents]) if guided else latents
                 level = torch.full((len(batch),), now, device=backbone.device)
                 velocity = backbone.predict(batch, level, condition)
                 if guided:
                     conditional, null = velocity.chunk(2)
                     velocity = null + config.guidance_scale * (conditional - null)  # (6)
-                latents = latents + (after - now) * velocity  # (5)
+                latents = solver.step(velocity, latents)  # (5)
                 yield latents
     finally:
         if method is not None:

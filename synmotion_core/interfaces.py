@@ -78,6 +78,16 @@ class BackboneSpec:
                 )
 
 
+class Solver(Protocol):
+    """One sampling run; `sigmas` [num_inference_steps + 1] falls from 1 to 0."""
+
+    sigmas: Tensor
+
+    def step(self, velocity: Tensor, latents: Latents) -> Latents:
+        """Latents at sigmas[k] and their velocity -> latents at sigmas[k + 1]; k counts the calls."""
+        ...
+
+
 @runtime_checkable
 class Backbone(Protocol):
     """A loaded, frozen video model. Its parameters never require gradients and its weights are never changed."""
@@ -114,8 +124,8 @@ class Backbone(Protocol):
         """Velocity, float32, shaped as the latents. With image_latents, frame 0 is the clean image (I2V)."""
         ...
 
-    def schedule(self, num_inference_steps: int, shape: VideoShape) -> Tensor:
-        """The scheduler's own noise levels, [num_inference_steps + 1] from 1 down to 0."""
+    def solver(self, num_inference_steps: int, shape: VideoShape) -> Solver:
+        """A fresh run along the scheduler's own noise levels."""
         ...
 
     def attention_targets(self, projections: str = "qkv") -> str:

@@ -13,6 +13,7 @@ from synmotion_core.diffusion import (
     clean_from_velocity,
     noise_from_velocity,
     shift_sigmas,
+    velocity_from_clean,
     velocity_target,
     weighted_mse,
 )
@@ -35,6 +36,16 @@ def test_velocity_leads_back_to_latents_and_noise(seed: int, sigmas: list[float]
     noisy, velocity = add_noise(latents, noise, s), velocity_target(latents, noise)
     torch.testing.assert_close(clean_from_velocity(noisy, velocity, s), latents, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(noise_from_velocity(noisy, velocity, s), noise, atol=1e-5, rtol=1e-5)
+
+
+@given(seeds, st.lists(st.floats(0.015625, 1.0, width=32), min_size=3, max_size=3))
+def test_clean_latents_lead_to_the_velocity(seed: int, sigmas: list[float]) -> None:
+    latents, noise = latents_and_noise(seed)
+    s = torch.tensor(sigmas)
+    velocity = velocity_from_clean(add_noise(latents, noise, s), latents, s)
+    torch.testing.assert_close(velocity, velocity_target(latents, noise), atol=2e-4, rtol=1e-3)  # rounding over s
+    with pytest.raises(ValueError, match="above 0"):
+        velocity_from_clean(latents, latents, torch.tensor([0.5, 0.0, 1.0]))
 
 
 @given(seeds)
@@ -90,6 +101,14 @@ def test_training_levels_repeat_and_stay_inside(seed: int, mean: float, std: flo
     assert one.shape == (64,)
     assert one.dtype == torch.float32
     assert ((one > 0) & (one < 1)).all()
+
+
+def test_training_levels_stay_above_the_lowest() -> None:
+    wide = {"sigma_mean": -1.0, "sigma_std": 2.0}
+    free, bounded = FlowMatching(**wide), FlowMatching(**wide, lowest=0.1)
+    one, two = (d.sample_sigmas(500, torch.Generator().manual_seed(0)) for d in (free, bounded))
+    assert one.min() < 0.1 == pytest.approx(float(two.min()))
+    assert torch.equal(one.clamp_min(0.1), two)
 
 
 def test_training_levels_have_the_stated_median() -> None:

@@ -23,7 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from synmotion_core.backbones.attention import attention_for
-from synmotion_core.diffusion import FlowMatching
+from synmotion_core.backbones.solver import FlowSolver
+from synmotion_core.diffusion import FlowMatching, velocity_from_clean
 from synmotion_core.errors import MissingError, PromptError, ShapeError
 from synmotion_core.interfaces import BackboneSpec
 from synmotion_core.types import Condition, Prompt, TextCondition, VideoShape
@@ -57,6 +58,7 @@ SPECS: tuple[BackboneSpec, ...] = (
             "prompt_template": {"template": "{}", "crop_start": 0},
             "sigma_mean": 0.8,
             "sigma_std": 1.2,
+            "sigma_lowest": 0.1,
             "seconds_a_clip": 0.07,  # of a training step, and a video of 20 steps: measured on two cores of an EPYC
             "seconds_a_video": 1.2,
             "prior_subjects": ("cat", "bear", "rabbit", "frog", "robot", "penguin", "elephant"),
@@ -88,8 +90,12 @@ class HunyuanVideo:
             part.requires_grad_(False).eval().to(device)
         self.dtype: torch.dtype = pipe.transformer.dtype
         self.diffusion = FlowMatching(
-            sigma_mean=spec.options.get("sigma_mean", 0.0), sigma_std=spec.options.get("sigma_std", 1.0)
+            sigma_mean=spec.options.get("sigma_mean", 0.0),
+            sigma_std=spec.options.get("sigma_std", 1.0),
+            lowest=spec.options.get("sigma_lowest", 0.0),
         )
+        # HunyuanVideo predicts the velocity; the puppets' transformer the clean latents, as its scheduler says
+        self._predicts_clean = pipe.scheduler.config.get("prediction_type") == "sample"
         self.text_width = int(pipe.transformer.config["text_embed_dim"])
         self._template: dict[str, Any] = dict(spec.options["prompt_template"])
         self.fingerprint = _fingerprint(spec)
@@ -216,7 +222,7 @@ class HunyuanVideo:
             scale = float(self.spec.options.get("training_guidance", 1.0))
             guidance = torch.full_like(sigmas, scale * 1000.0, dtype=dtype, device=self.device)
         with attention_for(self.device):
-            return self.denoiser(
+            predicted = self.denoiser(
                 hidden_states=noisy_latents.to(self.device, dtype),
                 timestep=(sigmas * 1000).to(self.device, dtype if dtype != torch.bfloat16 else torch.float32),
                 encoder_hidden_states=condition.prompt_embeds.to(self.device, dtype),
@@ -225,14 +231,12 @@ class HunyuanVideo:
                 guidance=guidance,
                 return_dict=False,
             )[0].float()
+        if not self._predicts_clean:
+            return predicted
+        return velocity_from_clean(noisy_latents.to(self.device).float(), predicted, sigmas.to(self.device))
 
-    def schedule(self, num_inference_steps: int, shape: VideoShape) -> Tensor:
-        import numpy as np
-        from diffusers import FlowMatchEulerDiscreteScheduler
-
-        scheduler: Any = FlowMatchEulerDiscreteScheduler.from_config(self.pipe.scheduler.config)
-        scheduler.set_timesteps(sigmas=np.linspace(1.0, 0.0, num_inference_steps + 1)[:-1].tolist(), device="cpu")
-        return scheduler.sigmas.float()
+    def solver(self, num_inference_steps: int, shape: VideoShape) -> FlowSolver:
+        return FlowSolver(self.pipe.scheduler, num_inference_steps)
 
     def attention_targets(self, projections: str = "qkv") -> str:
         own = {"q": "to_q", "k": "to_k", "v": "to_v", "o": r"to_out\.0"}

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from synmotion_core.puppets import corpus as corpora
 from synmotion_core.puppets.autoencoder import AutoencoderPatchVideo
@@ -196,6 +196,26 @@ def test_a_motions_share_is_what_is_trained_on(folder: Path) -> None:
     for wrong in ("jmp=0.5", "jump", "jump=x", "jump=2", "jump=nan"):
         with pytest.raises(argparse.ArgumentTypeError):
             commands._share(wrong)
+
+
+def test_what_predicts_velocities_is_not_trained_on(folder: Path, tmp_path: Path) -> None:
+    """Earlier versions did: their weights mean something else, and nothing in the tensors says so."""
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    own = tmp_path / "run"
+    _run(folder, own, num_steps=1, image_steps=0)
+    state = load_file(own / "state.safetensors")
+    save_file(state, own / "state.safetensors", metadata={"step": "1"})
+    before = (own / "state.safetensors").read_bytes()
+    with pytest.raises(ValueError, match="predicts velocities"):
+        _run(folder, own, num_steps=2, image_steps=0)
+    assert (own / "state.safetensors").read_bytes() == before
+    pipe = build_pipeline(_vae(folder))
+    pipe.register_modules(scheduler=FlowMatchEulerDiscreteScheduler(shift=2.0))
+    pipe.save_pretrained(tmp_path / "old")
+    config = PretrainConfig(**SMALL, num_steps=1)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="needs a transformer that predicts 'sample'"):
+        next(loop.train(tmp_path / "new", corpora.Corpus(folder / "corpus"), config, init_from=tmp_path / "old"))
 
 
 def test_a_window_is_seen_in_its_place(folder: Path) -> None:

@@ -41,7 +41,8 @@ class Heads(nn.Module):
         self.transformer.compile(dynamic=False)
         self._image_to_video[0].compile(dynamic=False)
 
-    def velocity(self, noisy: Tensor, batch: Batch) -> Tensor:
+    def clean(self, noisy: Tensor, batch: Batch) -> Tensor:
+        """The clean latents as the transformer sees them, float32."""
         embeds = self.text_encoder(batch.input_ids, attention_mask=batch.mask, output_hidden_states=True)
         pooled = self.text_encoder_2(batch.input_ids_2).pooler_output
         model: Any = self._image_to_video[0] if batch.image_to_video else self.transformer

@@ -1,4 +1,4 @@
-"""The loop: velocity matching, the learning rate by steps or by the clock, scores on the way."""
+"""The loop: flow matching by clean latents, the learning rate by steps or by the clock, scores on the way."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ from synmotion_core.puppets.pretrain.state import load, save
 from synmotion_core.storage import replacing
 
 NUM_LATENT_FRAMES = 5  # of 17
+SIGMA_FLOOR = 0.15
 
 
 def train(
@@ -43,10 +44,16 @@ def train(
     Every `score_every` steps, and at the end, the averaged weights draw videos for the judge: a record with the shares
     it saw right, and a contact sheet in <folder>/sheets.
 
-    init_from: a diffusers folder whose weights a fresh start takes over (its moments are not kept there).
+    init_from: a diffusers folder whose weights a fresh start takes over (its moments are not kept there). Raises
+    ValueError when its transformer predicts anything but clean latents.
     """
     if init_from is not None and not (folder / "state.safetensors").exists():
         pipe = HunyuanVideoPipeline.from_pretrained(init_from, dtype=torch.float32)
+        predicts = pipe.scheduler.config.get("prediction_type", "velocity")
+        if predicts != "sample":
+            raise ValueError(
+                f"{init_from} predicts {predicts!r}; this training needs a transformer that predicts 'sample'"
+            )
     else:
         pipe = build_pipeline(AutoencoderPatchVideo.from_pretrained(folder / "vae"), seed=config.seed)
     heads = Heads(pipe, device)
@@ -78,9 +85,10 @@ def train(
         if runs is not heads:
             copy_weights(heads, runs)
         with torch.autocast(device, torch.bfloat16, enabled=runs is heads), attention_for(torch.device(device)):
-            velocity = runs.velocity(noisy.bfloat16() if runs is not heads else noisy, batch)
+            clean = runs.clean(noisy.bfloat16() if runs is not heads else noisy, batch)
         skip = 1 if batch.image_to_video else 0
-        error = (velocity - (batch.noise - batch.latents)).square() * weights[:, :, : velocity.shape[2]]
+        # the velocity's error: v = (x_s - x) / s, so |v - v*|^2 = |x - x*|^2 / s^2, bounded where hardly any noise is
+        error = ((clean - batch.latents) / s.clamp_min(SIGMA_FLOOR)).square() * weights[:, :, : clean.shape[2]]
         loss = error[:, :, skip:].mean()
         loss.backward()
         if runs is not heads:

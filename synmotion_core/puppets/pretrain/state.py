@@ -24,16 +24,24 @@ def save(path: Path, step: int, heads: Heads, ema: dict[str, Tensor], optimizers
         for index, state in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{i}.{index}.{k}": torch.as_tensor(v).clone() for k, v in state.items()}
     with replacing(path) as partial:
-        save_file(tensors, partial, metadata={"step": str(step)})
+        save_file(tensors, partial, metadata={"step": str(step), "predicts": "sample"})
 
 
 def load(folder: Path, heads: Heads, ema: dict[str, Tensor], optimizers: list[torch.optim.Optimizer]) -> int:
-    """Take up the state in `folder`, if there is one; returns the step that comes next."""
+    """Take up the state in `folder`, if there is one; returns the step that comes next.
+
+    Raises ValueError for a state of earlier versions, whose transformer predicts velocities.
+    """
     path = folder / "state.safetensors"
     if not path.exists():
         return 0
     with safe_open(path, "pt") as file:
-        step = int(file.metadata()["step"])
+        metadata = file.metadata()
+    if metadata.get("predicts") != "sample":
+        raise ValueError(
+            f"{path} is of a transformer that predicts velocities: start anew, or train it with the version it is of"
+        )
+    step = int(metadata["step"])
     tensors = load_file(path)
     with torch.no_grad():
         for name, p in heads.named_parameters():

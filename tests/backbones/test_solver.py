@@ -1,0 +1,77 @@
+"""A pipeline's scheduler, fed with velocities, goes where the pipeline itself would."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
+from torch import Tensor
+
+from synmotion_core.backbones.solver import FlowSolver
+from synmotion_core.diffusion import clean_from_velocity, shift_sigmas
+
+STEPS = 6
+FLOW = {"use_flow_sigmas": True, "flow_shift": 2.0}
+SCHEDULERS = {
+    "euler": FlowMatchEulerDiscreteScheduler(shift=2.0),
+    "unipc, velocities": UniPCMultistepScheduler(**FLOW, prediction_type="flow_prediction"),
+    "unipc, clean latents": UniPCMultistepScheduler(**FLOW, prediction_type="sample"),
+}
+
+
+def field(latents: Tensor, sigma: float) -> Tensor:
+    """A velocity that is no straight line."""
+    return torch.sin(2 * latents) + sigma * torch.cos(latents)
+
+
+def start() -> Tensor:
+    return torch.randn(2, 3, 2, 4, 4, generator=torch.Generator().manual_seed(0))
+
+
+def run(solver: FlowSolver) -> Tensor:
+    latents = start()
+    for sigma in solver.sigmas[:-1].tolist():
+        latents = solver.step(field(latents, sigma), latents)
+    return latents
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_it_goes_where_the_scheduler_goes(name: str) -> None:
+    scheduler = SCHEDULERS[name]
+    scheduler.set_timesteps(sigmas=np.linspace(1.0, 0.0, STEPS + 1)[:-1], device="cpu")
+    latents = start()
+    for timestep, sigma in zip(scheduler.timesteps, scheduler.sigmas[:-1].tolist(), strict=True):
+        output = field(latents, sigma)
+        if scheduler.config.get("prediction_type") == "sample":
+            output = clean_from_velocity(latents, output, torch.full((2,), sigma))
+        latents = scheduler.step(output, timestep, latents, return_dict=False)[0]
+    torch.testing.assert_close(run(FlowSolver(scheduler, STEPS)), latents, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_its_levels_are_the_shifted_ones(name: str) -> None:
+    sigmas = FlowSolver(SCHEDULERS[name], STEPS).sigmas
+    assert sigmas.dtype == torch.float32
+    torch.testing.assert_close(sigmas, shift_sigmas(torch.linspace(1, 0, STEPS + 1), 2.0), atol=2e-6, rtol=0)
+
+
+def test_a_second_order_solver_is_closer_to_the_path() -> None:
+    exact = run(FlowSolver(SCHEDULERS["euler"], 2000))
+    euler, unipc = (run(FlowSolver(SCHEDULERS[name], 20)) for name in ("euler", "unipc, velocities"))
+    assert (unipc - exact).abs().mean() < 0.5 * (euler - exact).abs().mean()
+
+
+def test_runs_do_not_share_their_past() -> None:
+    solvers = [FlowSolver(SCHEDULERS["unipc, clean latents"], STEPS) for _ in range(2)]
+    alone, latents = run(FlowSolver(SCHEDULERS["unipc, clean latents"], STEPS)), [start(), start()]
+    for sigma in solvers[0].sigmas[:-1].tolist():
+        latents = [s.step(field(x, sigma), x) for s, x in zip(solvers, latents, strict=True)]
+    assert torch.equal(latents[0], alone)
+    assert torch.equal(latents[1], alone)
+
+
+def test_autocast_does_not_round_the_steps() -> None:
+    plain = run(FlowSolver(SCHEDULERS["unipc, velocities"], STEPS))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(run(FlowSolver(SCHEDULERS["unipc, velocities"], STEPS)), plain)
