@@ -14,7 +14,8 @@ class FlowSolver:
 
     scheduler is a stock one of flow matching; a fresh copy of it steps, since some remember what came before (UniPC, of
     order 2). It is fed velocities: where its config says that the transformer predicts clean latents, the copy's says
-    "flow_prediction", which is the same by (3) of diffusion.py.
+    "flow_prediction", which is the same by (3) of diffusion.py. Our transformer is told the exact level; what the stock
+    pipelines tell theirs, UniPC rounds to whole thousandths.
     """
 
     def __init__(self, scheduler: Any, num_inference_steps: int) -> None:

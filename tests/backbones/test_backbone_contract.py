@@ -127,9 +127,18 @@ def test_attention_targets_never_touch_the_token_refiner() -> None:
     assert all(n.startswith(("transformer_blocks.", "single_transformer_blocks.")) for n in hit)
 
 
-def test_our_sampler_is_the_stock_pipelines() -> None:
-    """The same noise, prompt and settings through HunyuanVideoPipeline.__call__."""
+def test_our_sampler_is_the_stock_pipelines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same noise, prompt and settings through HunyuanVideoPipeline.__call__, told the levels unrounded."""
     backbone = puppet_backbone()
+    scheduler = backbone.pipe.scheduler
+    set_timesteps = scheduler.set_timesteps
+
+    def unrounded(*args: object, sigmas: object = None, **given: object) -> None:
+        set_timesteps(*args, sigmas=sigmas, **given)
+        assert (scheduler.timesteps - 1000 * scheduler.sigmas[:-1]).abs().max() <= 1  # nothing but rounding is undone
+        scheduler.timesteps = 1000 * scheduler.sigmas[:-1]
+
+    monkeypatch.setattr(scheduler, "set_timesteps", unrounded)
     sampler = dataclasses.replace(default_sampler(backbone, num_inference_steps=4), mixed_precision="no")
     prompt = PROMPTS[0]
     noise = torch.randn((1, *backbone.latent_shape(sampler.shape)), generator=torch.Generator().manual_seed(5))
