@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from synmotion_core.backbones.attention import attention_for
-from synmotion_core.backbones.solver import FlowSolver
+from synmotion_core.backbones.solver import FlowSolver, predicts_clean
 from synmotion_core.diffusion import FlowMatching, velocity_from_clean
 from synmotion_core.errors import MissingError, PromptError, ShapeError
 from synmotion_core.interfaces import BackboneSpec
@@ -95,7 +95,7 @@ class HunyuanVideo:
             lowest=spec.options.get("sigma_lowest", 0.0),
         )
         # HunyuanVideo predicts the velocity; the puppets' transformer the clean latents, as its scheduler says
-        self._predicts_clean = pipe.scheduler.config.get("prediction_type") == "sample"
+        self._predicts_clean = predicts_clean(pipe.scheduler)
         self.text_width = int(pipe.transformer.config["text_embed_dim"])
         self._template: dict[str, Any] = dict(spec.options["prompt_template"])
         self.fingerprint = _fingerprint(spec)

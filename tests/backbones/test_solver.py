@@ -8,8 +8,9 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
 from torch import Tensor
 
-from synmotion_core.backbones.solver import FlowSolver
+from synmotion_core.backbones.solver import FlowSolver, predicts_clean
 from synmotion_core.diffusion import clean_from_velocity, shift_sigmas
+from synmotion_core.errors import ConfigError
 
 STEPS = 6
 FLOW = {"use_flow_sigmas": True, "flow_shift": 2.0}
@@ -60,6 +61,12 @@ def test_a_second_order_solver_is_closer_to_the_path() -> None:
     exact = run(FlowSolver(SCHEDULERS["euler"], 2000))
     euler, unipc = (run(FlowSolver(SCHEDULERS[name], 20)) for name in ("euler", "unipc, velocities"))
     assert (unipc - exact).abs().mean() < 0.5 * (euler - exact).abs().mean()
+
+
+def test_what_is_neither_clean_latents_nor_velocities_is_refused() -> None:
+    assert [predicts_clean(s) for s in SCHEDULERS.values()] == [False, False, True]
+    with pytest.raises(ConfigError, match="prediction_type is 'epsilon'"):
+        predicts_clean(UniPCMultistepScheduler(**FLOW, prediction_type="epsilon"))
 
 
 def test_runs_do_not_share_their_past() -> None:

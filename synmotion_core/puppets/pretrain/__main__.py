@@ -58,7 +58,6 @@ def main() -> None:
     parser.add_argument("--muon-learning-rate", type=float, default=own.muon_learning_rate)
     parser.add_argument("--sigma-mean", type=float, default=own.sigma_mean)
     parser.add_argument("--sigma-std", type=float, default=own.sigma_std)
-    parser.add_argument("--pixel-weight", type=float, default=own.pixel_weight)
     parser.add_argument(
         "--share",
         action="append",
@@ -67,7 +66,7 @@ def main() -> None:
         metavar="MOTION=SHARE",
         help="train: use only this part of a motion's clips, as in moves=0.5 (can be given more than once)",
     )
-    parser.add_argument("--i2v-fraction", type=float, default=own.i2v_fraction, help="train: steps that are I2V")
+    parser.add_argument("--i2v-fraction", type=_part, default=own.i2v_fraction, help="train: steps that are I2V")
     parser.add_argument(
         "--window",
         type=_window,
@@ -75,7 +74,7 @@ def main() -> None:
         help="train: most steps see this part of the 8x8 latents only, as in 6x5 (half the cost a step)",
     )
     parser.add_argument(
-        "--window-fraction", type=float, default=own.window_fraction, help="train: the part of the steps that do"
+        "--window-fraction", type=_part, default=own.window_fraction, help="train: the part of the steps that do"
     )
     parser.add_argument("--ema-decay", type=float, default=own.ema_decay)
     parser.add_argument("--save-every", type=int, default=own.save_every)
@@ -99,6 +98,8 @@ def main() -> None:
         parser.error("export needs --out")
     if args.command == "all" and words[0] != "all":
         parser.error("all comes first, its options after it")
+    if args.window is None and args.window_fraction != own.window_fraction:
+        parser.error("--window-fraction has no effect without --window")
     args.folder.mkdir(parents=True, exist_ok=True)
     if args.command == "all":
         everything(args.folder, args.power, words[1:])
@@ -139,13 +140,18 @@ def _share(text: str) -> tuple[str, float]:
     motion, _, share = text.partition("=")
     if motion not in MOTIONS:
         raise argparse.ArgumentTypeError(f"no motion {motion!r}; the world has {', '.join(MOTIONS)}")
+    return motion, _part(share)
+
+
+def _part(text: str) -> float:
+    """A number from 0 to 1, as on the command line."""
     try:
-        value = float(share)
+        value = float(text)
     except ValueError:
         value = -1.0
     if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: a share is a number from 0 to 1, as in {motion}=0.5")
-    return motion, value
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to 1, as 0.5 is")
+    return value
 
 
 def _window(text: str) -> tuple[int, int]:

@@ -12,7 +12,9 @@ from diffusers import HunyuanVideoPipeline
 from torch import Tensor, nn
 
 from synmotion_core.backbones.attention import attention_for
+from synmotion_core.backbones.solver import predicts_clean
 from synmotion_core.clips.frames import png
+from synmotion_core.diffusion import add_noise, weighted_mse
 from synmotion_core.puppets.autoencoder import AutoencoderPatchVideo
 from synmotion_core.puppets.blueprint import build_pipeline
 from synmotion_core.puppets.corpus import Corpus
@@ -32,7 +34,6 @@ from synmotion_core.puppets.pretrain.settings import PretrainConfig
 from synmotion_core.puppets.pretrain.state import load, save
 from synmotion_core.storage import replacing
 
-NUM_LATENT_FRAMES = 5  # of 17
 SIGMA_FLOOR = 0.15
 
 
@@ -49,11 +50,8 @@ def train(
     """
     if init_from is not None and not (folder / "state.safetensors").exists():
         pipe = HunyuanVideoPipeline.from_pretrained(init_from, dtype=torch.float32)
-        predicts = pipe.scheduler.config.get("prediction_type", "velocity")
-        if predicts != "sample":
-            raise ValueError(
-                f"{init_from} predicts {predicts!r}; this training needs a transformer that predicts 'sample'"
-            )
+        if not predicts_clean(pipe.scheduler):
+            raise ValueError(f"{init_from} predicts velocities; this training needs clean latents ('sample')")
     else:
         pipe = build_pipeline(AutoencoderPatchVideo.from_pretrained(folder / "vae"), seed=config.seed)
     heads = Heads(pipe, device)
@@ -66,7 +64,6 @@ def train(
     feed = Feed(corpus, (pipe.tokenizer, pipe.tokenizer_2), config, device)
     judge = Judge.load() if config.score_prompts else None
     opened = last = time.monotonic()
-    weights = channel_weights(cast(AutoencoderPatchVideo, pipe.vae), config.pixel_weight, NUM_LATENT_FRAMES).to(device)
     before = _rate(config, start - 1, config.minutes) if start else 0.0
     losses, logged = torch.zeros((), device=device), start
     for step, batch in feed.batches(start, config.num_steps):
@@ -75,8 +72,7 @@ def train(
         if rate < 1 <= before:  # not when a run is resumed on its way down
             save(folder / "plateau.safetensors", step, heads, ema, optimizers)
         before = rate
-        s = batch.sigma[:, None, None, None, None]
-        noisy = (1 - s) * batch.latents + s * batch.noise
+        noisy = add_noise(batch.latents, batch.noise, batch.sigma)
         if batch.image_to_video:
             noisy = torch.cat([batch.latents[:, :, :1], noisy[:, :, 1:]], dim=2)
         for optimizer, base in zip(optimizers, (config.muon_learning_rate, config.learning_rate), strict=True):
@@ -88,8 +84,8 @@ def train(
             clean = runs.clean(noisy.bfloat16() if runs is not heads else noisy, batch)
         skip = 1 if batch.image_to_video else 0
         # the velocity's error: v = (x_s - x) / s, so |v - v*|^2 = |x - x*|^2 / s^2, bounded where hardly any noise is
-        error = ((clean - batch.latents) / s.clamp_min(SIGMA_FLOOR)).square() * weights[:, :, : clean.shape[2]]
-        loss = error[:, :, skip:].mean()
+        weight = batch.sigma.clamp_min(SIGMA_FLOOR) ** -2
+        loss = (weight * weighted_mse(clean, batch.latents, skip)).mean()
         loss.backward()
         if runs is not heads:
             hand_over_gradients(runs, heads)
@@ -134,13 +130,6 @@ def _optimizers(heads: Heads, config: PretrainConfig) -> list[torch.optim.Optimi
         BatchedMuon(muon, lr=config.muon_learning_rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(adam, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=muon[0].is_cuda),
     ]
-
-
-def channel_weights(vae: AutoencoderPatchVideo, exponent: float, num_frames: int) -> Tensor:
-    """[1, C, f, 1, 1]: how much an error of each latent channel shows in pixels, to a power; mean 1 a latent frame."""
-    columns = [d.weight.detach().float().square().sum(0) ** exponent for d in (vae.decoder_first, vae.decoder_rest)]
-    first, rest = (c / c.mean() for c in columns)
-    return torch.stack([first, *[rest] * (num_frames - 1)], dim=1)[None, :, :, None, None]
 
 
 def _rate(config: PretrainConfig, step: int, minutes_left: float | None) -> float:

@@ -32,7 +32,6 @@ class PretrainConfig:
     share: Mapping[str, float] = field(default_factory=dict)  # of a motion's clips that is used; 1 where not named
     sigma_mean: float = 0.8
     sigma_std: float = 1.2
-    pixel_weight: float = 0.0  # exponent of a channel's weight: 0 = all alike, 1 = squared error in pixels
     seed: int = 0
     save_every: int = 250
     log_every: int = 1
