@@ -50,8 +50,8 @@ class Clock:
 
     t: Array
     build: Build
-    tempo: float  # factor on speed, about 0.85..1.2
-    phase: float  # where a cycle starts, radians
+    tempo: float  # factor on speed, near 1
+    phase: float  # where a cycle starts, radians, near 0
     amount: float  # factor on amplitudes, 1 = as designed
     side: int  # which arm or leg leads: 0 or 1
     facing: float  # -1 faces screen left, +1 right
@@ -315,7 +315,7 @@ def salute(c: Clock) -> Pose:
 
 @motion("squats", "rare")
 def squat(c: Clock) -> Pose:
-    low = (0.5 - 0.5 * c.wave(0.75)) * c.amount
+    low = (0.5 - 0.5 * c.wave(0.75, 0.25)) * c.amount  # begins upright
     leg = c.limb(14 + 50 * low, 22 * low, 14 - 22 * low, -30 * low)
     arm = c.limb(8 + 64 * low, 30 * low, 6 + 60 * low, 30 * low)
     return c.pose(legs=_both(c, leg), arms=_both(c, arm), bend=10 * low)

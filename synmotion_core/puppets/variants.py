@@ -29,9 +29,8 @@ import cv2
 import numpy as np
 
 from synmotion_core.puppets import stage
-from synmotion_core.puppets.motions import FPS, MOTIONS, NUM_FRAMES, Array, Clock, Pose
-from synmotion_core.puppets.species import SPECIES
-from synmotion_core.puppets.stage import COLOURS, SIZE, Performance, Scene
+from synmotion_core.puppets.motions import MOTIONS, NUM_FRAMES, Array, Clock, Pose
+from synmotion_core.puppets.stage import SIZE, Performance, Scene, Setting, draw, manner_of
 
 OTHER = "other"
 STILL_NAMES = frozenset({"stand", OTHER})
@@ -70,55 +69,6 @@ ALIKE = (
     {"stand", "turn"},
     {"fall", "handstand"},
 )
-
-
-@dataclass(frozen=True, slots=True)
-class _Set:
-    """What `stage.render` draws from the seed besides the clock."""
-
-    unit: float
-    origin: tuple[float, float]
-    tint: tuple[int, int, int]
-    sway_phase: float
-    backdrop: int
-
-
-def clock_of(scene: Scene) -> tuple[Clock, _Set]:
-    """The clock and the stage setting that `stage.render` uses for the scene, drawn in the same order."""
-    rng = np.random.default_rng((scene.seed, 0x5EED))
-    clock = Clock(
-        t=np.arange(NUM_FRAMES) / FPS,
-        build=SPECIES[scene.species].build,
-        tempo=float(rng.uniform(0.88, 1.15)),
-        phase=float(rng.uniform(0, 2 * np.pi)),
-        amount=float(rng.uniform(0.9, 1.1)),
-        side=int(rng.integers(2)),
-        facing=float(rng.choice([-1.0, 1.0])),
-        view=float(rng.uniform(-22, 22)),
-        rng=np.random.default_rng((scene.seed, 0xA11)),
-    )
-    unit = float(rng.uniform(41, 45))
-    origin = (SIZE * float(rng.uniform(0.46, 0.54)), SIZE * float(rng.uniform(0.92, 0.955)))
-    tone = np.clip(np.array(COLOURS[scene.colour]) * rng.uniform(0.93, 1.07, 3), 0, 255)
-    tint = (int(tone[0]), int(tone[1]), int(tone[2]))
-    return clock, _Set(unit, origin, tint, float(rng.uniform(0, 2 * np.pi)), int(rng.integers(3)))
-
-
-def draw(scene: Scene, pose: Pose, clock: Clock, setting: _Set) -> Performance:
-    """Draw a given pose in the scene's setting; with the scene's own pose this is `stage.render`, bit for bit."""
-    cast = SPECIES[scene.species]
-    figure = stage.solve(pose, cast)
-    frames = np.empty((NUM_FRAMES, SIZE, SIZE, 3), np.uint8)
-    mask = np.empty((NUM_FRAMES, SIZE, SIZE), np.bool_)
-    backdrop = stage._backdrop(scene.background, setting.backdrop)
-    for step in range(NUM_FRAMES):
-        image = backdrop.copy()
-        swing = np.sin(setting.sway_phase + 2 * np.pi * 0.7 * clock.t[step])
-        stage._draw_frame(stage._Pen(image, setting.unit, setting.origin), figure, step, cast, setting.tint, swing)
-        small = cv2.resize(image, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
-        frames[step], mask[step] = small[..., :3], small[..., 3] > 127
-    joints = figure.joints[..., :2] * np.array([setting.unit, -setting.unit]) + np.array(setting.origin)
-    return Performance(frames, joints.astype(np.float32), mask)
 
 
 # ------------------------------------------------------------------------------------------ pose -> pose
@@ -225,8 +175,8 @@ def label_of(motion: str) -> str:
     return OTHER if MOTIONS[motion].rarity == "other" else motion
 
 
-def _own(scene: Scene) -> tuple[Pose, Clock, _Set]:
-    clock, setting = clock_of(scene)
+def _own(scene: Scene) -> tuple[Pose, Clock, Setting]:
+    clock, setting = manner_of(scene)
     return MOTIONS[scene.motion].perform(clock), clock, setting
 
 

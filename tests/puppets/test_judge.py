@@ -38,7 +38,7 @@ from synmotion_core.puppets.judge_training import (
 )
 from synmotion_core.puppets.motions import MOTIONS
 from synmotion_core.puppets.species import SPECIES
-from synmotion_core.puppets.stage import BACKGROUNDS, COLOURS, Scene, render
+from synmotion_core.puppets.stage import BACKGROUNDS, COLOURS, Scene, manner_of, render
 from synmotion_core.puppets.variants import STILL_NAMES, VARIANTS, Take
 
 SEED = 77_000
@@ -304,7 +304,7 @@ def test_a_plain_take_is_the_stage_render_bit_for_bit(motion: str) -> None:
 
 
 def test_poses_change_as_they_say() -> None:
-    clock, _ = variants.clock_of(Scene(species="cat", colour="red", background="room", motion="throw", seed=2))
+    clock, _ = manner_of(Scene(species="cat", colour="red", background="room", motion="throw", seed=2))
     pose, rest = MOTIONS["throw"].perform(clock), clock.pose()
 
     def same(a: variants.Pose, b: variants.Pose) -> bool:

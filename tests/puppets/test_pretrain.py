@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from synmotion_core.puppets import corpus as corpora
 from synmotion_core.puppets.autoencoder import AutoencoderPatchVideo
 from synmotion_core.puppets.blueprint import build_pipeline
+from synmotion_core.puppets.captions import draw_scene
 from synmotion_core.puppets.pretrain import __main__ as commands
 from synmotion_core.puppets.pretrain import loop
 from synmotion_core.puppets.pretrain.feed import Batch, Feed
@@ -36,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         corpora.fit_autoencoder(num_clips=24).save_pretrained(where / "vae")
         (where / "corpus").mkdir()
         for index in (1, 0):
-            corpora._write_chunk(str(where / "corpus"), str(where / "vae"), 1, index)
+            corpora._write_chunk(str(where / "corpus"), str(where / "vae"), {}, 1, index)
     return where
 
 
@@ -82,6 +83,26 @@ def test_a_corpus_reads_alike_from_disk_and_from_memory(folder: Path) -> None:
     assert latents.shape == (4, 96, 5, 8, 8)
     assert torch.equal(latents, again)
     assert scenes == same
+
+
+def test_draw_share_thins_what_is_rendered() -> None:
+    def names(share: dict[str, float]) -> list[str]:
+        rng = np.random.default_rng(5)
+        return [corpora._draw(rng, share).motion for _ in range(2000)]
+
+    assert names({}) == [draw_scene(rng).motion for rng in [np.random.default_rng(5)] for _ in range(2000)]
+    plain, thinned = names({}), names({"moves": 0.25, "stand": 0.1})
+    assert abs(plain.count("moves") - 800) < 90
+    left = 0.6 * 12.1 / 13 + 0.1  # of all draws
+    assert abs(thinned.count("moves") - 2000 * 0.1 / left) < 90
+    assert abs(thinned.count("stand") - 2000 * 0.6 / 13 * 0.1 / left) < 15
+    assert abs(thinned.count("hop") - 2000 * 0.6 / 13 / left) < 60
+
+
+@pytest.mark.parametrize("part", [0.0, -1.0, 1.5])
+def test_a_share_that_cannot_be_drawn_is_refused(folder: Path, tmp_path: Path, part: float) -> None:
+    with pytest.raises(ValueError, match=r"share of hop must be above 0 and at most 1"):
+        next(corpora.build(tmp_path, folder / "vae", 1, share={"hop": part}))
 
 
 def test_a_growing_corpus_takes_chunks_in_any_order(folder: Path, tmp_path: Path) -> None:

@@ -11,7 +11,17 @@ from synmotion_core.puppets import blueprint, captions
 from synmotion_core.puppets.captions import caption_for, draw_scene
 from synmotion_core.puppets.motions import COMMON, MOTIONS, NUM_FRAMES, RARE
 from synmotion_core.puppets.species import SPECIES
-from synmotion_core.puppets.stage import BACKGROUNDS, COLOURS, JOINTS, SIZE, Scene, render
+from synmotion_core.puppets.stage import (
+    BACKGROUNDS,
+    COLOURS,
+    JOINTS,
+    PHASE,
+    SIZE,
+    TEMPO,
+    Scene,
+    manner_of,
+    render,
+)
 
 THE_EIGHT = {"dance", "doublewave", "liftarm", "pray", "salute", "squat", "throw", "wave"}
 
@@ -97,6 +107,21 @@ def test_variation_in_size_place_and_tempo() -> None:
     assert np.ptp(heights) >= 3
     starts = [s.joints[0, 0, 0] for s in shows]
     assert min(starts) < SIZE / 2 < max(starts)  # some walk to the left, some to the right
+
+
+def test_repeating_motions_begin_near_the_start_of_their_cycle() -> None:
+    clocks = [manner_of(scene(seed=s))[0] for s in range(400)]
+    phases, tempos = np.array([c.phase for c in clocks]), np.array([c.tempo for c in clocks])
+    assert np.abs(phases).max() <= PHASE
+    assert np.ptp(phases) > 1.9 * PHASE
+    assert tempos.min() >= TEMPO[0]
+    assert tempos.max() <= TEMPO[1]
+    beats = np.array([c.wave(1.0)[-1] for c in clocks])  # two seconds later they have drifted apart
+    assert np.ptp(beats) > 1.5
+    heads = [render(scene(motion="squat", seed=s)).joints[:, JOINTS.index("head"), 1] for s in range(12)]
+    for height in heads:  # upright at first, then down: y grows downwards
+        assert height[:3].min() < height.min() + 4
+        assert height.max() > height[:3].min() + 4
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="export: the diffusers folder to write")
     parser.add_argument("--workers", type=int, default=2, help="corpus: processes that render")
     parser.add_argument(
+        "--draw-share",
+        action="append",
+        default=[],
+        type=_share,
+        metavar="MOTION=SHARE",
+        help="corpus: render only this part of a motion's draws (can be given more than once)",
+    )
+    parser.add_argument(
         "--power", type=float, default=0.0, help="corpus: scale of a new autoencoder's channels, 0 to 1"
     )
     parser.add_argument("--decoder-clips", type=int, default=600, help="deblock: clips to render")
@@ -107,7 +115,9 @@ def main() -> None:
     if args.command == "corpus":
         if not (args.folder / "vae").exists():
             fit_autoencoder(power=args.power).save_pretrained(args.folder / "vae")
-        for index in build(args.folder / "corpus", args.folder / "vae", args.clips, workers=args.workers):
+        for index in build(
+            args.folder / "corpus", args.folder / "vae", args.clips, share=dict(args.draw_share), workers=args.workers
+        ):
             print(f"chunk {index}", flush=True)
     elif args.command == "deblock":
         vae = AutoencoderPatchVideo.from_pretrained(args.folder / "vae")
