@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from synmotion_core.errors import ConfigError
-from synmotion_core.evaluation import bench
+from synmotion_core.evaluation import bench, units
 from synmotion_core.evaluation import bench_methods as bench_methods_module
 from synmotion_core.evaluation.bench_backbone import bench_backbone
 from synmotion_core.evaluation.bench_methods import bench_methods
@@ -36,6 +37,32 @@ def test_one_unit_of_one_method_is_a_whole_table(tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / "sheets").iterdir()] == ["synmotion-squat-4.png"]
     with pytest.raises(ConfigError, match="'walk' is not a rare motion"):
         list(bench_methods(motions=("walk",)))
+
+
+def test_units_share_the_cores_and_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def table(**given: Any) -> dict[str, tuple[float, float, float]]:
+        small = {"num_clips": 2, "num_videos": 2, "train": TrainConfig(num_steps=1, batch_size=1)}
+        found = list(bench_methods(motions=("squat", "spin"), seeds=(4,), methods=("lora",), **small, **given))
+        return {f.name: (f.value, f.low, f.high) for f in found}
+
+    both = table(workers=2, cache=tmp_path / "both", sheets=tmp_path / "sheets")
+    assert len(list((tmp_path / "both" / "units").iterdir())) == 2
+    assert len(list((tmp_path / "sheets").iterdir())) == 2
+    next((tmp_path / "both" / "units").glob("lora-spin-*")).unlink()  # as if it had been stopped before the second
+    trained: list[str] = []
+    train_and_draw = units._train_and_draw
+    monkeypatch.setattr(units, "_train_and_draw", lambda b, u, f: trained.append(u.motion) or train_and_draw(b, u, f))
+    again = table(cache=str(tmp_path / "both"))
+    assert trained == ["spin"]
+    timeless = [name for name in both if not name.endswith("seconds")]
+    assert [both[name] for name in timeless] == [again[name] for name in timeless]
+    assert table(cache=tmp_path / "both") == again
+    assert trained == ["spin"]
+    with pytest.raises(ConfigError, match="workers must be at least 1, got 0"):
+        table(workers=0)
+    monkeypatch.setattr(units, "_version", lambda: "of another day")
+    table(cache=tmp_path / "both")
+    assert trained == ["spin", "squat", "spin"], "an outcome of other code is not read"
 
 
 def test_settings_reach_the_training_and_the_method(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,262 @@
+"""Units of work of `bench run methods`: one training and its videos, judged; in parallel, and kept when they are done.
+
+A unit is (method and its settings, motion, seed). What came out is a small JSON file named by everything it depends
+on: the weights of backbone and judge, the settings, and this package's own source. So a run that was stopped goes on
+with the units that are missing, and nothing stale is ever read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from synmotion_core.backbones import load_backbone
+from synmotion_core.clips.dataset import content_hash
+from synmotion_core.clips.frames import contact_sheet, png
+from synmotion_core.config import from_dict, to_dict
+from synmotion_core.generation import default_sampler, denoise, sample_frames, to_frames
+from synmotion_core.interfaces import Backbone
+from synmotion_core.methods import find_method
+from synmotion_core.puppets.captions import subject_phrase
+from synmotion_core.puppets.judge import FOLDER as JUDGE
+from synmotion_core.puppets.judge import Judge
+from synmotion_core.puppets.motions import FPS, MOTIONS, RARE
+from synmotion_core.puppets.species import SPECIES
+from synmotion_core.puppets.stage import BACKGROUNDS, COLOURS, Scene, render
+from synmotion_core.storage import replacing
+from synmotion_core.training import priors as prior_videos
+from synmotion_core.training import trainer
+from synmotion_core.training.cache import EncodingCache
+from synmotion_core.training.settings import PriorConfig, TrainConfig
+from synmotion_core.training.trainer import TrainingSet
+from synmotion_core.types import Clip, Frames, Prompt, stack_text
+
+BACKBONE = "puppet-hunyuan"
+REFERENCE = "person"
+UNSEEN = tuple(name for name in SPECIES if name != REFERENCE)
+
+
+def reference_clips(motion: str, num: int, seed: int) -> list[Clip]:
+    """Clips of a person doing a motion: colours, backgrounds and manner vary."""
+    rng = np.random.default_rng((seed, 0x4EF, RARE.index(motion) if motion in RARE else 99))
+    clips = []
+    for i in range(num):
+        colour, background = str(rng.choice(list(COLOURS))), str(rng.choice(list(BACKGROUNDS)))
+        scene = Scene(
+            species=REFERENCE, colour=colour, background=background, motion=motion, seed=int(rng.integers(2**31))
+        )
+        frames = render(scene).frames
+        clips.append(
+            Clip(
+                name=f"{motion}-{i}",
+                frames=frames,
+                fps=FPS,
+                content_hash=content_hash(frames, FPS),
+                prompt=Prompt(subject=subject_phrase(REFERENCE, colour), motion=MOTIONS[motion].verb),
+            )
+        )
+    return clips
+
+
+def reference_set(backbone: Backbone, clips: Sequence[Clip], cache: Path) -> TrainingSet:
+    """Encoded reference clips."""
+    encodings = EncodingCache(cache, backbone)
+    return TrainingSet(
+        latents=torch.cat([encodings.latents(c) for c in clips]),
+        text=stack_text([encodings.text(c.prompt) for c in clips]),
+    )
+
+
+def prior_set(backbone: Backbone, cache: Path, config: PriorConfig) -> TrainingSet:
+    """Subject priors, drawn where they are missing."""
+    plan = prior_videos.plan_priors(dict(backbone.spec.options), config)
+    sampler = default_sampler(backbone)
+
+    def sample(prompts: Sequence[Prompt], seeds: Sequence[int]) -> torch.Tensor:
+        *_, last = denoise(backbone, None, prompts, seeds, sampler)
+        return last
+
+    def write(path: Path, latents: torch.Tensor) -> None:
+        from synmotion_core.clips import video
+
+        video.write(path, to_frames(backbone.decode_latents(latents))[0], sampler.shape.fps)
+
+    for _ in prior_videos.draw_priors(backbone, plan, cache, "bench", sample, write, cancel=threading.Event()):
+        pass
+    encodings = EncodingCache(cache, backbone)
+    paths = [prior_videos.prior_path(backbone, p, s, cache, "bench") for p, s in plan]
+    return TrainingSet(
+        latents=torch.cat([prior_videos.read_prior(p) for p in paths]),
+        text=stack_text([encodings.text(p) for p, _ in plan]),
+    )
+
+
+def targets(motion: str, num: int, seed: int) -> list[tuple[Prompt, str, str]]:
+    """(prompt, species, colour): the unseen species in turn, colours at random."""
+    rng = np.random.default_rng((seed, 0x7A6))
+    rows = []
+    for i in range(num):
+        species, colour = UNSEEN[i % len(UNSEEN)], str(rng.choice(list(COLOURS)))
+        rows.append((Prompt(subject=subject_phrase(species, colour), motion=MOTIONS[motion].verb), species, colour))
+    return rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit:
+    """One training on `num_clips` renders of a person and `num_videos` videos over the unseen species in turn."""
+
+    method: str
+    config: Mapping[str, Any]  # the method's settings that differ from its defaults
+    motion: str
+    seed: int
+    num_clips: int
+    num_videos: int
+    train: TrainConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """Per video whether the judge saw the motion, species and colour asked for, and whether it saw the person instead.
+
+    seconds is the training's, priors not counted: they are drawn once and shared.
+    """
+
+    motion: list[bool]
+    species: list[bool]
+    colour: list[bool]
+    as_person: list[bool]
+    seconds: float
+
+
+def measure(
+    units: Sequence[Unit], folder: Path, *, workers: int = 1, sheets: Path | None = None
+) -> Iterator[tuple[Unit, Outcome]]:
+    """Each unit with its outcome, in the order in which they are done; those found in `folder` come first.
+
+    folder: encodings, priors and outcomes. workers: processes, which share the machine's cores. sheets: a folder for a
+    contact sheet a unit that is measured now.
+    """
+    missing = []
+    for unit in units:
+        path = _path(unit, folder)
+        if path.exists():
+            yield unit, Outcome(**json.loads(path.read_text()))
+        else:
+            missing.append(unit)
+    if workers == 1 or len(missing) < 2:
+        for unit in missing:
+            yield unit, _work(unit, folder, sheets)
+        return
+    if any(find_method(u.method).draws_priors(_config(u)) for u in missing):
+        prior_set(_loaded()[0], folder, PriorConfig())  # once, on all cores, before the workers want them
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(missing)), context, _share_cores, (workers,)) as pool:
+        futures = {pool.submit(_work, unit, folder, sheets): unit for unit in missing}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _share_cores(workers: int) -> None:
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
+
+
+@cache
+def _loaded() -> tuple[Backbone, Judge]:
+    return load_backbone(BACKBONE), Judge.load()
+
+
+@cache
+def _version() -> str:
+    """SHA-256 over this package's source and the judge's weights."""
+    root = Path(__file__).resolve().parent.parent
+    digest = hashlib.sha256()
+    for path in [*sorted(root.rglob("*.py")), JUDGE / "model.safetensors"]:
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _path(unit: Unit, folder: Path) -> Path:
+    values = asdict(unit) | {"train": to_dict(unit.train), "config": dict(unit.config)}
+    words = json.dumps([_loaded()[0].fingerprint, _version(), values], sort_keys=True, default=list)
+    key = hashlib.sha256(words.encode()).hexdigest()[:20]
+    return folder / "units" / f"{unit.method}-{unit.motion}-{unit.seed}-{key}.json"
+
+
+def _config(unit: Unit) -> Any:
+    return from_dict(find_method(unit.method).config, unit.config)
+
+
+def _work(unit: Unit, folder: Path, sheets: Path | None) -> Outcome:
+    backbone, judge = _loaded()
+    made, seconds = _train_and_draw(backbone, unit, folder)
+    wanted = targets(unit.motion, unit.num_videos, unit.seed)
+    verdicts = judge.judge(made)
+    outcome = Outcome(
+        motion=[v == unit.motion for v in verdicts.motion],
+        species=[v == w[1] for v, w in zip(verdicts.species, wanted, strict=True)],
+        colour=[v == w[2] for v, w in zip(verdicts.colour, wanted, strict=True)],
+        as_person=[v == REFERENCE for v in verdicts.species],
+        seconds=seconds,
+    )
+    if sheets is not None:
+        labels = [f"{w[0].text} | {m}, {s}" for w, m, s in zip(wanted, verdicts.motion, verdicts.species, strict=True)]
+        with replacing(sheets / f"{unit.method}-{unit.motion}-{unit.seed}.png") as partial:
+            partial.write_bytes(png(contact_sheet(made, labels)))
+    with replacing(_path(unit, folder)) as partial:
+        partial.write_text(json.dumps(asdict(outcome)))
+    return outcome
+
+
+def _train_and_draw(backbone: Backbone, unit: Unit, root: Path) -> tuple[list[Frames], float]:
+    entry, config = find_method(unit.method), _config(unit)
+    clips = reference_clips(unit.motion, unit.num_clips, unit.seed)
+    data: dict[Any, TrainingSet] = {"reference": reference_set(backbone, clips, root)}
+    if entry.draws_priors(config):
+        data["prior"] = prior_set(backbone, root, PriorConfig())
+    method = entry.attach(backbone, config, clips[0].prompt)
+    own = from_dict(TrainConfig, {**to_dict(unit.train), "seed": unit.seed, "save_every": 0, "sample_every": 0})
+    try:
+        began = time.perf_counter()
+        with tempfile.TemporaryDirectory() as folder:
+            for _ in trainer.train(
+                backbone=backbone,
+                method=method,
+                data=data,
+                config=own,
+                folder=Path(folder),
+                settings="bench",
+                cancel=threading.Event(),
+            ):
+                pass
+        spent = time.perf_counter() - began
+        made: list[Frames] = []
+        wanted = targets(unit.motion, unit.num_videos, unit.seed)
+        for start in range(0, len(wanted), 4):
+            some = wanted[start : start + 4]
+            made += sample_frames(
+                backbone,
+                method,
+                [w[0] for w in some],
+                [unit.seed * 1009 + start + i for i in range(len(some))],
+                default_sampler(backbone),
+            )
+    finally:
+        method.detach()
+    return made, spent
