@@ -124,11 +124,15 @@ def _load_clips(config: TrainRun, spec: BackboneSpec) -> tuple[list[Clip], list[
 
 
 def _settings_key(config: TrainRun, clips: list[Clip]) -> str:
-    """What a checkpoint belongs to: everything that shapes the steps, but not how many there are or what is shown."""
+    """What a checkpoint belongs to: everything that shapes the steps, but not what is shown.
+
+    Nor how many there are, where the learning rate does not depend on it.
+    """
     from synmotion_core.training.cache import content_key
 
     values = to_dict(config)
-    for name in ("num_steps", "save_every", "sample_every", "sample_subjects"):
+    shown = ["save_every", "sample_every", "sample_subjects"]
+    for name in [*shown, "num_steps"] if config.train.lr_scheduler == "constant" else shown:
         values["train"].pop(name)
     values.pop("clips")
     values.pop("name")

@@ -107,6 +107,7 @@ train_configs = st.builds(
     num_steps=st.integers(1, 10**6),
     batch_size=st.integers(1, 256),
     learning_rate=st.floats(1e-12, 1),
+    lr_scheduler=st.sampled_from(["constant", "linear"]),
     warmup_steps=st.integers(0, 100),
     seed=st.integers(0, 2**63 - 1),
     sample_subjects=st.lists(words, max_size=3).map(tuple),

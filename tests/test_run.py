@@ -130,6 +130,17 @@ def test_bad_input_is_refused_before_a_model_is_loaded(
         start(dataclasses.replace(small(clips), backbone="nothing"))
 
 
+def test_more_steps_go_on_from_a_checkpoint_where_the_rate_does_not_depend_on_them() -> None:
+    source = ClipSource(path=Path("a.mp4"), subject="a person", motion="waves")
+
+    def key(**settings: Any) -> str:
+        return run._settings_key(TrainRun(name="n", clips=(source,), train=TrainConfig(**settings)), [])
+
+    assert key(num_steps=10) == key(num_steps=20) == key(num_steps=10, sample_every=3)
+    assert key(num_steps=10) != key(num_steps=10, learning_rate=3e-4)
+    assert key(num_steps=10, lr_scheduler="linear") != key(num_steps=20, lr_scheduler="linear")
+
+
 @pytest.mark.parametrize("same", [True, False])
 def test_an_adapter_of_other_weights_is_used_with_a_warning(tmp_path: Path, same: bool) -> None:
     from synmotion_core.adapters.file import load_adapter, save_adapter

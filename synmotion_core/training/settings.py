@@ -16,13 +16,15 @@ def _require(ok: bool, message: str) -> None:
 class TrainConfig:
     """How long and how fast to train; every `sample_every` steps, samples show `sample_subjects` doing the motion.
 
-    0 for sample_every or save_every means never before the end. mixed_precision "bf16" is autocast; parameters stay
-    float32.
+    0 for sample_every or save_every means never before the end. lr_scheduler "linear" lets the rate fall to zero at
+    num_steps, "constant" keeps it, so that a run can go on to more steps. mixed_precision "bf16" is autocast;
+    parameters stay float32.
     """
 
     num_steps: int = 400
     batch_size: int = 4
     learning_rate: float = 1e-3
+    lr_scheduler: str = "constant"
     warmup_steps: int = 20
     max_grad_norm: float = 1.0
     weight_decay: float = 0.01
@@ -36,6 +38,10 @@ class TrainConfig:
         _require(1 <= self.num_steps <= 1_000_000, f"num_steps must be between 1 and 1000000, got {self.num_steps}")
         _require(1 <= self.batch_size <= 256, f"batch_size must be between 1 and 256, got {self.batch_size}")
         _require(0 < self.learning_rate <= 1, f"learning_rate must be above 0 and at most 1, got {self.learning_rate}")
+        _require(
+            self.lr_scheduler in ("constant", "linear"),
+            f'lr_scheduler must be "constant" or "linear", got {self.lr_scheduler!r}',
+        )
         _require(self.warmup_steps >= 0, f"warmup_steps must be at least 0, got {self.warmup_steps}")
         _require(self.max_grad_norm > 0, f"max_grad_norm must be above 0, got {self.max_grad_norm}")
         _require(self.weight_decay >= 0, f"weight_decay must be at least 0, got {self.weight_decay}")

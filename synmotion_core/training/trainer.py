@@ -166,8 +166,9 @@ def _precision(
 
 def _set_learning_rate(optimizer: torch.optim.Optimizer, config: TrainConfig, step: int) -> None:
     warm = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
+    left = 1 - step / config.num_steps if config.lr_scheduler == "linear" else 1.0
     for group in optimizer.param_groups:
-        group["lr"] = config.learning_rate * warm * group["scale"]
+        group["lr"] = config.learning_rate * warm * left * group["scale"]
 
 
 def _draw(

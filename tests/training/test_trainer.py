@@ -98,6 +98,26 @@ def test_stopped_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
 
 
+def test_a_falling_rate_resumes_exactly_and_ends_near_zero(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates: list[float] = []
+    set_rate = trainer._set_learning_rate
+
+    def spy(optimizer: torch.optim.Optimizer, config: TrainConfig, step: int) -> None:
+        set_rate(optimizer, config, step)
+        rates.append(optimizer.param_groups[0]["lr"])
+
+    monkeypatch.setattr(trainer, "_set_learning_rate", spy)
+    falling = settings(num_steps=6, lr_scheduler="linear", learning_rate=6e-3)
+    list(run(tmp_path / "whole", falling))
+    assert rates == pytest.approx([3e-3, 5e-3, 4e-3, 3e-3, 2e-3, 1e-3])  # two steps of warm-up
+    cancel = threading.Event()
+    for event in run(tmp_path / "parts", falling, cancel=cancel):
+        if isinstance(event, Progress) and event.step == 3:
+            cancel.set()
+    list(run(tmp_path / "parts", falling, resume=True))
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+
 def test_the_loss_is_the_velocity_error_and_training_lowers_it(tmp_path: Path) -> None:
     """On two fixed latents the loss must fall; the phases must be those of the method."""
     events = [e for e in run(tmp_path, settings(num_steps=160, learning_rate=5e-3)) if isinstance(e, Progress)]
