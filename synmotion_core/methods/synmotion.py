@@ -7,8 +7,8 @@
 Published: alpha = 0.75; on prior steps e^l_mot is frozen and e^l_sub is updated. Not published, so a setting: whether
 the Zero-Convs, R and the adapters move on prior steps (`prior_updates`). Ours: e^l_sub with what reads it, its
 Zero-Conv and R; while that Zero-Conv is zero, no gradient reaches e^l_sub. Against the narrowest reading, e^l_sub
-alone, that kept the subject; with the adapters too the movement got weaker (README, Figures).
-Every part can be switched off.
+alone, that kept the subject (squat, seed 0, earlier weights, 14 videos: species 100 against 71 %); with the adapters
+too the movement got weaker to the eye. Every part can be switched off.
 """
 
 from __future__ import annotations
