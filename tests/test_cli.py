@@ -31,7 +31,7 @@ from synmotion_core.events import event_from_dict
 from synmotion_core.progress_line import ProgressLine
 from synmotion_core.training.settings import PriorConfig, TrainConfig
 from synmotion_core.types import Event, Finished, Progress, Prompt, Sampled, Saved, Started, Stopped, Warned
-from synmotion_core.workspace import Workspace
+from synmotion_core.workspace import Workspace, nearest_name
 
 ROOT = Path(__file__).parents[1]
 
@@ -75,7 +75,7 @@ paths = st.lists(
     (text | hostile).filter(lambda w: w not in ("", ".", "..", "~") and "/" not in w), min_size=1, max_size=3
 ).map(lambda parts: Path("no such folder", *parts) if parts[0][0] != "-" else Path(*parts, "no such file"))
 seconds = st.floats(0, 1e6)
-names = st.from_regex(r"[A-Za-z0-9Ж手][A-Za-z0-9._Ж手-]{0,20}", fullmatch=True)
+names = st.from_regex(r"[A-Za-z0-9Ж手][A-Za-z0-9._Ж手-]{0,20}", fullmatch=True).map(nearest_name)  # "0." is no name
 json_values: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | words,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3),
