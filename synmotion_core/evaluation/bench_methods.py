@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 from synmotion_core.backbones import load_backbone
-from synmotion_core.config import from_dict
 from synmotion_core.errors import ConfigError
 from synmotion_core.evaluation.figures import Figure, grouped_rate_figure, mean_figure
 from synmotion_core.evaluation.units import BACKBONE, Outcome, Unit, measure, prior_set, reference_clips, reference_set
@@ -58,10 +57,10 @@ def bench_methods(
     if unknown:
         raise ConfigError(f"{unknown[0]!r} is not a rare motion: choose among {', '.join(RARE)}")
     for what, value in (("workers", workers), ("num_clips", num_clips), ("num_videos", num_videos)):
-        if value < 1:
-            raise ConfigError(f"{what} must be at least 1, got {value}")
+        if not isinstance(value, int) or value < 1:
+            raise ConfigError(f"{what} must be a whole number, at least 1, got {value!r}")
     for name in methods:
-        from_dict(find_method(name).config, (configs or {}).get(name, {}))
+        find_method(name)  # raises, naming the choices, before the first training
     units = {
         name: [
             Unit(

@@ -396,9 +396,9 @@ def manner_of(scene: Scene) -> tuple[Clock, Setting]:
     """What the scene's seed decides: the performance's clock, and size, place and shade.
 
     Repeating motions begin near the start of their cycle, where a person who is asked for one begins, and keep their
-    tempo within a few per cent: over the clip's two seconds a beat then wanders by less than half a cycle. With any
-    phase at any tempo (until 0.2) the clips of one motion have nothing in common at a given frame; a small denoiser
-    then spends its training on which of the phases it is, and a dozen clips show a method a smear.
+    tempo within 8 %: that moves a beat of one a second by at most a third of a cycle over the clip's two seconds. With
+    any phase, the clips of one motion have nothing in common at a given frame; a small denoiser then spends its
+    training on which of the phases it is, and a dozen clips show a method a smear.
     """
     rng = np.random.default_rng((scene.seed, 0x5EED))
     clock = Clock(

@@ -58,8 +58,9 @@ def test_units_share_the_cores_and_are_kept(tmp_path: Path, monkeypatch: pytest.
     assert [both[name] for name in timeless] == [again[name] for name in timeless]
     assert table(cache=tmp_path / "both") == again
     assert trained == ["spin"]
-    with pytest.raises(ConfigError, match="workers must be at least 1, got 0"):
-        table(workers=0)
+    for wrong in (0, 1.5, "two"):
+        with pytest.raises(ConfigError, match=f"workers must be a whole number, at least 1, got {wrong!r}"):
+            table(workers=wrong)
     monkeypatch.setattr(units, "_version", lambda: "of another day")
     table(cache=tmp_path / "both")
     assert trained == ["spin", "squat", "spin"], "an outcome of other code is not read"

@@ -38,9 +38,9 @@ def main() -> None:
         "--draw-share",
         action="append",
         default=[],
-        type=_share,
+        type=_draw_share,
         metavar="MOTION=SHARE",
-        help="corpus: render only this part of a motion's draws (can be given more than once)",
+        help="corpus: render only this part of a motion's draws, in chunks that are not there yet (can be repeated)",
     )
     parser.add_argument(
         "--power", type=float, default=0.0, help="corpus: scale of a new autoencoder's channels, 0 to 1"
@@ -151,6 +151,14 @@ def _share(text: str) -> tuple[str, float]:
     if motion not in MOTIONS:
         raise argparse.ArgumentTypeError(f"no motion {motion!r}; the world has {', '.join(MOTIONS)}")
     return motion, _part(share)
+
+
+def _draw_share(text: str) -> tuple[str, float]:
+    """MOTION=SHARE of what is drawn: 0 would draw for ever if all were 0, and `--share` can leave a motion out."""
+    motion, part = _share(text)
+    if part == 0:
+        raise argparse.ArgumentTypeError(f"{text!r}: a share of the draws is above 0; --share {motion}=0 leaves it out")
+    return motion, part
 
 
 def _part(text: str) -> float:
