@@ -25,7 +25,7 @@ from synmotion_core.clips import video
 from synmotion_core.evaluation.figures import Figure, mean_figure, rate_figure
 from synmotion_core.puppets.judge import OTHER, Judge, Verdicts
 from synmotion_core.puppets.judge_training import NAMED, draw_take, load_autoencoder, through_autoencoder
-from synmotion_core.puppets.motions import FPS
+from synmotion_core.puppets.kinematics import FPS
 from synmotion_core.puppets.variants import STILL_NAMES, Take
 from synmotion_core.types import Frames
 

@@ -34,7 +34,8 @@ from synmotion_core.methods import find_method
 from synmotion_core.puppets.captions import subject_phrase
 from synmotion_core.puppets.judge import FOLDER as JUDGE
 from synmotion_core.puppets.judge import Judge
-from synmotion_core.puppets.motions import FPS, MOTIONS, RARE
+from synmotion_core.puppets.kinematics import FPS
+from synmotion_core.puppets.motions import MOTIONS, RARE
 from synmotion_core.puppets.species import SPECIES
 from synmotion_core.puppets.stage import BACKGROUNDS, COLOURS, Scene, render
 from synmotion_core.storage import replacing

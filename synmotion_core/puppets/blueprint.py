@@ -13,20 +13,26 @@ from typing import Any, cast
 import numpy as np
 import torch
 from diffusers import HunyuanVideoPipeline, HunyuanVideoTransformer3DModel, UniPCMultistepScheduler
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, LlamaConfig, LlamaModel, PreTrainedTokenizerFast
 
 from synmotion_core.puppets.autoencoder import AutoencoderPatchVideo
 from synmotion_core.puppets.captions import caption_for, draw_scene
+from synmotion_core.puppets.improvisation import VOCABULARY
 
 PROMPT_TEMPLATE = {"template": "{}", "crop_start": 0}
 MAX_SEQUENCE_LENGTH = 32  # tokens of the Llama branch, <s> included
 
 
 def corpus_of_captions(num: int = 6000, seed: int = 3) -> list[str]:
-    """Captions as pretraining draws them; no rare motion among them."""
+    """Captions as pretraining draws them, without descriptions: those have words of their own; no rare motion."""
     rng = np.random.default_rng(seed)
-    return [caption_for(draw_scene(rng), rng).text for _ in range(num)]
+    return [caption_for(draw_scene(rng), rng, described=0.0).text for _ in range(num)]
+
+
+def describing_words() -> list[AddedToken]:
+    """One token each, the space before it included; a longer word that begins alike stays what it is."""
+    return [AddedToken(word, single_word=True, lstrip=True, normalized=False) for word in VOCABULARY]
 
 
 def llama_tokenizer(captions: list[str], vocab_size: int = 512) -> PreTrainedTokenizerFast:
@@ -43,6 +49,7 @@ def llama_tokenizer(captions: list[str], vocab_size: int = 512) -> PreTrainedTok
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A", special_tokens=[("<s>", tokenizer.token_to_id("<s>"))]
     )
+    tokenizer.add_tokens(describing_words())
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token="<pad>",
@@ -72,7 +79,9 @@ def clip_tokenizer(captions: list[str]) -> CLIPTokenizer:
     pieces = letters + [f"{c}</w>" for c in letters] + ["".join(m) for m in merges]
     vocab = {piece: index for index, piece in enumerate(dict.fromkeys(pieces))}
     vocab |= {"<|startoftext|>": len(vocab), "<|endoftext|>": len(vocab) + 1}
-    return CLIPTokenizer(vocab=vocab, merges=cast(Any, merges), model_max_length=77)
+    finished = CLIPTokenizer(vocab=vocab, merges=cast(Any, merges), model_max_length=77)
+    finished.add_tokens(cast(Any, describing_words()))
+    return finished
 
 
 def build_pipeline(vae: AutoencoderPatchVideo, seed: int = 0) -> HunyuanVideoPipeline:
@@ -118,6 +127,25 @@ def build_pipeline(vae: AutoencoderPatchVideo, seed: int = 0) -> HunyuanVideoPip
         text_encoder_2=text_encoder_2,
         tokenizer_2=tokenizer_2,
     )
+
+
+def take_over(pipe: HunyuanVideoPipeline, seed: int = 0) -> HunyuanVideoPipeline:
+    """A loaded `puppet-hunyuan` with the tokenizers of today, whose ids are the old ones and perhaps some more.
+
+    Embeddings of the words that are new start near the mean of the others. Raises ValueError for other old ids.
+    """
+    captions = corpus_of_captions()
+    for name, tokenizer in (("tokenizer", llama_tokenizer(captions)), ("tokenizer_2", clip_tokenizer(captions))):
+        own, before = tokenizer.get_vocab(), getattr(pipe, name).get_vocab()
+        moved = sorted(word for word, index in before.items() if own.get(word) != index)
+        if moved:
+            raise ValueError(f"{name}: {len(moved)} tokens have other ids in this version, the first is {moved[0]!r}")
+        encoder: Any = getattr(pipe, name.replace("tokenizer", "text_encoder"))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            encoder.resize_token_embeddings(len(tokenizer))
+        pipe.register_modules(**{name: tokenizer})
+    return pipe
 
 
 def scheduler() -> UniPCMultistepScheduler:

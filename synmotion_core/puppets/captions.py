@@ -1,9 +1,9 @@
 """Words for scenes: `<subject, motion>` captions in several phrasings, and the draw of scenes for pretraining.
 
 A caption is subject + motion (+ place), for example "a red cat" + "waves" (+ "in the snow"). About one caption in
-six leaves the colour out. `moves`, the nameless motion, is captioned with the generic word or with a made-up verb,
-so that a backbone meets unknown verbs in pretraining and still draws the right subject; a rare motion's
-own verb never occurs (`RARE` motions are never drawn here).
+six leaves the colour out. `moves`, the nameless motion, is captioned by what the limbs do (improvisation.py), or with
+the generic word, or with a made-up verb, so that a backbone meets unknown verbs in pretraining and still draws the
+right subject; a rare motion's own verb never occurs (`RARE` motions are never drawn here).
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from synmotion_core.puppets.improvisation import improvise
 from synmotion_core.puppets.motions import COMMON, MOTIONS
 from synmotion_core.puppets.species import SPECIES
-from synmotion_core.puppets.stage import BACKGROUNDS, COLOURS, Scene
+from synmotion_core.puppets.stage import BACKGROUNDS, COLOURS, Scene, manner_of
 
 PLACES = {
     "room": "in a room",
@@ -69,15 +70,24 @@ def _made_up_verb(rng: np.random.Generator) -> str:
     return f"does a {word[:-1]}" if shape < 0.85 else f"{word} {article(_made_up_verb(rng).split()[0][:-1])}"
 
 
-def caption_for(scene: Scene, rng: np.random.Generator) -> Caption:
-    """One of the phrasings, drawn by `rng`."""
+def caption_for(scene: Scene, rng: np.random.Generator, *, described: float = 0.6) -> Caption:
+    """One of the phrasings, drawn by `rng`; described: how often a nameless motion is told by what the limbs do.
+
+    Descriptions are long, so they stand alone with the subject.
+    """
     motion = MOTIONS[scene.motion]
-    verb = _made_up_verb(rng) if motion.rarity == "other" and rng.random() < 0.5 else motion.verb
+    verb, alone = motion.verb, False
+    if motion.rarity == "other":
+        lot = rng.random()
+        if lot < described:
+            verb, alone = ", ".join(improvise(manner_of(scene)[0])[1]) or verb, True
+        elif lot < (1 + described) / 2:
+            verb = _made_up_verb(rng)
     return Caption(
         subject=subject_phrase(scene.species, scene.colour if rng.random() < 0.85 else None),
         motion=verb,
-        place=PLACES[scene.background] if rng.random() < 0.5 else "",
-        prefix=str(rng.choice(_PREFIXES)),
+        place=PLACES[scene.background] if not alone and rng.random() < 0.5 else "",
+        prefix="" if alone else str(rng.choice(_PREFIXES)),
     )
 
 

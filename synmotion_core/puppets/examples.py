@@ -24,7 +24,8 @@ from typing import Any
 
 from synmotion_core.clips import video
 from synmotion_core.puppets.captions import subject_phrase
-from synmotion_core.puppets.motions import FPS, MOTIONS, NUM_FRAMES
+from synmotion_core.puppets.kinematics import FPS, NUM_FRAMES
+from synmotion_core.puppets.motions import MOTIONS
 from synmotion_core.puppets.stage import BACKGROUNDS, COLOURS, SIZE, Scene, render
 
 MOTION_NAMES = ("wave", "squat", "clap", "spin")

@@ -28,7 +28,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from synmotion_core.puppets.judge import FOLDER, OTHER, Judge, JudgeConfig, JudgeNet, JudgeOutput, save_judge
-from synmotion_core.puppets.motions import COMMON, NUM_FRAMES, RARE
+from synmotion_core.puppets.kinematics import NUM_FRAMES
+from synmotion_core.puppets.motions import COMMON, RARE
 from synmotion_core.puppets.species import SPECIES
 from synmotion_core.puppets.stage import BACKGROUNDS, COLOURS, JOINTS, SIZE, Scene
 from synmotion_core.puppets.variants import GOES_SOMEWHERE, HELD, ONE_WAY, STILL_NAMES, VARIANTS, Take

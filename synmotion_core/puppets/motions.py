@@ -1,127 +1,22 @@
-"""The choreography: one function a motion, each turning a `Clock` into a `Pose`.
+"""The choreography: one function a motion, each turning a `Clock` into a `Pose` (kinematics.py).
 
-A pose is plain kinematics over time: root (place, height, yaw, roll), torso, head, two arms, two legs.
-Angles are degrees. A limb is four angles, (upper_out, upper_forward, lower_out, lower_forward): `out` lifts
-it sideways away from the body (0 hangs, 90 level, 180 overhead), `forward` swings it to the front. So one
-function fits every build, and the mirrored side costs nothing.
-
-COMMON motions are what the tiny backbones are pretrained on, RARE ones are never shown to them, and
-`moves` is the nameless rest: random programmes of the same limbs, so that a backbone can articulate what
-it has no word for. Adding a motion is one decorated function.
+COMMON motions are what the tiny backbones are pretrained on, RARE ones are never shown to them, and `moves` is the
+nameless rest (improvisation.py): random programmes of the same limbs, so that a backbone can articulate what it has no
+word for. Adding a motion is one decorated function.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from synmotion_core.puppets.species import Build
+from synmotion_core.puppets.improvisation import improvise
+from synmotion_core.puppets.kinematics import Array, Clock, Pose, both, mix
 
-NUM_FRAMES = 17
-FPS = 8.0
-
-Array = NDArray[np.float64]
 Rarity = Literal["common", "rare", "other"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pose:
-    """Kinematics of one clip; every field is [T] or [2, T, 4] (side 0 = screen left when seen from the front)."""
-
-    x: Array  # sideways shift, body heights
-    up: Array  # lift of the lowest point above the ground, body heights
-    yaw: Array  # turn about the vertical; 0 faces the viewer, 90 faces screen right
-    roll: Array  # turn in the screen plane: 90 lies, 180 stands on its hands
-    bend: Array  # torso forward
-    lean: Array  # torso sideways, positive to screen right
-    tilt: Array  # head sideways
-    nod: Array  # head forward
-    arms: Array
-    legs: Array
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Clock:
-    """Time and the clip's own manner. `t` is seconds [T]; the rest varies from clip to clip."""
-
-    t: Array
-    build: Build
-    tempo: float  # factor on speed, near 1
-    phase: float  # where a cycle starts, radians, near 0
-    amount: float  # factor on amplitudes, 1 = as designed
-    side: int  # which arm or leg leads: 0 or 1
-    facing: float  # -1 faces screen left, +1 right
-    view: float  # small yaw added to frontal motions, degrees
-    rng: np.random.Generator = field(repr=False)
-
-    def wave(self, hz: float, shift: float = 0.0) -> Array:
-        """A sine in [-1, 1] at `hz` cycles a second; `shift` in cycles."""
-        return np.sin(2 * np.pi * (hz * self.tempo * self.t + shift) + self.phase)
-
-    def ramp(self, start_s: float, end_s: float) -> Array:
-        """0 before start, 1 after end, a smoothstep between; times are scaled by the tempo."""
-        u = np.clip((self.t * self.tempo - start_s) / (end_s - start_s), 0.0, 1.0)
-        return u * u * (3 - 2 * u)
-
-    def pulse(self, start_s: float, top_s: float, end_s: float) -> Array:
-        """Up to 1 at `top_s` and back to 0 at `end_s`."""
-        return self.ramp(start_s, top_s) - self.ramp(top_s, end_s)
-
-    def pose(self, *, yaw: Array | float | None = None, **fields: Array | float) -> Pose:
-        """A pose at rest with the given fields set; yaw defaults to the clip's frontal view."""
-        zero = np.zeros_like(self.t)
-        values = dict.fromkeys(("x", "up", "roll", "bend", "lean", "tilt", "nod"), zero)
-        values |= {"arms": self.limbs(rest=8), "legs": self.limbs(rest=5)}
-        values |= {name: np.asarray(value) + (zero if np.ndim(value) < 2 else 0) for name, value in fields.items()}
-        values["yaw"] = zero + (self.view if yaw is None else yaw)
-        return Pose(**values)
-
-    def limb(self, *angles: Array | float) -> Array:
-        """(upper_out, upper_forward, lower_out, lower_forward) -> [T, 4]."""
-        return np.stack([np.zeros_like(self.t) + a for a in angles], axis=-1)
-
-    def limbs(self, lead: Array | None = None, other: Array | None = None, *, rest: float = 8.0) -> Array:
-        """[2, T, 4] with the leading side's limb in its place; a missing one hangs at `rest` degrees out."""
-        hang = self.limb(rest, 0, rest * 0.6, 0)
-        pair = [hang if other is None else other] * 2
-        pair[self.side] = hang if lead is None else lead
-        return np.stack(pair)
-
-    def reach(self, x: Array | float, y: Array | float, z: Array | float = 0.0) -> Array:
-        """Arm angles that bring the leading-side hand near a point of the torso frame, elbow out and down.
-
-        x is across from the shoulder's own side in shoulder half-widths (1 own shoulder, 0 centre), y is
-        above the shoulder and z before it, both in arm lengths. A two-link solution in the plane that holds
-        the target; a target out of reach is approached as far as the arm goes.
-        """
-        dx = (np.asarray(x, float) - 1.0) * self.build.shoulder / self.build.arm + np.zeros_like(self.t)
-        dy = np.asarray(y, float) + np.zeros_like(self.t)
-        dz = np.asarray(z, float) + np.zeros_like(self.t)
-        target = np.stack([dx, dy, dz], axis=-1)
-        length = np.clip(np.linalg.norm(target, axis=-1), 0.05, 0.985)
-        along = target / np.maximum(np.linalg.norm(target, axis=-1, keepdims=True), 1e-6)
-        pole = np.array([1.0, -0.55, -0.1])  # elbows point outwards and down
-        pole = pole - (along @ pole)[:, None] * along
-        pole /= np.maximum(np.linalg.norm(pole, axis=-1, keepdims=True), 1e-6)
-        elbow = along * (length / 2)[:, None] + pole * np.sqrt(np.maximum(0.25 - length**2 / 4, 0))[:, None]
-        upper, lower = elbow / 0.5, (along * length[:, None] - elbow) / 0.5
-        return np.concatenate([_angles(upper), _angles(lower)], axis=-1)
-
-
-def _angles(direction: Array) -> Array:
-    """Unit direction [T, 3] -> (out, forward) degrees, the inverse of stage.direction for out in [-90, 90]."""
-    out = np.degrees(np.arcsin(np.clip(direction[:, 0], -1, 1)))
-    forward = np.degrees(np.arctan2(direction[:, 2], -direction[:, 1]))
-    return np.stack([out, forward], axis=-1)
-
-
-def mix(a: Array, b: Array, weight: Array) -> Array:
-    """Blend two limbs [T, 4] by a weight [T] in [0, 1]."""
-    return a + (b - a) * weight[:, None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -293,16 +188,12 @@ def liftarm(c: Clock) -> Pose:
     return c.pose(arms=c.limbs(c.limb(8 + 162 * up, 0, 6 + 168 * up, 0)))
 
 
-def _both(c: Clock, arm: Array) -> Array:
-    return np.stack([arm, arm])
-
-
 @motion("prays", "rare")
 def pray(c: Clock) -> Pose:
     up = c.ramp(0.05, 0.75)
     arm = mix(c.limb(8, 0, 5, 0), c.reach(0.06, -0.18, 0.35), up)
     dip = up * (0.5 + 0.5 * c.wave(0.55))
-    return c.pose(arms=_both(c, arm), nod=16 * up + 12 * dip, bend=8 * dip)
+    return c.pose(arms=both(arm), nod=16 * up + 12 * dip, bend=8 * dip)
 
 
 @motion("salutes", "rare")
@@ -318,7 +209,7 @@ def squat(c: Clock) -> Pose:
     low = (0.5 - 0.5 * c.wave(0.75, 0.25)) * c.amount  # begins upright
     leg = c.limb(14 + 50 * low, 22 * low, 14 - 22 * low, -30 * low)
     arm = c.limb(8 + 64 * low, 30 * low, 6 + 60 * low, 30 * low)
-    return c.pose(legs=_both(c, leg), arms=_both(c, arm), bend=10 * low)
+    return c.pose(legs=both(leg), arms=both(arm), bend=10 * low)
 
 
 @motion("throws", "rare")
@@ -346,7 +237,7 @@ def dance(c: Clock) -> Pose:
 def clap(c: Clock) -> Pose:
     s = 0.5 + 0.5 * c.wave(1.2)
     arm = mix(c.reach(0.05, -0.08, 0.45), c.limb(62 * c.amount, 38, 58 * c.amount, 42), s)
-    return c.pose(arms=_both(c, arm))
+    return c.pose(arms=both(arm))
 
 
 @motion("punches", "rare")
@@ -363,7 +254,7 @@ def punch(c: Clock) -> Pose:
 @motion("spins", "rare")
 def spin(c: Clock) -> Pose:
     arm = c.limb(82 * c.amount, 0, 84 * c.amount, 0)
-    return c.pose(yaw=c.facing * 330 * c.tempo * c.t + np.degrees(c.phase), arms=_both(c, arm))
+    return c.pose(yaw=c.facing * 330 * c.tempo * c.t + np.degrees(c.phase), arms=both(arm))
 
 
 @motion("does a handstand", "rare")
@@ -372,83 +263,16 @@ def handstand(c: Clock) -> Pose:
     arm = c.limb(8 + 162 * over, 0, 8 + 168 * over, 0)
     wobble = 10 * over * c.wave(0.9)
     legs = np.stack([c.limb(8 + 10 * over + sign * wobble, 0, 6 + 10 * over + sign * wobble, 0) for sign in (1, -1)])
-    return c.pose(roll=c.facing * 180 * over, arms=_both(c, arm), legs=legs)
+    return c.pose(roll=c.facing * 180 * over, arms=both(arm), legs=legs)
 
 
 # ---------------------------------------------------------------- other: nameless articulation
 
 
-def _programme(c: Clock, low: Array, high: Array) -> Array:
-    """One limb's random life between angle bounds [4]: hold, go once, or swing between two poses. -> [T, 4]"""
-    rng = c.rng
-    a, b = (rng.uniform(low, high) for _ in range(2))
-    if rng.random() < 0.6:  # often straight: both links alike
-        a[2:], b[2:] = a[:2] + rng.uniform(-25, 25, 2), b[:2] + rng.uniform(-25, 25, 2)
-    kind = rng.choice(["rest", "hold", "once", "there_and_back", "swing"], p=[0.2, 0.1, 0.2, 0.15, 0.35])
-    rest = np.array([8.0, 0, 5, 0])
-    if kind == "rest":
-        return c.limb(*rest)
-    if kind == "hold":
-        return c.limb(*a)
-    if kind == "once":
-        start = rng.uniform(0.0, 0.6)
-        return mix(c.limb(*rest), c.limb(*a), c.ramp(start, start + rng.uniform(0.4, 1.1)))
-    if kind == "there_and_back":
-        top = rng.uniform(0.5, 1.2)
-        return mix(c.limb(*rest), c.limb(*a), c.pulse(rng.uniform(0, 0.3), top, top + rng.uniform(0.5, 1.0)))
-    return mix(c.limb(*a), c.limb(*b), 0.5 + 0.5 * c.wave(rng.uniform(0.6, 1.5), rng.uniform()))
-
-
 @motion("moves", "other")
 def moves(c: Clock) -> Pose:
     """Random limbs, torso and root under one generic word."""
-    rng = c.rng
-    low, high = np.array([-25.0, -70, -60, -80]), np.array([170.0, 110, 200, 150])
-    frontal = rng.random() < 0.5
-    if frontal:  # in the picture plane: out only
-        low, high = np.array([-10.0, -5, -70, -5]), np.array([172.0, 25, 205, 45])
-    arm = _programme(c, low, high)
-    arms = np.stack([arm, arm]) if rng.random() < 0.4 else np.stack([arm, _programme(c, low, high)])
-    if rng.random() < 0.15:  # hands to a common point before the body
-        lift = 0.5 + 0.5 * c.wave(rng.uniform(0.4, 1.2)) if rng.random() < 0.5 else c.ramp(0.1, rng.uniform(0.5, 1.2))
-        arms = _both(c, mix(arms[0], c.reach(rng.uniform(0, 0.9), rng.uniform(-0.5, 0.6), 0.35), lift))
-    if rng.random() < 0.3:
-        arms = arms[::-1]
-    legs = np.stack([c.limb(5, 0, 4, 0)] * 2)
-    kind = rng.choice(["still", "free", "crouch", "bounce"], p=[0.4, 0.25, 0.2, 0.15])
-    up = np.zeros_like(c.t)
-    if kind == "free":
-        legs = np.stack([_programme(c, np.array([-8.0, -40, -12, -60]), np.array([45.0, 80, 40, 60])) for _ in (0, 1)])
-    elif kind == "crouch":
-        depth = 0.5 + 0.5 * c.wave(rng.uniform(0.4, 1.0))
-        depth = depth if rng.random() < 0.6 else c.ramp(0.1, rng.uniform(0.6, 1.6))
-        out, forward = rng.uniform(0, 70), rng.uniform(0, 80)
-        legs = _both(c, c.limb(6 + out * depth, forward * depth, 6 - 0.4 * out * depth, -0.8 * forward * depth))
-    elif kind == "bounce":
-        up = rng.uniform(0.04, 0.25) * np.clip(c.wave(rng.uniform(0.7, 1.4)), 0, 1)
-    sway = c.wave(rng.uniform(0.5, 1.2), rng.uniform()) if rng.random() < 0.5 else c.ramp(0.1, rng.uniform(0.6, 1.6))
-    yaw = rng.choice([c.view, c.facing * 52.0]) + np.zeros_like(c.t)
-    if rng.random() < 0.2:
-        yaw = yaw + rng.uniform(60, 360) * c.facing * c.t
-    roll = np.zeros_like(c.t)
-    if rng.random() < 0.18:
-        roll = (
-            c.facing
-            * rng.choice([45.0, 90.0, 180.0, 180.0, 270.0])
-            * c.ramp(rng.uniform(0, 0.4), rng.uniform(0.7, 1.8))
-        )
-    return c.pose(
-        x=rng.uniform(-0.2, 0.2) * sway * (rng.random() < 0.4),
-        up=up,
-        yaw=yaw,
-        roll=roll,
-        bend=rng.uniform(-15, 60) * sway * (rng.random() < 0.35),
-        lean=rng.uniform(-25, 25) * sway * (rng.random() < 0.4),
-        tilt=rng.uniform(-20, 20) * sway,
-        nod=rng.uniform(-10, 30) * sway,
-        arms=arms,
-        legs=legs,
-    )
+    return improvise(c)[0]
 
 
 def names(rarity: Rarity) -> tuple[str, ...]:

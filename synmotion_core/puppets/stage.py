@@ -18,7 +18,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from synmotion_core.puppets.motions import FPS, MOTIONS, NUM_FRAMES, Array, Clock, Pose
+from synmotion_core.puppets.kinematics import FPS, NUM_FRAMES, Array, Clock, Pose, direction
+from synmotion_core.puppets.motions import MOTIONS
 from synmotion_core.puppets.species import SPECIES, Shape, Species, Tint
 
 SIZE = 64
@@ -110,12 +111,6 @@ def _choose(table: dict, name: str, what: str):
     if name not in table:
         raise KeyError(f"{what} {name!r} is not in the world; it has {', '.join(table)}")
     return table[name]
-
-
-def direction(out: Array, forward: Array, side: float) -> Array:
-    """Limb angles in degrees -> unit direction [T, 3]."""
-    o, f = np.radians(out), np.radians(forward)
-    return np.stack([side * np.sin(o), -np.cos(o) * np.cos(f), np.cos(o) * np.sin(f)], axis=-1)
 
 
 def _rotate(axis: int, degrees: Array) -> Array:

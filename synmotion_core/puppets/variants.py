@@ -29,7 +29,8 @@ import cv2
 import numpy as np
 
 from synmotion_core.puppets import stage
-from synmotion_core.puppets.motions import MOTIONS, NUM_FRAMES, Array, Clock, Pose
+from synmotion_core.puppets.kinematics import NUM_FRAMES, Array, Clock, Pose
+from synmotion_core.puppets.motions import MOTIONS
 from synmotion_core.puppets.stage import SIZE, Performance, Scene, Setting, draw, manner_of
 
 OTHER = "other"

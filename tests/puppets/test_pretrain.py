@@ -13,10 +13,12 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from synmotion_core.puppets import blueprint
 from synmotion_core.puppets import corpus as corpora
 from synmotion_core.puppets.autoencoder import AutoencoderPatchVideo
 from synmotion_core.puppets.blueprint import build_pipeline
 from synmotion_core.puppets.captions import draw_scene
+from synmotion_core.puppets.improvisation import VOCABULARY
 from synmotion_core.puppets.pretrain import __main__ as commands
 from synmotion_core.puppets.pretrain import loop
 from synmotion_core.puppets.pretrain.feed import Batch, Feed
@@ -71,6 +73,30 @@ def test_batched_muon_is_torchs_muon() -> None:
         assert (p - start).abs().mean() > 1e-3
         torch.testing.assert_close(q, p, rtol=0, atol=2e-5)
     ours.load_state_dict(torchs.state_dict())  # the same names and shapes
+
+
+def test_older_weights_are_taken_over_with_the_words_that_came_since(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(blueprint, "VOCABULARY", ())
+        pipe = build_pipeline(_vae(folder))
+
+    def encoded(text: str) -> tuple[torch.Tensor, torch.Tensor]:
+        first, second = pipe.tokenizer(text, return_tensors="pt"), pipe.tokenizer_2(text, return_tensors="pt")
+        return pipe.text_encoder(**first).last_hidden_state, pipe.text_encoder_2(**second).pooler_output
+
+    text = "a red cat walks upwards in the snow"  # "upwards" begins like a word of the vocabulary
+    before, size = encoded(text), pipe.text_encoder.config.vocab_size
+    blueprint.take_over(pipe)
+    assert pipe.text_encoder.config.vocab_size == size + len(VOCABULARY)
+    for old, new in zip(before, encoded(text), strict=True):
+        assert torch.equal(old, new)
+    assert len(pipe.tokenizer(" ".join(VOCABULARY)).input_ids) == 1 + len(VOCABULARY)
+
+    monkeypatch.setattr(blueprint, "corpus_of_captions", lambda: ["other words make other pieces"] * 99)
+    with pytest.raises(ValueError, match="other ids"):
+        blueprint.take_over(pipe)
 
 
 def test_a_corpus_reads_alike_from_disk_and_from_memory(folder: Path) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from synmotion_core.puppets import blueprint, captions
 from synmotion_core.puppets.captions import caption_for, draw_scene
-from synmotion_core.puppets.motions import COMMON, MOTIONS, NUM_FRAMES, RARE
+from synmotion_core.puppets.kinematics import NUM_FRAMES
+from synmotion_core.puppets.motions import COMMON, MOTIONS, RARE
 from synmotion_core.puppets.species import SPECIES
 from synmotion_core.puppets.stage import (
     BACKGROUNDS,

@@ -16,7 +16,7 @@ from synmotion_core.clips import video
 from synmotion_core.config import ClipSource, GenerateRun, TrainRun
 from synmotion_core.errors import ConfigError
 from synmotion_core.jobs import Jobs, JobView
-from synmotion_core.puppets.motions import FPS
+from synmotion_core.puppets.kinematics import FPS
 from synmotion_core.puppets.stage import Scene, render
 from synmotion_core.training.settings import TrainConfig
 from synmotion_core.types import Event, Finished, Progress, Prompt, Sampled, Saved, Started, Stopped, Warned

@@ -16,7 +16,7 @@ from synmotion_core.backbones.solver import predicts_clean
 from synmotion_core.clips.frames import png
 from synmotion_core.diffusion import add_noise, weighted_mse
 from synmotion_core.puppets.autoencoder import AutoencoderPatchVideo
-from synmotion_core.puppets.blueprint import build_pipeline
+from synmotion_core.puppets.blueprint import build_pipeline, take_over
 from synmotion_core.puppets.corpus import Corpus
 from synmotion_core.puppets.judge import Judge
 from synmotion_core.puppets.pretrain.feed import Feed
@@ -49,7 +49,7 @@ def train(
     ValueError when its transformer predicts anything but clean latents.
     """
     if init_from is not None and not (folder / "state.safetensors").exists():
-        pipe = HunyuanVideoPipeline.from_pretrained(init_from, dtype=torch.float32)
+        pipe = take_over(HunyuanVideoPipeline.from_pretrained(init_from, dtype=torch.float32), config.seed)
         if not predicts_clean(pipe.scheduler):
             raise ValueError(f"{init_from} predicts velocities; this training needs clean latents ('sample')")
     else:

@@ -21,7 +21,8 @@ from synmotion_core.clips.frames import contact_sheet
 from synmotion_core.puppets.blueprint import MAX_SEQUENCE_LENGTH, PROMPT_TEMPLATE
 from synmotion_core.puppets.captions import draw_scene, subject_phrase
 from synmotion_core.puppets.judge import Judge
-from synmotion_core.puppets.motions import COMMON, MOTIONS, NUM_FRAMES
+from synmotion_core.puppets.kinematics import NUM_FRAMES
+from synmotion_core.puppets.motions import COMMON, MOTIONS
 from synmotion_core.puppets.stage import SIZE
 
 _BATCH = 13

@@ -1,0 +1,89 @@
+"""Nameless motions and the words for them: closed vocabulary, no rare motion's words, and what they say is what is drawn."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from synmotion_core.puppets.captions import caption_for, draw_scene
+from synmotion_core.puppets.improvisation import MOST_CLAUSES, VOCABULARY, improvise
+from synmotion_core.puppets.motions import MOTIONS, RARE
+from synmotion_core.puppets.stage import JOINTS, Scene, manner_of, render
+
+
+def _scenes(num: int, species: str | None = None) -> list[Scene]:
+    rng = np.random.default_rng(6)
+    drawn = [draw_scene(rng, other=1.0) for _ in range(num)]
+    return [dataclasses.replace(s, species=species) for s in drawn] if species else drawn
+
+
+def _told(scene: Scene) -> tuple[str, ...]:
+    return improvise(manner_of(scene)[0])[1]
+
+
+def test_no_word_of_a_description_is_in_a_rare_motions_phrase() -> None:
+    rare = {word for name in RARE for word in MOTIONS[name].verb.split()}
+    assert rare
+    assert not rare & set(VOCABULARY)
+
+
+def test_descriptions_use_the_vocabulary_all_of_it_and_nothing_else() -> None:
+    told = [_told(s) for s in _scenes(2_500)]
+    words = {word for clauses in told for clause in clauses for word in clause.split()}
+    assert words == set(VOCABULARY)
+    assert max(len(clauses) for clauses in told) == MOST_CLAUSES
+    assert len(set(told)) > 2_000  # hardly any two alike
+
+
+def test_a_scene_is_described_by_itself_alone() -> None:
+    for scene in _scenes(20):
+        assert _told(scene) == _told(scene)
+        assert _told(scene) == _told(dataclasses.replace(scene, colour="red", background="snow"))
+
+
+@pytest.mark.parametrize(("words", "above"), [(("up", "high"), True), (("down", "aside", "forth", "back"), False)])
+def test_hands_are_drawn_where_the_words_put_them(words: tuple[str, ...], above: bool) -> None:
+    clauses = {f"keeps hands {word}" for word in words}
+    found = 0
+    for scene in _scenes(4_000, "person"):
+        told = _told(scene)
+        if not clauses & set(told) or any(
+            w in " ".join(told) for w in ("tips", "rolls", "stoops", "leans", "joins", "taps")
+        ):
+            continue
+        joints = render(scene).joints
+        for side in ("l", "r"):
+            hand, shoulder = (joints[:, JOINTS.index(f"{part}_{side}"), 1] for part in ("hand", "shoulder"))
+            assert ((hand < shoulder) == above).mean() > 0.8, (scene, told)  # y grows downwards
+        found += 1
+    assert found >= 5
+
+
+def test_the_body_does_what_its_words_say() -> None:
+    seen = {"upside": 0, "rotates": 0, "bounces": 0, "bobs": 0}
+    for scene in _scenes(600):
+        pose, told = improvise(manner_of(scene)[0])
+        text = " ".join(told)
+        if len(told) < MOST_CLAUSES:  # a longer story is cut, legs come first
+            assert ("upside" in text) == (np.abs(pose.roll).max() > 170 and np.abs(pose.roll).max() < 190)
+            assert ("rotates" in text) == (np.ptp(pose.yaw) > 0)
+        assert ("bounces" in text) == (pose.up.max() > 0)
+        if "bobs" in text:
+            assert np.ptp(pose.legs[0, :, :2], axis=0).max() > 0
+            assert np.array_equal(pose.legs[0], pose.legs[1])
+        for word in seen:
+            seen[word] += word in text
+    assert min(seen.values()) > 10, seen
+
+
+def test_half_of_the_nameless_captions_describe() -> None:
+    rng = np.random.default_rng(3)
+    captions = [(s, caption_for(s, rng)) for s in _scenes(800)]
+    described = [(s, c) for s, c in captions if c.motion == ", ".join(_told(s))]
+    assert 0.5 < len(described) / len(captions) < 0.7
+    assert all(not c.place and not c.prefix for _, c in described)
+    assert 0.1 < np.mean([c.motion == "moves" for _, c in captions]) < 0.3
+    plain = [caption_for(s, rng, described=0.0).motion for s in _scenes(400)]
+    assert not any(word in VOCABULARY for motion in plain for word in motion.split())
