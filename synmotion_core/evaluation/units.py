@@ -28,6 +28,7 @@ from synmotion_core.backbones import load_backbone
 from synmotion_core.clips.dataset import content_hash
 from synmotion_core.clips.frames import contact_sheet, png
 from synmotion_core.config import from_dict, to_dict
+from synmotion_core.errors import ConfigError
 from synmotion_core.generation import default_sampler, denoise, sample_frames, to_frames
 from synmotion_core.interfaces import Backbone
 from synmotion_core.methods import find_method
@@ -155,7 +156,7 @@ def measure(
     for unit in units:
         path = _path(unit, folder)
         if path.exists():
-            yield unit, Outcome(**json.loads(path.read_text()))
+            yield unit, _read(path)
         else:
             missing.append(unit)
     if workers == 1 or len(missing) < 2:
@@ -172,6 +173,13 @@ def measure(
                 yield futures[future], future.result()
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _read(path: Path) -> Outcome:
+    try:
+        return Outcome(**json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:  # written whole or not at all: somebody else touched it
+        raise ConfigError(f"the unit {path} cannot be read ({error}): delete it, and it is measured anew") from error
 
 
 def _share_cores(workers: int) -> None:

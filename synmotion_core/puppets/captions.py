@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from synmotion_core.puppets.hybrids import HYBRID
 from synmotion_core.puppets.improvisation import improvise
 from synmotion_core.puppets.motions import COMMON, MOTIONS
 from synmotion_core.puppets.species import SPECIES
@@ -91,11 +92,17 @@ def caption_for(scene: Scene, rng: np.random.Generator, *, described: float = 0.
     )
 
 
-def draw_scene(rng: np.random.Generator, *, motions: tuple[str, ...] = COMMON, other: float = 0.4) -> Scene:
-    """A scene with uniform species, colour and background; `moves` with probability `other`, else one of `motions`."""
+def draw_scene(
+    rng: np.random.Generator, *, motions: tuple[str, ...] = COMMON, other: float = 0.4, hybrids: float = 0.0
+) -> Scene:
+    """A scene with uniform species, colour and background; `moves` with probability `other`, else one of `motions`.
+
+    hybrids: how often the performer is of no species (hybrids.py).
+    """
     name = "moves" if rng.random() < other else str(rng.choice(motions))
+    species = HYBRID if hybrids and rng.random() < hybrids else str(rng.choice(list(SPECIES)))
     return Scene(
-        species=str(rng.choice(list(SPECIES))),
+        species=species,
         colour=str(rng.choice(list(COLOURS))),
         background=str(rng.choice(list(BACKGROUNDS))),
         motion=name,

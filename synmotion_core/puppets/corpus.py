@@ -3,7 +3,7 @@
     chunk-00007.npy    float16 [N, C, 5, 8, 8], written whole and renamed, so that a chunk that exists is complete
     chunk-00007.json   the scenes, in order; captions are drawn anew each time a clip is used
 
-Chunk i depends on (world, autoencoder, shares, seed, i) only, so a killed run goes on where it was and processes share
+Chunk i depends on (world, autoencoder, shares, hybrids, seed, i) only, so a killed run goes on where it was and processes share
 the work.
 """
 
@@ -91,20 +91,20 @@ def fit_deblock(
     cast(nn.Module, vae.requires_grad_(False)).to("cpu").eval()
 
 
-def _draw(rng: np.random.Generator, share: Mapping[str, float]) -> Scene:
+def _draw(rng: np.random.Generator, share: Mapping[str, float], hybrids: float) -> Scene:
     while True:
-        scene = draw_scene(rng)
+        scene = draw_scene(rng, hybrids=hybrids)
         part = share.get(scene.motion, 1.0)
         if part == 1 or rng.random() < part:
             return scene
 
 
-def _write_chunk(folder: str, vae_path: str, share: Mapping[str, float], seed: int, index: int) -> int:
+def _write_chunk(folder: str, vae_path: str, share: Mapping[str, float], hybrids: float, seed: int, index: int) -> int:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     vae = AutoencoderPatchVideo.from_pretrained(vae_path, torch_dtype=torch.float32)
     rng = np.random.default_rng((seed, 0xC0, index))
-    scenes = [_draw(rng, share) for _ in range(CHUNK)]
+    scenes = [_draw(rng, share, hybrids) for _ in range(CHUNK)]
     parts = []
     for start in range(0, CHUNK, 64):
         video = to_tensor([render(s) for s in scenes[start : start + 64]])
@@ -124,14 +124,18 @@ def build(
     num_clips: int,
     *,
     share: Mapping[str, float] | None = None,
+    hybrids: float = 0.0,
     seed: int = 1,
     workers: int = 2,
 ) -> Iterator[int]:
     """Render and encode what is missing; yields the index of each finished chunk.
 
     share: motion -> the part of its draws that is rendered, above 0 to 1; others are drawn again. 1 where not named.
+    hybrids: the part of the scenes whose performer is of no species (hybrids.py), 0 to 1.
     Raises ValueError for a share that is not.
     """
+    if not 0 <= hybrids <= 1:
+        raise ValueError(f"hybrids must be between 0 and 1, got {hybrids}")
     for motion, part in (share or {}).items():
         if not 0 < part <= 1:
             raise ValueError(f"share of {motion} must be above 0 and at most 1, got {part}")
@@ -140,9 +144,9 @@ def build(
     with ProcessPoolExecutor(workers) as pool:
         yield from pool.map(
             _write_chunk,
-            *zip(*((str(folder), str(vae_path), dict(share or {}), seed, i) for i in missing), strict=True)
+            *zip(*((str(folder), str(vae_path), dict(share or {}), hybrids, seed, i) for i in missing), strict=True)
             if missing
-            else ([], [], [], []),
+            else ([], [], [], [], []),
         )
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from synmotion_core.puppets.kinematics import FPS, NUM_FRAMES, Array, Clock, Pose, direction
 from synmotion_core.puppets.motions import MOTIONS
+from synmotion_core.puppets.hybrids import HYBRID, hybrid
 from synmotion_core.puppets.species import SPECIES, Shape, Species, Tint
 
 SIZE = 64
@@ -387,6 +388,11 @@ def _backdrop(name: str, variant: int) -> NDArray[np.uint8]:
     return image
 
 
+def cast_of(scene: Scene) -> Species:
+    """Who performs: the species, or the hybrid of the scene's seed."""
+    return hybrid(scene.seed) if scene.species == HYBRID else _choose(SPECIES, scene.species, "species")
+
+
 def manner_of(scene: Scene) -> tuple[Clock, Setting]:
     """What the scene's seed decides: the performance's clock, and size, place and shade.
 
@@ -398,7 +404,7 @@ def manner_of(scene: Scene) -> tuple[Clock, Setting]:
     rng = np.random.default_rng((scene.seed, 0x5EED))
     clock = Clock(
         t=np.arange(NUM_FRAMES) / FPS,
-        build=_choose(SPECIES, scene.species, "species").build,
+        build=cast_of(scene).build,
         tempo=float(rng.uniform(*TEMPO)),
         phase=float(rng.uniform(-PHASE, PHASE)),
         amount=float(rng.uniform(0.9, 1.1)),
@@ -416,7 +422,7 @@ def manner_of(scene: Scene) -> tuple[Clock, Setting]:
 
 def draw(scene: Scene, pose: Pose, clock: Clock, setting: Setting) -> Performance:
     """Draw a given pose in the scene's setting."""
-    cast = _choose(SPECIES, scene.species, "species")
+    cast = cast_of(scene)
     backdrop = _backdrop(scene.background, setting.backdrop)
     figure = solve(pose, cast)
     frames = np.empty((NUM_FRAMES, SIZE, SIZE, 3), np.uint8)

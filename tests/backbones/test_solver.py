@@ -82,3 +82,13 @@ def test_autocast_does_not_round_the_steps() -> None:
     plain = run(FlowSolver(SCHEDULERS["unipc, velocities"], STEPS))
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(run(FlowSolver(SCHEDULERS["unipc, velocities"], STEPS)), plain)
+
+
+def test_half_precision_goes_in_and_float32_comes_out() -> None:
+    solver = FlowSolver(SCHEDULERS["euler"], STEPS)
+    latents = start()
+    velocity = field(latents, 1.0).bfloat16()
+    stepped = solver.step(velocity, latents.bfloat16())
+    assert stepped.dtype == torch.float32
+    exact = latents.bfloat16().float() + (solver.sigmas[1] - solver.sigmas[0]) * velocity.float()
+    torch.testing.assert_close(stepped, exact, atol=1e-6, rtol=0)

@@ -61,6 +61,13 @@ def test_units_share_the_cores_and_are_kept(tmp_path: Path, monkeypatch: pytest.
     for wrong in (0, 1.5, "two"):
         with pytest.raises(ConfigError, match=f"workers must be a whole number, at least 1, got {wrong!r}"):
             table(workers=wrong)
+    torn = next((tmp_path / "both" / "units").glob("lora-spin-*"))
+    kept = torn.read_text()
+    for damage in (kept[:20], "{}", "[1]"):
+        torn.write_text(damage)
+        with pytest.raises(ConfigError, match=f"{torn.name} cannot be read .* delete it"):
+            table(cache=tmp_path / "both")
+    torn.write_text(kept)
     monkeypatch.setattr(units, "_version", lambda: "of another day")
     table(cache=tmp_path / "both")
     assert trained == ["spin", "squat", "spin"], "an outcome of other code is not read"

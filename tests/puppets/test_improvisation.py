@@ -1,4 +1,4 @@
-"""Nameless motions and the words for them: closed vocabulary, no rare motion's words, and what they say is what is drawn."""
+"""Nameless motions and the words for them: a closed vocabulary without rare motions' words, true of what is drawn."""
 
 from __future__ import annotations
 
@@ -46,12 +46,11 @@ def test_a_scene_is_described_by_itself_alone() -> None:
 @pytest.mark.parametrize(("words", "above"), [(("up", "high"), True), (("down", "aside", "forth", "back"), False)])
 def test_hands_are_drawn_where_the_words_put_them(words: tuple[str, ...], above: bool) -> None:
     clauses = {f"keeps hands {word}" for word in words}
+    elsewhere = {"tips", "rolls", "stoops", "leans", "joins", "taps"}  # the torso is not upright, or the hands move on
     found = 0
     for scene in _scenes(4_000, "person"):
         told = _told(scene)
-        if not clauses & set(told) or any(
-            w in " ".join(told) for w in ("tips", "rolls", "stoops", "leans", "joins", "taps")
-        ):
+        if not clauses & set(told) or elsewhere & set(" ".join(told).split()):
             continue
         joints = render(scene).joints
         for side in ("l", "r"):

@@ -39,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         corpora.fit_autoencoder(num_clips=24).save_pretrained(where / "vae")
         (where / "corpus").mkdir()
         for index in (1, 0):
-            corpora._write_chunk(str(where / "corpus"), str(where / "vae"), {}, 1, index)
+            corpora._write_chunk(str(where / "corpus"), str(where / "vae"), {}, 0.4, 1, index)
     return where
 
 

@@ -43,6 +43,9 @@ def main() -> None:
         help="corpus: render only this part of a motion's draws, in chunks that are not there yet (can be repeated)",
     )
     parser.add_argument(
+        "--hybrids", type=_part, default=0.4, help="corpus: the part of the clips whose puppet is of no species"
+    )
+    parser.add_argument(
         "--power", type=float, default=0.0, help="corpus: scale of a new autoencoder's channels, 0 to 1"
     )
     parser.add_argument("--decoder-clips", type=int, default=600, help="deblock: clips to render")
@@ -116,7 +119,12 @@ def main() -> None:
         if not (args.folder / "vae").exists():
             fit_autoencoder(power=args.power).save_pretrained(args.folder / "vae")
         for index in build(
-            args.folder / "corpus", args.folder / "vae", args.clips, share=dict(args.draw_share), workers=args.workers
+            args.folder / "corpus",
+            args.folder / "vae",
+            args.clips,
+            share=dict(args.draw_share),
+            hybrids=args.hybrids,
+            workers=args.workers,
         ):
             print(f"chunk {index}", flush=True)
     elif args.command == "deblock":
