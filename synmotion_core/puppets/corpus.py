@@ -3,8 +3,8 @@
     chunk-00007.npy    float16 [N, C, 5, 8, 8], written whole and renamed, so that a chunk that exists is complete
     chunk-00007.json   the scenes, in order; captions are drawn anew each time a clip is used
 
-Chunk i depends on (world, autoencoder, shares, hybrids, seed, i) only, so a killed run goes on where it was and processes share
-the work.
+Chunk i depends on (world, autoencoder, shares, hybrids, seed, i) only, so a killed run goes on where it was and
+processes share the work.
 """
 
 from __future__ import annotations

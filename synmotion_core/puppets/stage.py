@@ -18,9 +18,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from synmotion_core.puppets.hybrids import HYBRID, hybrid
 from synmotion_core.puppets.kinematics import FPS, NUM_FRAMES, Array, Clock, Pose, direction
 from synmotion_core.puppets.motions import MOTIONS
-from synmotion_core.puppets.hybrids import HYBRID, hybrid
 from synmotion_core.puppets.species import SPECIES, Shape, Species, Tint
 
 SIZE = 64
