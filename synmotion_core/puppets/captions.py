@@ -71,7 +71,7 @@ def _made_up_verb(rng: np.random.Generator) -> str:
     return f"does a {word[:-1]}" if shape < 0.85 else f"{word} {article(_made_up_verb(rng).split()[0][:-1])}"
 
 
-def caption_for(scene: Scene, rng: np.random.Generator, *, described: float = 0.6) -> Caption:
+def caption_for(scene: Scene, rng: np.random.Generator, *, described: float = 0.8) -> Caption:
     """One of the phrasings, drawn by `rng`; described: how often a nameless motion is told by what the limbs do.
 
     Descriptions are long, so they stand alone with the subject.
