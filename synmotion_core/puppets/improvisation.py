@@ -31,7 +31,7 @@ VOCABULARY = (
     *("hand", "hands", "foot", "joins", "taps", "slow", "fast", "sinks", "bobs", "bounces", "apart", "deep"),
     *("sideways", "rotates", "tips", "rolls", "upside", "over", "stoops", "leans", "drifts"),
 )
-MOST_CLAUSES = 5
+MOST_CLAUSES, MOST_WORDS = 5, 20  # so that a description with its subject fits the text encoder
 
 
 def _place(pose: Array) -> str:
@@ -119,7 +119,10 @@ def _legs(c: Clock) -> tuple[Array, Array, list[str]]:
 
 
 def improvise(c: Clock) -> tuple[Pose, tuple[str, ...]]:
-    """Random limbs, torso and root; and what they do, legs first, in at most MOST_CLAUSES clauses (none: all hangs)."""
+    """Random limbs, torso and root; and what they do, legs first, in clauses (none: all hangs).
+
+    A longer story stops before the clause that goes beyond MOST_CLAUSES or MOST_WORDS.
+    """
     rng = c.rng
     arms, arm_clauses = _arms(c)
     legs, up, leg_clauses = _legs(c)
@@ -153,4 +156,7 @@ def improvise(c: Clock) -> tuple[Pose, tuple[str, ...]]:
         arms=arms,
         legs=legs,
     )
-    return pose, tuple(clause for clause in (*leg_clauses, *arm_clauses, *root) if clause)[:MOST_CLAUSES]
+    told = [clause for clause in (*leg_clauses, *arm_clauses, *root) if clause][:MOST_CLAUSES]
+    while sum(len(clause.split()) for clause in told) > MOST_WORDS:
+        told.pop()
+    return pose, tuple(told)

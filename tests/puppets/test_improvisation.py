@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from synmotion_core.puppets.captions import caption_for, draw_scene
-from synmotion_core.puppets.improvisation import MOST_CLAUSES, VOCABULARY, improvise
+from synmotion_core.puppets.improvisation import MOST_CLAUSES, MOST_WORDS, VOCABULARY, improvise
 from synmotion_core.puppets.motions import MOTIONS, RARE
 from synmotion_core.puppets.stage import JOINTS, Scene, manner_of, render
 
@@ -34,6 +34,7 @@ def test_descriptions_use_the_vocabulary_all_of_it_and_nothing_else() -> None:
     words = {word for clauses in told for clause in clauses for word in clause.split()}
     assert words == set(VOCABULARY)
     assert max(len(clauses) for clauses in told) == MOST_CLAUSES
+    assert max(sum(len(clause.split()) for clause in clauses) for clauses in told) <= MOST_WORDS
     assert len(set(told)) > 2_000  # hardly any two alike
 
 
@@ -65,7 +66,7 @@ def test_the_body_does_what_its_words_say() -> None:
     for scene in _scenes(600):
         pose, told = improvise(manner_of(scene)[0])
         text = " ".join(told)
-        if len(told) < MOST_CLAUSES:  # a longer story is cut, legs come first
+        if len(told) < MOST_CLAUSES and len(text.split()) < MOST_WORDS - 2:  # a longer story is cut, legs come first
             assert ("upside" in text) == (np.abs(pose.roll).max() > 170 and np.abs(pose.roll).max() < 190)
             assert ("rotates" in text) == (np.ptp(pose.yaw) > 0)
         assert ("bounces" in text) == (pose.up.max() > 0)

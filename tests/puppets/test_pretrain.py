@@ -114,7 +114,7 @@ def test_a_corpus_reads_alike_from_disk_and_from_memory(folder: Path) -> None:
 def test_draw_share_thins_what_is_rendered() -> None:
     def names(share: dict[str, float]) -> list[str]:
         rng = np.random.default_rng(5)
-        return [corpora._draw(rng, share).motion for _ in range(2000)]
+        return [corpora._draw(rng, share, 0.0).motion for _ in range(2000)]
 
     assert names({}) == [draw_scene(rng).motion for rng in [np.random.default_rng(5)] for _ in range(2000)]
     plain, thinned = names({}), names({"moves": 0.25, "stand": 0.1})
@@ -300,6 +300,14 @@ def test_a_window_is_seen_in_its_place(folder: Path) -> None:
     assert torch.equal(rope(torch.empty(1, 1, 5, 8, 8))[0], whole[0].flatten(0, 2))
 
 
+def test_hybrids_are_a_part_of_the_corpus(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    drawn = [corpora._draw(rng, {"moves": 0.25}, 0.3).species for _ in range(1000)]
+    assert abs(drawn.count("puppet") - 300) < 50
+    with pytest.raises(ValueError, match="hybrids must be between 0 and 1, got 1.5"):
+        list(corpora.build(tmp_path / "corpus", tmp_path / "vae", 1, hybrids=1.5))
+
+
 def test_windows_are_cut_from_most_steps(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -320,7 +328,7 @@ def test_windows_are_cut_from_most_steps(
         assert batch.noise.shape == batch.latents.shape
     assert shapes == {(8, 8), (6, 5)}
     assert len(corners) > 4
-    how = {"window": (6, 5), "window_fraction": 1.0, "i2v_fraction": 0.5, "image_steps": 0, "num_steps": 4}
+    how = {"window": (6, 5), "window_fraction": 1.0, "i2v_fraction": 0.5, "image_steps": 0, "num_steps": 8}
     records = _run(folder, tmp_path / "run", **how)
     assert {r["i2v"] for r in records} == {0.0, 1.0}
     assert all(np.isfinite(r["loss"]) for r in records)
