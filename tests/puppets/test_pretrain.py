@@ -304,7 +304,7 @@ def test_hybrids_are_a_part_of_the_corpus(tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
     drawn = [corpora._draw(rng, {"moves": 0.25}, 0.3).species for _ in range(1000)]
     assert abs(drawn.count("puppet") - 300) < 50
-    with pytest.raises(ValueError, match="hybrids must be between 0 and 1, got 1.5"):
+    with pytest.raises(ValueError, match=r"hybrids must be between 0 and 1, got 1\.5"):
         list(corpora.build(tmp_path / "corpus", tmp_path / "vae", 1, hybrids=1.5))
 
 
