@@ -3,7 +3,8 @@
 A caption is subject + motion (+ place), for example "a red cat" + "waves" (+ "in the snow"). About one caption in
 six leaves the colour out. `moves`, the nameless motion, is captioned by what the limbs do (improvisation.py), or with
 the generic word, or with a made-up verb, so that a backbone meets unknown verbs in pretraining and still draws the
-right subject; a rare motion's own verb never occurs (`RARE` motions are never drawn here).
+right subject; a rare motion's own verb never occurs (`RARE` motions are never drawn here). Some descriptions follow a
+made-up verb, "glims, swings hands high": as a person would put a rare motion.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ PLACES = {
 }
 _PREFIXES = ("", "", "", "a video of ", "a puppet show: ")
 _ONSETS = ("b", "d", "f", "g", "gl", "k", "l", "m", "n", "p", "pl", "r", "s", "sn", "t", "tr", "v", "w", "z", "qu")
+_ROOM = (13, 6)  # words of a description and letters of a verb before it that fit the text encoder together
 _RHYMES = ("a", "e", "i", "o", "u", "ab", "ack", "ash", "ee", "elt", "im", "ing", "ob", "oon", "orp", "ug", "umb", "ax")
 
 
@@ -81,7 +83,11 @@ def caption_for(scene: Scene, rng: np.random.Generator, *, described: float = 0.
     if motion.rarity == "other":
         lot = rng.random()
         if lot < described:
-            verb, alone = ", ".join(improvise(manner_of(scene)[0])[1]) or verb, True
+            clauses, alone = improvise(manner_of(scene)[0])[1], True
+            verb = ", ".join(clauses) or verb
+            name = _made_up_verb(rng)
+            if clauses and len(verb.split()) <= _ROOM[0] and len(name) <= _ROOM[1] and " " not in name:
+                verb = f"{name}, {verb}"
         elif lot < (1 + described) / 2:
             verb = _made_up_verb(rng)
     return Caption(
