@@ -3,6 +3,7 @@
     backbone.species|colour|common_motion      share of videos in which the judge sees what the prompt says
     backbone.rare_word                         the same for a rare motion's word, which pretraining never saw: what it
     knows by accident
+    backbone.rare_described                    the same prompts with what the limbs do, in words that pretraining taught
     backbone.seconds_a_video                   wall time, decoding included
     backbone.autoencoder_db                    PSNR of renders of rare motions, coded and decoded: mean over clips of
     10 log10(1 / mean squared error), pixels in [0, 1]
@@ -31,16 +32,17 @@ from synmotion_core.puppets.stage import COLOURS, render
 from synmotion_core.types import Frames, Prompt
 
 
-def random_prompts(num: int, motions: Sequence[str], seed: int) -> list[tuple[Prompt, str, str, str]]:
-    """(prompt, species, colour, motion), uniform and independent."""
+def random_prompts(
+    num: int, motions: Sequence[str], seed: int, *, described: bool = False
+) -> list[tuple[Prompt, str, str, str]]:
+    """(prompt, species, colour, motion), uniform and independent; described: with what a rare motion's limbs do."""
     rng = np.random.default_rng((seed, 0xBACB))
     rows = []
     for _ in range(num):
         species, colour = str(rng.choice(list(SPECIES))), str(rng.choice(list(COLOURS)))
         motion = str(rng.choice(list(motions)))
-        rows.append(
-            (Prompt(subject=subject_phrase(species, colour), motion=MOTIONS[motion].verb), species, colour, motion)
-        )
+        words = MOTIONS[motion].phrase if described else MOTIONS[motion].verb
+        rows.append((Prompt(subject=subject_phrase(species, colour), motion=words), species, colour, motion))
     return rows
 
 
@@ -94,21 +96,14 @@ def bench_backbone(
         from synmotion_core.clips.frames import contact_sheet, png
 
         sheet.write_bytes(png(contact_sheet(made[:12], [r[0].text for r in rows[:12]])))
-    rare = random_prompts(num_rare, RARE, seed + 1)
-    made, times = videos(rare, num_prompts)
-    verdicts = judge.judge(made)
-    yield rate_figure(
-        "backbone.rare_word",
-        [v == r[3] for v, r in zip(verdicts.motion, rare, strict=True)],
-        seeds=seeds,
-        seconds=sum(times),
-    )
-    yield rate_figure(
-        "backbone.rare_word.species",
-        [v == r[1] for v, r in zip(verdicts.species, rare, strict=True)],
-        seeds=seeds,
-        seconds=sum(times),
-    )
+    for key, described in (("rare_word", False), ("rare_described", True)):
+        rare = random_prompts(num_rare, RARE, seed + 1, described=described)
+        made, times = videos(rare, num_prompts)  # the same subjects and noise for both
+        verdicts, seconds = judge.judge(made), sum(times)
+        hits = [v == r[3] for v, r in zip(verdicts.motion, rare, strict=True)]
+        yield rate_figure(f"backbone.{key}", hits, seeds=seeds, seconds=seconds)
+        hits = [v == r[1] for v, r in zip(verdicts.species, rare, strict=True)]
+        yield rate_figure(f"backbone.{key}.species", hits, seeds=seeds, seconds=seconds)
     yield _autoencoder(backbone, num_renders, seed)
 
 

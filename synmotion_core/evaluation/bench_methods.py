@@ -42,6 +42,7 @@ def bench_methods(
     configs: Mapping[str, Mapping[str, Any]] | None = None,
     num_clips: int = 12,
     num_videos: int = 14,
+    described: bool = True,
     train: TrainConfig | None = None,
     workers: int = 1,
     cache: Path | str | None = None,
@@ -49,6 +50,8 @@ def bench_methods(
 ) -> Iterator[Figure]:
     """The table of methods. `configs` gives a method's own settings; `workers` processes share the units.
 
+    described: clips and videos are captioned by the motion's verb and what its limbs do, as a person would who trains
+    a rare motion; False takes the verb alone. `bench run backbone` says what the words do without an adapter.
     cache: a folder where encodings, priors and units stay, so that a run that was stopped goes on; sheets: a folder for
     a contact sheet a unit.
     """
@@ -59,6 +62,8 @@ def bench_methods(
     for what, value in (("workers", workers), ("num_clips", num_clips), ("num_videos", num_videos)):
         if not isinstance(value, int) or value < 1:
             raise ConfigError(f"{what} must be a whole number, at least 1, got {value!r}")
+    if not isinstance(described, bool):
+        raise ConfigError(f"described must be true or false, got {described!r}")
     for name in methods:
         find_method(name)  # raises, naming the choices, before the first training
     units = {
@@ -70,6 +75,7 @@ def bench_methods(
                 seed=seed,
                 num_clips=num_clips,
                 num_videos=num_videos,
+                described=described,
                 train=train or TrainConfig(),
             )
             for motion in motions

@@ -52,7 +52,11 @@ REFERENCE = "person"
 UNSEEN = tuple(name for name in SPECIES if name != REFERENCE)
 
 
-def reference_clips(motion: str, num: int, seed: int) -> list[Clip]:
+def _words(motion: str, described: bool) -> str:
+    return MOTIONS[motion].phrase if described else MOTIONS[motion].verb
+
+
+def reference_clips(motion: str, num: int, seed: int, *, described: bool = True) -> list[Clip]:
     """Clips of a person doing a motion: colours, backgrounds and manner vary."""
     rng = np.random.default_rng((seed, 0x4EF, RARE.index(motion) if motion in RARE else 99))
     clips = []
@@ -68,7 +72,7 @@ def reference_clips(motion: str, num: int, seed: int) -> list[Clip]:
                 frames=frames,
                 fps=FPS,
                 content_hash=content_hash(frames, FPS),
-                prompt=Prompt(subject=subject_phrase(REFERENCE, colour), motion=MOTIONS[motion].verb),
+                prompt=Prompt(subject=subject_phrase(REFERENCE, colour), motion=_words(motion, described)),
             )
         )
     return clips
@@ -107,19 +111,23 @@ def prior_set(backbone: Backbone, cache: Path, config: PriorConfig) -> TrainingS
     )
 
 
-def targets(motion: str, num: int, seed: int) -> list[tuple[Prompt, str, str]]:
+def targets(motion: str, num: int, seed: int, *, described: bool = True) -> list[tuple[Prompt, str, str]]:
     """(prompt, species, colour): the unseen species in turn, colours at random."""
     rng = np.random.default_rng((seed, 0x7A6))
     rows = []
     for i in range(num):
         species, colour = UNSEEN[i % len(UNSEEN)], str(rng.choice(list(COLOURS)))
-        rows.append((Prompt(subject=subject_phrase(species, colour), motion=MOTIONS[motion].verb), species, colour))
+        prompt = Prompt(subject=subject_phrase(species, colour), motion=_words(motion, described))
+        rows.append((prompt, species, colour))
     return rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
-    """One training on `num_clips` renders of a person and `num_videos` videos over the unseen species in turn."""
+    """One training on `num_clips` renders of a person and `num_videos` videos over the unseen species in turn.
+
+    described: prompts say the motion's verb and what its limbs do ("squats, bobs apart deep"); else the verb alone.
+    """
 
     method: str
     config: Mapping[str, Any]  # the method's settings that differ from its defaults
@@ -128,6 +136,7 @@ class Unit:
     num_clips: int
     num_videos: int
     train: TrainConfig
+    described: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,7 +224,7 @@ def _config(unit: Unit) -> Any:
 def _work(unit: Unit, folder: Path, sheets: Path | None) -> Outcome:
     backbone, judge = _loaded()
     made, seconds = _train_and_draw(backbone, unit, folder)
-    wanted = targets(unit.motion, unit.num_videos, unit.seed)
+    wanted = targets(unit.motion, unit.num_videos, unit.seed, described=unit.described)
     verdicts = judge.judge(made)
     outcome = Outcome(
         motion=[v == unit.motion for v in verdicts.motion],
@@ -235,7 +244,7 @@ def _work(unit: Unit, folder: Path, sheets: Path | None) -> Outcome:
 
 def _train_and_draw(backbone: Backbone, unit: Unit, root: Path) -> tuple[list[Frames], float]:
     entry, config = find_method(unit.method), _config(unit)
-    clips = reference_clips(unit.motion, unit.num_clips, unit.seed)
+    clips = reference_clips(unit.motion, unit.num_clips, unit.seed, described=unit.described)
     data: dict[Any, TrainingSet] = {"reference": reference_set(backbone, clips, root)}
     if entry.draws_priors(config):
         data["prior"] = prior_set(backbone, root, PriorConfig())
@@ -256,7 +265,7 @@ def _train_and_draw(backbone: Backbone, unit: Unit, root: Path) -> tuple[list[Fr
                 pass
         spent = time.perf_counter() - began
         made: list[Frames] = []
-        wanted = targets(unit.motion, unit.num_videos, unit.seed)
+        wanted = targets(unit.motion, unit.num_videos, unit.seed, described=unit.described)
         for start in range(0, len(wanted), 4):
             some = wanted[start : start + 4]
             made += sample_frames(

@@ -34,7 +34,7 @@ VOCABULARY = (
 MOST_CLAUSES, MOST_WORDS = 5, 20  # so that a description with its subject fits the text encoder
 
 
-def _place(pose: Array) -> str:
+def word_for_place(pose: Array) -> str:
     """The word for where a limb [4] ends, straight limbs of equal links."""
     ends = [direction(pose[i : i + 1], pose[i + 1 : i + 2], 1.0)[0] for i in (0, 2)]
     tip = (ends[0] + ends[1]) / 2
@@ -58,7 +58,7 @@ def _programme(c: Clock, low: Array, high: Array) -> tuple[Array, str]:
     rest = np.array([8.0, 0, 5, 0])
     if kind == "rest":
         return c.limb(*rest), ""
-    words = f"{_DOES[kind]} {{}} {_place(a)}"
+    words = f"{_DOES[kind]} {{}} {word_for_place(a)}"
     if kind == "hold":
         return c.limb(*a), words
     if kind == "once":
@@ -69,7 +69,7 @@ def _programme(c: Clock, low: Array, high: Array) -> tuple[Array, str]:
         return mix(c.limb(*rest), c.limb(*a), c.pulse(rng.uniform(0, 0.3), top, top + rng.uniform(0.5, 1.0))), words
     hz, shift = rng.uniform(0.6, 1.5), rng.uniform()
     first, second = (a, b) if np.cos(2 * np.pi * shift) >= 0 else (b, a)  # it sets out towards the second
-    words = f"{_DOES[kind]} {{}} {_place(first)} {_place(second)}{_pace(hz, 0.85, 1.2)}"
+    words = f"{_DOES[kind]} {{}} {word_for_place(first)} {word_for_place(second)}{_pace(hz, 0.85, 1.2)}"
     return mix(c.limb(*a), c.limb(*b), 0.5 + 0.5 * c.wave(hz, shift)), words
 
 

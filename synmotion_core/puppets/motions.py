@@ -21,25 +21,40 @@ Rarity = Literal["common", "rare", "other"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Motion:
-    """`verb` is the third person ("waves"), used in captions; `perform` draws it in time."""
+    """`verb` is the third person ("waves"), used in captions; `perform` draws it in time.
+
+    description: of a rare motion, what its limbs do, in the words that a backbone was taught (improvisation.py).
+    """
 
     name: str
     verb: str
     rarity: Rarity
     perform: Callable[[Clock], Pose]
+    description: str = ""
+
+    @property
+    def phrase(self) -> str:
+        """The motion of a prompt as a person would put it who knows that the verb alone says nothing.
+
+        >>> MOTIONS["pray"].phrase, MOTIONS["walk"].phrase
+        ('prays, joins hands front', 'walks')
+        """
+        return f"{self.verb}, {self.description}" if self.description else self.verb
 
 
 MOTIONS: dict[str, Motion] = {}
 
 
-def motion(verb: str, rarity: Rarity) -> Callable[[Callable[[Clock], Pose]], Callable[[Clock], Pose]]:
+def motion(
+    verb: str, rarity: Rarity, description: str = ""
+) -> Callable[[Callable[[Clock], Pose]], Callable[[Clock], Pose]]:
     """Register the decorated function under its own name."""
 
     def register(perform: Callable[[Clock], Pose]) -> Callable[[Clock], Pose]:
         name = perform.__name__
         if name in MOTIONS:
             raise ValueError(f"motion {name!r} is registered twice")
-        MOTIONS[name] = Motion(name=name, verb=verb, rarity=rarity, perform=perform)
+        MOTIONS[name] = Motion(name=name, verb=verb, rarity=rarity, perform=perform, description=description)
         return perform
 
     return register
@@ -169,26 +184,26 @@ def hop(c: Clock) -> Pose:
 # ---------------------------------------------------------------- rare: never in pretraining; learnt from clips
 
 
-@motion("waves", "rare")
+@motion("waves", "rare", "swings hand out high fast")
 def wave(c: Clock) -> Pose:
     s = c.wave(1.25)
     return c.pose(arms=c.limbs(c.limb(98, 0, 150 + 48 * c.amount * s, 0)), tilt=5.0 * (2 * c.side - 1))
 
 
-@motion("waves both arms", "rare")
+@motion("waves both arms", "rare", "swings hand out up fast, swings hand up out fast")
 def doublewave(c: Clock) -> Pose:
     s = c.wave(1.2)
     arms = np.stack([c.limb(118 + 14 * sign * s, 0, 155 + 46 * c.amount * sign * s, 0) for sign in (1, -1)])
     return c.pose(arms=arms, lean=-5 * s)
 
 
-@motion("lifts an arm", "rare")
+@motion("lifts an arm", "rare", "brings hand up")
 def liftarm(c: Clock) -> Pose:
     up = c.ramp(0.15, 1.0)
     return c.pose(arms=c.limbs(c.limb(8 + 162 * up, 0, 6 + 168 * up, 0)))
 
 
-@motion("prays", "rare")
+@motion("prays", "rare", "joins hands front")
 def pray(c: Clock) -> Pose:
     up = c.ramp(0.05, 0.75)
     arm = mix(c.limb(8, 0, 5, 0), c.reach(0.06, -0.18, 0.35), up)
@@ -196,7 +211,7 @@ def pray(c: Clock) -> Pose:
     return c.pose(arms=both(arm), nod=16 * up + 12 * dip, bend=8 * dip)
 
 
-@motion("salutes", "rare")
+@motion("salutes", "rare", "flicks hand up")
 def salute(c: Clock) -> Pose:
     up = c.ramp(0.1, 0.7) - 0.9 * c.ramp(1.75, 2.3)
     brow = (c.build.neck + c.build.head * 1.15) / c.build.arm
@@ -204,7 +219,7 @@ def salute(c: Clock) -> Pose:
     return c.pose(arms=c.limbs(arm, rest=4))
 
 
-@motion("squats", "rare")
+@motion("squats", "rare", "bobs apart deep, swings hands down out slow")
 def squat(c: Clock) -> Pose:
     low = (0.5 - 0.5 * c.wave(0.75, 0.25)) * c.amount  # begins upright
     leg = c.limb(14 + 50 * low, 22 * low, 14 - 22 * low, -30 * low)
@@ -212,7 +227,7 @@ def squat(c: Clock) -> Pose:
     return c.pose(legs=both(leg), arms=both(arm), bend=10 * low)
 
 
-@motion("throws", "rare")
+@motion("throws", "rare", "flicks hand high, brings hand front, sideways")
 def throw(c: Clock) -> Pose:
     back, go = c.ramp(0.1, 0.85), c.ramp(0.95, 1.35)
     upper = -100 * back * (1 - go) + 75 * go
@@ -225,7 +240,7 @@ def throw(c: Clock) -> Pose:
     )
 
 
-@motion("dances", "rare")
+@motion("dances", "rare", "swings hand out high, swings hand out aside, leans, drifts")
 def dance(c: Clock) -> Pose:
     s, h = c.wave(0.9), c.wave(1.8)
     arms = np.stack([c.limb(95 + 55 * sign * s, 0, 120 + 60 * sign * s, 0) for sign in (1, -1)])
@@ -233,14 +248,14 @@ def dance(c: Clock) -> Pose:
     return c.pose(x=0.07 * c.amount * s, up=0.03 * (1 + h), lean=-15 * c.amount * s, tilt=14 * s, arms=arms, legs=legs)
 
 
-@motion("claps", "rare")
+@motion("claps", "rare", "swings hands front aside fast")
 def clap(c: Clock) -> Pose:
     s = 0.5 + 0.5 * c.wave(1.2)
     arm = mix(c.reach(0.05, -0.08, 0.45), c.limb(62 * c.amount, 38, 58 * c.amount, 42), s)
     return c.pose(arms=both(arm))
 
 
-@motion("punches", "rare")
+@motion("punches", "rare", "swings hand front close, swings hand close front, sideways")
 def punch(c: Clock) -> Pose:
     s = c.wave(1.1)
     arms = []
@@ -251,13 +266,13 @@ def punch(c: Clock) -> Pose:
     return c.pose(yaw=c.facing * 52 + c.view * 0.4, arms=np.stack(arms), legs=legs, bend=10 + 4 * s)
 
 
-@motion("spins", "rare")
+@motion("spins", "rare", "keeps hands out, rotates")
 def spin(c: Clock) -> Pose:
     arm = c.limb(82 * c.amount, 0, 84 * c.amount, 0)
     return c.pose(yaw=c.facing * 330 * c.tempo * c.t + np.degrees(c.phase), arms=both(arm))
 
 
-@motion("does a handstand", "rare")
+@motion("does a handstand", "rare", "brings hands up, tips upside")
 def handstand(c: Clock) -> Pose:
     over = c.ramp(0.05, 0.85)
     arm = c.limb(8 + 162 * over, 0, 8 + 168 * over, 0)

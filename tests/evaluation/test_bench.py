@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from synmotion_core.errors import ConfigError
 from synmotion_core.evaluation import bench, units
 from synmotion_core.evaluation import bench_methods as bench_methods_module
-from synmotion_core.evaluation.bench_backbone import bench_backbone
+from synmotion_core.evaluation.bench_backbone import bench_backbone, random_prompts
 from synmotion_core.evaluation.bench_methods import bench_methods
+from synmotion_core.puppets.motions import MOTIONS
 from synmotion_core.training.settings import TrainConfig
 
 
@@ -73,6 +75,17 @@ def test_units_share_the_cores_and_are_kept(tmp_path: Path, monkeypatch: pytest.
     assert trained == ["spin", "squat", "spin"], "an outcome of other code is not read"
 
 
+def test_clips_and_videos_say_the_same_words() -> None:
+    for described, words in ((True, MOTIONS["squat"].phrase), (False, "squats")):
+        clips = units.reference_clips("squat", 3, 0, described=described)
+        wanted = units.targets("squat", 3, 0, described=described)
+        assert {c.prompt.motion for c in clips} == {row[0].motion for row in wanted} == {words}
+        rows = random_prompts(3, ("squat",), 0, described=described)
+        assert {row[0].motion for row in rows} == {words}
+    frames = [units.reference_clips("squat", 3, 0, described=d) for d in (True, False)]
+    assert all(np.array_equal(a.frames, b.frames) for a, b in zip(*frames, strict=True))
+
+
 def test_settings_reach_the_training_and_the_method(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, object] = {}
     monkeypatch.setattr(bench_methods_module, "bench_methods", lambda **given: seen.update(given) or iter(()))
@@ -80,6 +93,8 @@ def test_settings_reach_the_training_and_the_method(monkeypatch: pytest.MonkeyPa
     assert seen["train"] == TrainConfig(num_steps=7)
     assert seen["configs"] == {"synmotion": {"alpha": 0.5}}
     assert (seen["num_clips"], seen["seeds"]) == (2, (3,))
+    with pytest.raises(ConfigError, match="described must be true or false, got 'no'"):
+        list(bench_methods(motions=["squat"], described="no"))  # type: ignore[arg-type]
     for wrong in ("train.steps", "train.seed", "synmotion.alpa", "nobody.rank"):
         with pytest.raises(ConfigError):
             list(bench.run("methods", **{wrong: 1}))
@@ -96,7 +111,7 @@ def test_a_backbone_in_few_prompts(tmp_path: Path) -> None:
         )
     }
     assert found["backbone.species"].n == 3
-    assert found["backbone.rare_word"].n == 2
+    assert found["backbone.rare_word"].n == found["backbone.rare_described"].n == 2
     assert sum(f.n for name, f in found.items() if name.startswith("backbone.common_motion.")) == 3
     assert found["backbone.seconds_a_video"].value > 0
     assert 28 < found["backbone.autoencoder_db"].low <= found["backbone.autoencoder_db"].high < 34

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from synmotion_core.puppets.captions import caption_for, draw_scene
-from synmotion_core.puppets.improvisation import MOST_CLAUSES, MOST_WORDS, VOCABULARY, improvise
+from synmotion_core.puppets.improvisation import MOST_CLAUSES, MOST_WORDS, VOCABULARY, improvise, word_for_place
 from synmotion_core.puppets.motions import MOTIONS, RARE
 from synmotion_core.puppets.stage import JOINTS, Scene, manner_of, render
 
@@ -76,6 +76,27 @@ def test_the_body_does_what_its_words_say() -> None:
         for word in seen:
             seen[word] += word in text
     assert min(seen.values()) > 10, seen
+
+
+@pytest.mark.parametrize("name", RARE)
+def test_a_rare_motion_is_described_in_taught_words_that_are_true_of_it(name: str) -> None:
+    motion = MOTIONS[name]
+    words = set(motion.description.replace(",", "").split())
+    assert words
+    assert words <= set(VOCABULARY)
+    assert motion.phrase == f"{motion.verb}, {motion.description}"
+    seen: set[str] = set()
+    for seed in range(8):
+        performer = Scene(species="person", colour="red", background="room", motion=name, seed=seed)
+        pose = motion.perform(manner_of(performer)[0])
+        seen |= {word_for_place(frame) for arm in pose.arms for frame in arm}
+        assert ("upside" in words) == (np.abs(pose.roll).max() > 170)
+        assert ("rotates" in words) == (np.ptp(pose.yaw) > 90)
+        assert ("bobs" in words) == (np.ptp(pose.legs[:, :, 0], axis=1).min() > 38)
+        assert ("sideways" in words) == (np.abs(pose.yaw).min() > 35)
+    for does, _, *rest in (clause.split() for clause in motion.description.split(", ") if "hand" in clause):
+        if does != "joins":  # hands before the body count as close and across
+            assert set(rest) - {"slow", "fast"} <= seen, (rest, seen)
 
 
 def test_most_of_the_nameless_captions_describe() -> None:
