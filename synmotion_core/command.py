@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from synmotion_core.config import ClipSource, GenerateRun, TrainRun, from_dict, to_dict
+from synmotion_core.config import ClipSource, GenerateRun, TrainRun, from_dict, motion_name, to_dict
 from synmotion_core.errors import ClipError, ConfigError, MissingError
 from synmotion_core.training.settings import PriorConfig, TrainConfig
 
@@ -171,12 +171,14 @@ def _folder(folder: Path, subject: str | None, motion: str | None, note: Note) -
         _note_left_out(folder, [p for p in files if p not in videos], "not a video by its ending", note)
         return [_file(path, subject, motion) for path in videos]
     motions = sorted({clip.motion for clip in clips})
-    if (
-        len(motions) > 1
-    ):  # one adapter learns one motion, so here the option chooses; it never renames what the index says
-        if motion not in motions:
-            asked = "name one with --motion" if motion is None else f"{motion!r} is not among them"
-            raise ClipError(f"{index} names {len(motions)} motions, {asked}: {', '.join(motions)}")
+    named = [m for m in motions if m == motion] or [m for m in motions if motion_name(m) == motion]
+    motion = named[0] if len(named) == 1 else motion  # "squats" finds "squats, bobs apart"
+    if len(motions) > 1:  # one adapter learns one motion, so here the option chooses; it never renames the index's
+        if len(named) != 1:
+            asked = "name one with --motion"
+            if motion is not None:
+                asked = f"{motion!r} is the name of {len(named)} of them" if named else f"{motion!r} is not among them"
+            raise ClipError(f"{index} names {len(motions)} motions, {asked}: {'; '.join(motions)}")
         clips = [clip for clip in clips if clip.motion == motion]
         note(f"{folder}: {len(clips)} clips of {motion!r}")
     else:

@@ -24,6 +24,15 @@ from synmotion_core.workspace import safe_name
 T = TypeVar("T")
 
 
+def motion_name(motion: str) -> str:
+    """What people call a motion whose words also describe it: what stands before the first comma.
+
+    >>> motion_name("squats, bobs apart deep"), motion_name("waves both arms")
+    ('squats', 'waves both arms')
+    """
+    return motion.split(",")[0].strip() or motion
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipSource:
     """A clip as the user gave it: a file, its words, and an optional trim.

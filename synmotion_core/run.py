@@ -117,7 +117,7 @@ def _load_clips(config: TrainRun, spec: BackboneSpec) -> tuple[list[Clip], list[
     motions = {clip.prompt.motion for clip in loaded.clips}
     if len(motions) > 1:
         raise ConfigError(
-            f"one adapter learns one motion, these clips name {', '.join(sorted(motions))}: train them apart"
+            f"one adapter learns one motion, these clips name {'; '.join(sorted(motions))}: train them apart"
         )
     warnings = [f"{f.clip}: {f.message}" if f.clip else f.message for f in loaded.findings if f.severity == "warn"]
     return list(loaded.clips), warnings

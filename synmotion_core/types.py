@@ -30,6 +30,7 @@ Draw = Literal["reference", "prior"]
 class Prompt:
     """`<subject, motion>` with an optional setting: "a red cat" + "waves" + "in the snow".
 
+    A motion may go on after a comma and say what the body does: "squats, bending both knees, arms to the front".
     Words are stripped and inner white space is normalised to single spaces. Raises PromptError when subject or motion
     is empty, when both are the same words, or when a field holds a line break or a control character.
 

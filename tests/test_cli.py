@@ -375,10 +375,24 @@ def test_with_several_motions_the_option_chooses_and_never_renames(tmp_path: Pat
     notes: list[str] = []
     assert [c.path.name for c in folder_run(tmp_path, "--motion waves", notes)] == ["a.mp4", "c.mp4"]
     assert notes == [f"{tmp_path}: 2 clips of 'waves'"]
-    with pytest.raises(ClipError, match="names 2 motions, name one with --motion: claps, waves"):
+    with pytest.raises(ClipError, match="names 2 motions, name one with --motion: claps; waves"):
         folder_run(tmp_path, "")
-    with pytest.raises(ClipError, match="'jumps' is not among them: claps, waves"):
+    with pytest.raises(ClipError, match="'jumps' is not among them: claps; waves"):
         folder_run(tmp_path, "--motion jumps")
+
+
+def test_a_motion_is_found_by_its_name_and_keeps_its_description(tmp_path: Path) -> None:
+    high, low, claps = "waves, hand high", "waves, hand low", "claps, hands before the chest"
+    a_folder(tmp_path / "two", "a.mp4", "b.mp4", index=[row("a.mp4", high), row("b.mp4", claps)])
+    assert [c.motion for c in folder_run(tmp_path / "two", "--motion waves")] == [high]
+    assert [c.motion for c in folder_run(tmp_path / "two", f"--motion '{claps}'")] == [claps]
+    a_folder(tmp_path / "one", "a.mp4", index=[row("a.mp4", high)])
+    assert [c.motion for c in folder_run(tmp_path / "one", "--motion waves")] == [high]
+    assert [c.motion for c in folder_run(tmp_path / "one", "--motion greets")] == ["greets"]
+    a_folder(tmp_path / "alike", "a.mp4", "b.mp4", index=[row("a.mp4", high), row("b.mp4", low)])
+    with pytest.raises(ClipError, match="'waves' is the name of 2 of them: waves, hand high; waves, hand low"):
+        folder_run(tmp_path / "alike", "--motion waves")
+    assert [c.motion for c in folder_run(tmp_path / "alike", f"--motion '{low}'")] == [low]
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,12 @@ SPECS: tuple[BackboneSpec, ...] = (
             "sigma_lowest": 0.1,
             "seconds_a_clip": 0.07,  # of a training step, and a video of 20 steps: measured on two cores of an EPYC
             "seconds_a_video": 1.2,
+            "motion_words": (
+                *("hand", "hands", "foot", "keeps", "brings", "flicks", "swings", "joins", "taps", "down", "aside"),
+                *("out", "high", "up", "front", "forth", "back", "close", "across", "slow", "fast", "sinks", "bobs"),
+                *("bounces", "apart", "deep", "sideways", "rotates", "tips", "rolls", "upside", "over", "stoops"),
+                *("leans", "drifts"),
+            ),  # what a description can say: puppets/improvisation.py
             "prior_subjects": ("cat", "bear", "rabbit", "frog", "robot", "penguin", "elephant"),
             "prior_colours": ("red", "orange", "yellow", "green", "teal", "blue", "purple", "pink"),
             "prior_motions": ("stands", "walks", "jumps", "sways", "sits", "flaps", "kicks", "moves"),

@@ -5,8 +5,8 @@
 writes <motion>/<motion>-<nn>.mp4 (17 frames of 64x64 at 8 fps) and index.json:
 
     {"format": 1, "num_frames": 17, "size": 64, "fps": 8.0,
-     "clips": [{"file": "wave/wave-01.mp4", "subject": "a red person", "motion": "waves", "species": "person",
-                "motion_name": "wave", "colour": "red", "background": "room", "seed": 71001}, ...]}
+     "clips": [{"file": "wave/wave-01.mp4", "subject": "a red person", "motion": "waves, swings hand out high fast",
+                "species": "person", "motion_name": "wave", "colour": "red", "background": "room", "seed": 71001}, ...]}
 
 Deterministic: the same scenes each time. Colours and backgrounds take turns, so that what the clips of a motion
 share is the motion and the species.
@@ -37,7 +37,7 @@ _FIRST_SEED = 71_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """One file and the words for it; `motion` is the verb of a prompt, `motion_name` the world's own name."""
+    """One file and the words for it; `motion` is what a prompt says of it, `motion_name` the world's own name."""
 
     file: str
     subject: str
@@ -66,7 +66,7 @@ def plan() -> list[Example]:
                 Example(
                     file=f"{name}/{name}-{k + 1:02d}.mp4",
                     subject=subject_phrase(SPECIES_NAME, colour),
-                    motion=MOTIONS[name].verb,
+                    motion=MOTIONS[name].phrase,
                     species=SPECIES_NAME,
                     motion_name=name,
                     colour=colour,

@@ -29,7 +29,7 @@ import numpy as np
 from synmotion_core.clips import doctor, video
 from synmotion_core.clips.doctor import Cut, Finding
 from synmotion_core.command import VIDEO_ENDINGS
-from synmotion_core.config import ClipSource
+from synmotion_core.config import ClipSource, motion_name
 from synmotion_core.errors import ClipError, MissingError, StorageError, UserInputError
 from synmotion_core.ui import media
 
@@ -328,14 +328,14 @@ def in_words(choices: Sequence[ClipChoice]) -> str:
         count = f"{len(subjects)} clip{'s' if len(subjects) != 1 else ''}"
         different = list(dict.fromkeys(subjects))
         who = ", ".join(different[:3]) + (f" and {len(different) - 3} more" if len(different) > 3 else "")
-        parts.append(f"{count} {f'of “{motion}”' if motion else 'without a motion'} ({who})")
+        parts.append(f"{count} {f'of “{motion_name(motion)}”' if motion else 'without a motion'} ({who})")
     return ", ".join(parts)
 
 
 def run_name(motion: str) -> str:
-    """A file name from the motion's words.
+    """A file name from the motion's name.
 
-    >>> run_name("waves both arms")
+    >>> run_name("waves both arms, swings hands high")
     'waves-both-arms'
     """
-    return re.sub(r"[^\w]+", "-", motion, flags=re.UNICODE).strip("-_").lower()[:60] or "motion"
+    return re.sub(r"[^\w]+", "-", motion_name(motion), flags=re.UNICODE).strip("-_").lower()[:60] or "motion"

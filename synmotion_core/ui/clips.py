@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from synmotion_core.command import VIDEO_ENDINGS
+from synmotion_core.config import motion_name
 from synmotion_core.errors import ClipError, ConfigError, UserInputError
 from synmotion_core.ui import media
 from synmotion_core.ui.chosen import (
@@ -93,9 +94,24 @@ def summary_html(choices: Sequence[ClipChoice], looks: Sequence[Look], spec: Bac
     out = notice(tone, f"{in_words(choices)}. The doctor: {state}.")
     if len({c.motion for c in choices if c.motion}) > 1:
         out += notice("warning", "These clips name more than one motion. One adapter learns one: train them apart.")
+    bare = next((c.motion for c in choices if c.motion and motion_name(c.motion) == c.motion), None)
+    if bare is not None:
+        out += words_notice(bare, spec)
     if any(f.code == "footage" for look in looks for f in look.findings):
         out += knows_notice(spec, True)
     return out
+
+
+def words_notice(motion: str, spec: BackboneSpec) -> str:
+    """A rare word alone says nothing to a backbone: what to add, in words that this one knows."""
+    words: Sequence[str] = spec.options.get("motion_words", ())
+    known = f" This backbone knows: {', '.join(words)}." if words else ""
+    example = "swings hand out high fast" if words else "one arm raised, the hand moving from side to side"
+    return notice(
+        "info",
+        f"A backbone that never saw “{motion}” learns it better when the words also say what the body does. Add it "
+        f"after a comma, as in “waves, {example}”, and use the same words to generate.{known}",
+    )
 
 
 def inspect_html(area: gr.HTML, library: Library, choice: ClipChoice, look: Look) -> str:
@@ -135,7 +151,7 @@ def with_examples(choices: Sequence[ClipChoice], wanted: ExampleSet) -> tuple[tu
     """A set of examples in place of other examples; one's own clips stay. Returns the choices and what happened."""
     own = tuple(c for c in choices if c.is_upload)
     gone = [c for c in choices if not c.is_upload and c.motion != wanted.motion]
-    text = f"{len(wanted.clips)} example clips of “{wanted.motion}”."
+    text = f"{len(wanted.clips)} example clips of “{motion_name(wanted.motion)}”."
     if gone:
         text += f" They take the place of the {len(gone)} examples before, since one adapter learns one motion."
     return (*own, *wanted.clips), text
@@ -167,7 +183,7 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
                     with gr.Row():
                         buttons = [
                             gr.Button(
-                                f"{s.motion} ({len(s.clips)})",
+                                f"{motion_name(s.motion)} ({len(s.clips)})",
                                 size="sm",
                                 min_width=110,
                                 elem_id=f"example-{i}",

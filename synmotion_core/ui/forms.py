@@ -30,7 +30,7 @@ def train_run(form: Mapping[str, Any], choices: tuple[ClipChoice, ...], library:
         raise ConfigError("there are no clips yet: choose some in the Clips tab, for example the ready examples")
     motions = list(dict.fromkeys(choice.motion for choice in choices if choice.motion))
     if len(motions) > 1:
-        raise ConfigError(f"one adapter learns one motion, these clips name {', '.join(motions)}: train them apart")
+        raise ConfigError(f"one adapter learns one motion, these clips name {'; '.join(motions)}: train them apart")
     config = TrainConfig(
         num_steps=whole("number of steps", form["num_steps"]),
         batch_size=whole("batch size", form["batch_size"]),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from synmotion_core.command import same_command
-from synmotion_core.config import GenerateRun
+from synmotion_core.config import GenerateRun, motion_name
 from synmotion_core.errors import MissingError, UserInputError
 from synmotion_core.ui import media, progress
 from synmotion_core.ui.chosen import run_name
@@ -50,7 +50,7 @@ class AdapterChoice:
         """What the list shows."""
         where = "ready-made" if self.id.startswith("ready/") else "trained here"
         name = "" if run_name(self.info.motion) == self.path.stem else f"{self.path.stem}: "
-        return f"{name}{self.info.motion} ({where})"
+        return f"{name}{motion_name(self.info.motion)} ({where})"
 
 
 def find_adapters(workspace: Workspace, assets: Path = ASSETS) -> tuple[tuple[AdapterChoice, ...], tuple[str, ...]]:

@@ -40,7 +40,7 @@ def test_four_rare_motions_with_every_colour_and_background() -> None:
         mine = [row for row in rows() if row["motion_name"] == motion]
         assert {row["colour"] for row in mine} == set(COLOURS)
         assert {row["background"] for row in mine} == set(BACKGROUNDS)
-        assert {row["motion"] for row in mine} == {MOTIONS[motion].verb}
+        assert {row["motion"] for row in mine} == {MOTIONS[motion].phrase}
     assert len({row["seed"] for row in rows()}) == 48
     assert {row["species"] for row in rows()} == {"person"}
     assert rows()[0]["subject"] == "a red person"

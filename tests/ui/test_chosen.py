@@ -153,3 +153,15 @@ def test_edits_are_read_strictly() -> None:
     for start, end, rate in ((1, 1, None), (-1, None, None), (0, 1, 500), (2, 1, None)):
         with pytest.raises(ConfigError):
             clips.edited(choice, "", "", start, end, rate)
+
+
+def test_a_bare_word_is_told_how_to_describe_and_a_described_one_is_not(library: Library) -> None:
+    choice = dataclasses.replace(library.examples()[0].clips[0], motion="claps")
+    told = dataclasses.replace(choice, motion="claps, taps hands front")
+    (look,) = library.looks([choice], PUPPETS)
+    asked = clips.summary_html((choice,), [look], PUPPETS)
+    assert "never saw “claps”" in asked
+    assert all(word in asked for word in PUPPETS.options["motion_words"])
+    quiet = clips.summary_html((told,), [look], PUPPETS)
+    assert "never saw" not in quiet
+    assert "1 clip of “claps”" in quiet

@@ -61,7 +61,7 @@ def test_a_training_needs_clips_of_one_motion_with_words(library: Library) -> No
     one = example(library)
     with pytest.raises(ConfigError, match="no clips yet"):
         forms.train_run(train_form(), (), library)
-    with pytest.raises(ConfigError, match="one adapter learns one motion, these clips name claps, jumps"):
+    with pytest.raises(ConfigError, match="one adapter learns one motion, these clips name claps; jumps"):
         forms.train_run(train_form(), (one, dataclasses.replace(one, motion="jumps")), library)
     with pytest.raises(PromptError, match="the subject is empty"):
         forms.train_run(train_form(), (dataclasses.replace(one, subject=""),), library)
