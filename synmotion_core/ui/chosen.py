@@ -81,6 +81,11 @@ class ClipChoice:
         """What it shows, as far as it was said."""
         return " ".join(part for part in (self.subject, self.motion) if part)
 
+    @property
+    def title(self) -> str:
+        """The same without the motion's description: cards are small."""
+        return " ".join(part for part in (self.subject, motion_name(self.motion)) if part)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExampleSet:
@@ -328,7 +333,7 @@ def in_words(choices: Sequence[ClipChoice]) -> str:
         count = f"{len(subjects)} clip{'s' if len(subjects) != 1 else ''}"
         different = list(dict.fromkeys(subjects))
         who = ", ".join(different[:3]) + (f" and {len(different) - 3} more" if len(different) > 3 else "")
-        parts.append(f"{count} {f'of “{motion_name(motion)}”' if motion else 'without a motion'} ({who})")
+        parts.append(f"{count} {f'of “{motion}”' if motion else 'without a motion'} ({who})")
     return ", ".join(parts)
 
 

@@ -74,7 +74,7 @@ def grid_html(area: gr.HTML, library: Library, choices: Sequence[ClipChoice], lo
             picture = media.video_tag(shown, attributes="data-loop", preload="metadata")
         cards.append(
             f'<button type="button" class="sm-card" data-pick="{escape(choice.source)}" aria-pressed="false">{picture}'
-            f'<span class="sm-words">{index + 1}. {escape(choice.words) or "no words yet"}</span>'
+            f'<span class="sm-words">{index + 1}. {escape(choice.title) or "no words yet"}</span>'
             f'<span class="sm-meta">{escape(choice.name)}</span>'
             f'<span><span class="sm-chip sm-{tone}">{word}</span></span></button>'
         )

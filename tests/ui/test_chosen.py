@@ -164,4 +164,5 @@ def test_a_bare_word_is_told_how_to_describe_and_a_described_one_is_not(library:
     assert all(word in asked for word in PUPPETS.options["motion_words"])
     quiet = clips.summary_html((told,), [look], PUPPETS)
     assert "never saw" not in quiet
-    assert "1 clip of “claps”" in quiet
+    assert "1 clip of “claps, taps hands front”" in quiet
+    assert (told.title, told.words) == ("a person claps", "a person claps, taps hands front")
