@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from synmotion_core.config import ClipSource, GenerateRun, TrainRun, from_dict, to_dict
 from synmotion_core.errors import ConfigError
 from synmotion_core.training.settings import PriorConfig, TrainConfig
+from synmotion_core.workspace import nearest_name
 
 texts = st.text(max_size=12)
 paths = st.lists(st.text("abcäß 0123._-", min_size=1, max_size=8), min_size=1, max_size=3).map(lambda p: Path(*p))
@@ -54,7 +55,7 @@ prior_configs = st.builds(
 )
 train_runs = st.builds(
     TrainRun,
-    name=st.from_regex(r"[a-z0-9][a-zA-Z0-9._-]{0,20}", fullmatch=True),
+    name=st.from_regex(r"[a-z0-9][a-zA-Z0-9._-]{0,20}", fullmatch=True).map(nearest_name),
     clips=st.lists(clip_sources(), min_size=1, max_size=3).map(tuple),
     method_config=st.dictionaries(texts, plain, max_size=3),
     train=train_configs,

@@ -29,6 +29,7 @@ from synmotion_core.puppets.judge import Judge
 from synmotion_core.puppets.motions import COMMON, MOTIONS, RARE
 from synmotion_core.puppets.species import SPECIES
 from synmotion_core.puppets.stage import COLOURS, render
+from synmotion_core.storage import replacing
 from synmotion_core.types import Frames, Prompt
 
 
@@ -55,7 +56,7 @@ def bench_backbone(
     seed: int = 0,
     batch_size: int = 4,
     num_inference_steps: int | None = None,
-    sheet: Path | None = None,
+    sheet: Path | str | None = None,
 ) -> Iterator[Figure]:
     """Measure a puppet backbone. `sheet` also writes a PNG contact sheet of the first videos."""
     backbone, judge = load_backbone(name), Judge.load()
@@ -95,7 +96,8 @@ def bench_backbone(
     if sheet is not None:
         from synmotion_core.clips.frames import contact_sheet, png
 
-        sheet.write_bytes(png(contact_sheet(made[:12], [r[0].text for r in rows[:12]])))
+        with replacing(Path(sheet)) as partial:
+            partial.write_bytes(png(contact_sheet(made[:12], [r[0].text for r in rows[:12]])))
     for key, described in (("rare_word", False), ("rare_described", True)):
         rare = random_prompts(num_rare, RARE, seed + 1, described=described)
         made, times = videos(rare, num_prompts)  # the same subjects and noise for both

@@ -40,7 +40,7 @@ def bench_methods(
     seeds: Sequence[int] = (0, 1, 2),
     methods: Sequence[str] = ("synmotion", "lora"),
     configs: Mapping[str, Mapping[str, Any]] | None = None,
-    num_clips: int = 12,
+    num_clips: int = 20,
     num_videos: int = 14,
     described: bool = True,
     train: TrainConfig | None = None,

@@ -6,9 +6,10 @@
 
 Published: alpha = 0.75; on prior steps e^l_mot is frozen and e^l_sub is updated. Not published, so a setting: whether
 the Zero-Convs, R and the adapters move on prior steps (`prior_updates`). Ours: e^l_sub with what reads it, its
-Zero-Conv and R; while that Zero-Conv is zero, no gradient reaches e^l_sub. Against the narrowest reading, e^l_sub
-alone, that kept the subject (squat, seed 0, earlier weights, 14 videos: species 100 against 71 %); with the adapters
-too the movement got weaker to the eye. Every part can be switched off.
+Zero-Conv, R and the adapters; while that Zero-Conv is zero, no gradient reaches e^l_sub. The adapters are what holds
+the subject at a rate that is high enough for the motion: squat, seed 0, 1,000 steps from 2e-3 to zero, with them 52 %
+of 21 videos right in motion and all in species; without them 82 % of 28 and 32 %, most of the others a person. Every
+part can be switched off.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class SynMotionConfig:
     rank: int = 16
     lora_alpha: float = 16.0
     projections: str = "qkv"
-    prior_updates: tuple[str, ...] = ("subject_embedding", "subject_zero", "refiner")
+    prior_updates: tuple[str, ...] = ("subject_embedding", "subject_zero", "refiner", "adapters")
     embedding_lr: float = 1.0
     seed: int = 0
 

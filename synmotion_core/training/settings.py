@@ -21,10 +21,10 @@ class TrainConfig:
     parameters stay float32.
     """
 
-    num_steps: int = 400
+    num_steps: int = 1000
     batch_size: int = 4
-    learning_rate: float = 1e-3
-    lr_scheduler: str = "constant"
+    learning_rate: float = 2e-3
+    lr_scheduler: str = "linear"
     warmup_steps: int = 20
     max_grad_norm: float = 1.0
     weight_decay: float = 0.01

@@ -107,7 +107,7 @@ def test_a_backbone_in_few_prompts(tmp_path: Path) -> None:
     found = {
         f.name: f
         for f in bench_backbone(
-            num_prompts=3, num_rare=2, num_renders=3, num_inference_steps=2, batch_size=2, sheet=sheet
+            num_prompts=3, num_rare=2, num_renders=3, num_inference_steps=2, batch_size=2, sheet=str(sheet)
         )
     }
     assert found["backbone.species"].n == 3

@@ -113,7 +113,7 @@ def test_alpha_is_the_share_of_reference_steps(alpha: float) -> None:
     assert abs(share - alpha) < 0.03
     for phase in phases:
         if phase.draws == "prior":
-            assert phase.trains == {"subject_embedding", "subject_zero", "refiner"}, "e^l_sub and what reads it"
+            assert phase.trains == {"subject_embedding", "subject_zero", "refiner", "adapters"}, "all but e^l_mot"
         else:
             assert "motion_embedding" in phase.trains
 

@@ -181,7 +181,7 @@ def train_form(**changes: Any) -> dict[str, Any]:
         "sample_subjects": "a red cat\n",
         "batch_size": 4,
         "rank": 16,
-        "learning_rate": 1e-3,
+        "learning_rate": 2e-3,
         "seed": 0,
     }
     return {**form, **changes}
