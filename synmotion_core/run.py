@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synmotion_core.backbones import find_spec, load_backbone
-from synmotion_core.config import GenerateRun, TrainRun, from_dict, to_dict
+from synmotion_core.config import GenerateRun, TrainRun, from_dict, motion_name, to_dict
 from synmotion_core.errors import Cancelled, ConfigError
 from synmotion_core.interfaces import Backbone, BackboneSpec, Method, check_compatible
 from synmotion_core.types import Clip, Event, Finished, Progress, Prompt, Saved, Started, Stopped, Warned
@@ -252,7 +252,10 @@ def _save_adapter(
 
 
 def generate(config: GenerateRun, folder: Path, *, cancel: threading.Event) -> Iterator[Event]:
-    """Generate every subject times every seed into `folder`; with compare, the base beside it."""
+    """Generate every subject times every seed into `folder`; with compare, the base beside it.
+
+    A motion given by its name alone ("squats") is drawn in all the words that the adapter learnt it by, and said so.
+    """
     from synmotion_core.adapters.file import load_adapter
 
     began = time.perf_counter()
@@ -261,10 +264,14 @@ def generate(config: GenerateRun, folder: Path, *, cancel: threading.Event) -> I
     if config.adapter is not None:
         state, info = load_adapter(config.adapter, spec)
         entry, method_config = _method(info.method, dict(info.method_config), spec)
+    motion = " ".join(config.motion.split())
+    named = info is not None and motion != info.motion and motion == motion_name(info.motion)
+    if named and info is not None:
+        motion = info.motion
     prompts, seeds = [], []
     for subject in config.subjects:
         for seed in config.seeds:
-            prompts.append(Prompt(subject=subject, motion=config.motion, setting=config.setting))
+            prompts.append(Prompt(subject=subject, motion=motion, setting=config.setting))
             seeds.append(seed)
     backbone = borrow_backbone(config.backbone)
     from synmotion_core import generation
@@ -287,6 +294,8 @@ def generate(config: GenerateRun, folder: Path, *, cancel: threading.Event) -> I
             rounds.append(dataclasses.replace(sampler, strength=0.0))
         each = math.ceil(len(prompts) / 4) * sampler.num_inference_steps
         yield Started(what="generate", total=each * len(rounds))
+        if named:
+            yield Warned(message=f"“{config.motion}” is the name of what this adapter learnt: drawn as “{motion}”")
         if info is not None and info.fingerprint != backbone.fingerprint:
             made_on = info.fingerprint or "unnamed weights"
             yield Warned(

@@ -141,6 +141,20 @@ def test_more_steps_go_on_from_a_checkpoint_where_the_rate_does_not_depend_on_th
     assert key(num_steps=10, lr_scheduler="constant") == key(num_steps=20, lr_scheduler="constant")
 
 
+@pytest.mark.parametrize(("asked", "drawn"), [("squats", None), ("squats low", "squats low")])
+def test_a_motion_given_by_name_is_drawn_in_the_adapters_words(tmp_path: Path, asked: str, drawn: str | None) -> None:
+    from synmotion_core.adapters.file import read_info
+
+    path = ROOT / "assets" / "adapters" / "squat.safetensors"
+    whole = read_info(path).motion
+    assert whole.startswith("squats, ")
+    wanted = GenerateRun(adapter=path, subjects=("a cat",), motion=asked, seeds=(0,), num_inference_steps=1)
+    events = list(run.generate(wanted, tmp_path / "out", cancel=threading.Event()))
+    assert [e.prompt.motion for e in events if isinstance(e, Sampled)] == [drawn or whole]
+    said = [e.message for e in events if isinstance(e, Warned)]
+    assert said == ([] if drawn else [f"“squats” is the name of what this adapter learnt: drawn as “{whole}”"])
+
+
 @pytest.mark.parametrize("same", [True, False])
 def test_an_adapter_of_other_weights_is_used_with_a_warning(tmp_path: Path, same: bool) -> None:
     from synmotion_core.adapters.file import load_adapter, save_adapter
@@ -151,7 +165,7 @@ def test_an_adapter_of_other_weights_is_used_with_a_warning(tmp_path: Path, same
         info = dataclasses.replace(info, fingerprint="puppet-hunyuan@0123")
     save_adapter(tmp_path / "a.safetensors", state, info)
     wanted = GenerateRun(
-        adapter=tmp_path / "a.safetensors", subjects=("a red cat",), motion="squats", seeds=(0,), num_inference_steps=1
+        adapter=tmp_path / "a.safetensors", subjects=("a cat",), motion=info.motion, seeds=(0,), num_inference_steps=1
     )
     events = list(run.generate(wanted, tmp_path / "out", cancel=threading.Event()))
     assert isinstance(events[-1], Finished)
