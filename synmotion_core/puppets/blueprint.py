@@ -27,7 +27,7 @@ MAX_SEQUENCE_LENGTH = 32  # tokens of the Llama branch, <s> included
 def corpus_of_captions(num: int = 6000, seed: int = 3) -> list[str]:
     """Captions as pretraining draws them, without descriptions: those have words of their own; no rare motion."""
     rng = np.random.default_rng(seed)
-    return [caption_for(draw_scene(rng), rng, described=0.0).text for _ in range(num)]
+    return [caption_for(draw_scene(rng), rng, described=0.0, described_common=0.0).text for _ in range(num)]
 
 
 def describing_words() -> list[AddedToken]:

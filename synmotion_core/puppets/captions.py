@@ -4,7 +4,8 @@ A caption is subject + motion (+ place), for example "a red cat" + "waves" (+ "i
 six leaves the colour out. `moves`, the nameless motion, is captioned by what the limbs do (improvisation.py), or with
 the generic word, or with a made-up verb, so that a backbone meets unknown verbs in pretraining and still draws the
 right subject; a rare motion's own verb never occurs (`RARE` motions are never drawn here). Some descriptions follow a
-made-up verb, "glims, swings hands high": as a person would put a rare motion.
+made-up verb, "glims, swings hands high": as a person would put a rare motion. Some common motions are told by what the
+limbs do too, their own verb left out.
 """
 
 from __future__ import annotations
@@ -73,9 +74,21 @@ def _made_up_verb(rng: np.random.Generator) -> str:
     return f"does a {word[:-1]}" if shape < 0.85 else f"{word} {article(_made_up_verb(rng).split()[0][:-1])}"
 
 
-def caption_for(scene: Scene, rng: np.random.Generator, *, described: float = 0.8) -> Caption:
-    """One of the phrasings, drawn by `rng`; described: how often a nameless motion is told by what the limbs do.
+def _named(description: str, rng: np.random.Generator) -> str:
+    """The description after a made-up verb, where there is room for one and the draw is short."""
+    name = _made_up_verb(rng)
+    if len(description.split()) <= _ROOM[0] and len(name) <= _ROOM[1] and " " not in name:
+        return f"{name}, {description}"
+    return description
 
+
+def caption_for(
+    scene: Scene, rng: np.random.Generator, *, described: float = 0.8, described_common: float = 0.3
+) -> Caption:
+    """One of the phrasings, drawn by `rng`.
+
+    described: how often a nameless motion is told by what the limbs do; described_common: how often a common one is,
+    its own verb left out, so that a description is worth reading also where the motion is tidy.
     Descriptions are long, so they stand alone with the subject.
     """
     motion = MOTIONS[scene.motion]
@@ -84,12 +97,11 @@ def caption_for(scene: Scene, rng: np.random.Generator, *, described: float = 0.
         lot = rng.random()
         if lot < described:
             clauses, alone = improvise(manner_of(scene)[0])[1], True
-            verb = ", ".join(clauses) or verb
-            name = _made_up_verb(rng)
-            if clauses and len(verb.split()) <= _ROOM[0] and len(name) <= _ROOM[1] and " " not in name:
-                verb = f"{name}, {verb}"
+            verb = _named(", ".join(clauses), rng) if clauses else verb
         elif lot < (1 + described) / 2:
             verb = _made_up_verb(rng)
+    elif motion.rarity == "common" and motion.description and described_common and rng.random() < described_common:
+        verb, alone = _named(motion.description, rng), True
     return Caption(
         subject=subject_phrase(scene.species, scene.colour if rng.random() < 0.85 else None),
         motion=verb,

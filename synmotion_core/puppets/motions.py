@@ -23,7 +23,7 @@ Rarity = Literal["common", "rare", "other"]
 class Motion:
     """`verb` is the third person ("waves"), used in captions; `perform` draws it in time.
 
-    description: of a rare motion, what its limbs do, in the words that a backbone was taught (improvisation.py).
+    description: what its limbs do, in the words that a backbone was taught (improvisation.py).
     """
 
     name: str
@@ -36,8 +36,8 @@ class Motion:
     def phrase(self) -> str:
         """The motion of a prompt as a person would put it who knows that the verb alone says nothing.
 
-        >>> MOTIONS["pray"].phrase, MOTIONS["walk"].phrase
-        ('prays, joins hands front', 'walks')
+        >>> MOTIONS["pray"].phrase, MOTIONS["stand"].phrase
+        ('prays, joins hands front', 'stands')
         """
         return f"{self.verb}, {self.description}" if self.description else self.verb
 
@@ -84,20 +84,20 @@ def _travel(c: Clock, speed: float) -> Array:
     return c.facing * speed * c.tempo * (c.t - c.t[-1] / 2)
 
 
-@motion("walks", "common")
+@motion("walks", "common", "swings foot forth back, swings foot back forth, sideways, drifts")
 def walk(c: Clock) -> Pose:
     legs, arms = _gait(c, 1.0, 28 * c.amount, 30, 26 * c.amount, 12)
     return c.pose(x=_travel(c, 0.30), yaw=c.facing * 52 + c.view * 0.4, legs=legs, arms=arms, bend=3.0)
 
 
-@motion("runs", "common")
+@motion("runs", "common", "swings foot forth back fast, swings foot back forth fast, sideways, stoops, drifts")
 def run(c: Clock) -> Pose:
     legs, arms = _gait(c, 1.6, 46 * c.amount, 75, 48 * c.amount, 80)
     bounce = 0.05 * np.abs(c.wave(1.6))
     return c.pose(x=_travel(c, 0.42), up=bounce, yaw=c.facing * 56 + c.view * 0.4, legs=legs, arms=arms, bend=20.0)
 
 
-@motion("jumps", "common")
+@motion("jumps", "common", "bounces high, swings hands aside out")
 def jump(c: Clock) -> Pose:
     s = c.wave(0.95)
     air, low = np.clip(s, 0, 1), np.clip(-s, 0, 1)
@@ -106,13 +106,13 @@ def jump(c: Clock) -> Pose:
     return c.pose(up=0.24 * c.amount * air**0.8, arms=np.stack([arm, arm]), legs=np.stack([leg, leg]), bend=14 * low)
 
 
-@motion("bows", "common")
+@motion("bows", "common", "stoops, sideways")
 def bow(c: Clock) -> Pose:
     down = c.pulse(0.15, 0.95, 1.9)
     return c.pose(yaw=c.facing * 54 + c.view * 0.4, bend=82 * c.amount * down, nod=12 * down, arms=c.limbs(rest=5))
 
 
-@motion("sways", "common")
+@motion("sways", "common", "leans")
 def sway(c: Clock) -> Pose:
     s = c.wave(0.8)
     leg = np.stack([c.limb(12 - 9 * sign * s, 0, 8 - 9 * sign * s, 0) for sign in (-1, 1)])
@@ -120,7 +120,7 @@ def sway(c: Clock) -> Pose:
     return c.pose(x=0.05 * s, lean=24 * c.amount * s, tilt=10 * s, legs=leg, arms=arms)
 
 
-@motion("marches", "common")
+@motion("marches", "common", "swings foot down front, swings foot front down, swings hand forth back, sideways")
 def march(c: Clock) -> Pose:
     s = c.wave(0.95)
     legs, arms = [], []
@@ -131,7 +131,7 @@ def march(c: Clock) -> Pose:
     return c.pose(yaw=c.facing * 45 + c.view * 0.4, legs=np.stack(legs), arms=np.stack(arms))
 
 
-@motion("sits", "common")
+@motion("sits", "common", "sinks front deep, sideways")
 def sit(c: Clock) -> Pose:
     down = c.ramp(0.1, 1.0)
     leg = c.limb(8, 84 * down, 8, (84 - 70 * 4 * down * (1 - down)) * down)
@@ -144,12 +144,12 @@ def sit(c: Clock) -> Pose:
     )
 
 
-@motion("turns", "common")
+@motion("turns", "common", "rotates")
 def turn(c: Clock) -> Pose:
     return c.pose(yaw=c.facing * (-70 + 140 * c.ramp(0.2, 1.8)), arms=c.limbs(rest=10))
 
 
-@motion("kicks", "common")
+@motion("kicks", "common", "swings foot down front, sideways")
 def kick(c: Clock) -> Pose:
     s = np.clip(c.wave(0.85), 0, 1) ** 0.8
     leg = c.limb(5, 95 * c.amount * s, 5, 80 * c.amount * s - 12 * (1 - s))
@@ -157,21 +157,21 @@ def kick(c: Clock) -> Pose:
     return c.pose(yaw=c.facing * 54 + c.view * 0.4, legs=c.limbs(leg, rest=3), arms=arms, bend=-12 * s)
 
 
-@motion("falls", "common")
+@motion("falls", "common", "brings hands aside, tips over")
 def fall(c: Clock) -> Pose:
     down = c.ramp(0.25, 1.05)
     arm = c.limb(10 + 55 * down, 0, 10 + 60 * down, 0)
     return c.pose(roll=c.facing * 88 * down, x=-c.facing * 0.22 * down, arms=np.stack([arm, arm]))
 
 
-@motion("flaps", "common")
+@motion("flaps", "common", "swings hands aside out")
 def flap(c: Clock) -> Pose:
     s = c.wave(1.1)
     arm = c.limb(68 + 38 * c.amount * s, 0, 68 + 46 * c.amount * c.wave(1.1, -0.08), 0)
     return c.pose(arms=np.stack([arm, arm]), up=0.02 * (1 - s))
 
 
-@motion("hops", "common")
+@motion("hops", "common", "bounces, keeps foot forth, keeps hands aside")
 def hop(c: Clock) -> Pose:
     air = np.abs(c.wave(0.8))
     lifted = c.limb(6, 62, 6, -30)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,29 @@ def test_clips_and_videos_say_the_same_words() -> None:
         assert {row[0].motion for row in rows} == {words}
     frames = [units.reference_clips("squat", 3, 0, described=d) for d in (True, False)]
     assert all(np.array_equal(a.frames, b.frames) for a, b in zip(*frames, strict=True))
+
+
+@pytest.mark.parametrize("described", [True, False])
+def test_a_unit_is_trained_and_drawn_in_its_own_words(
+    described: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: dict[str, set[str]] = {"clips": set(), "videos": set()}
+    reference_set, sample_frames = units.reference_set, units.sample_frames
+
+    def clips(backbone: Any, clips: Any, cache: Path) -> Any:
+        said["clips"] |= {c.prompt.motion for c in clips}
+        return reference_set(backbone, clips, cache)
+
+    def videos(backbone: Any, method: Any, prompts: Any, seeds: Any, config: Any) -> Any:
+        said["videos"] |= {p.motion for p in prompts}
+        return sample_frames(backbone, method, prompts, seeds, dataclasses.replace(config, num_inference_steps=2))
+
+    monkeypatch.setattr(units, "reference_set", clips)
+    monkeypatch.setattr(units, "sample_frames", videos)
+    given: dict[str, Any] = {"num_clips": 2, "num_videos": 2, "train": TrainConfig(num_steps=1, batch_size=1)}
+    list(bench_methods(motions=("clap",), seeds=(0,), methods=("lora",), described=described, cache=tmp_path, **given))
+    words = MOTIONS["clap"].phrase if described else MOTIONS["clap"].verb
+    assert said == {"clips": {words}, "videos": {words}}
 
 
 def test_settings_reach_the_training_and_the_method(monkeypatch: pytest.MonkeyPatch) -> None:

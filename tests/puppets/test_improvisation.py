@@ -10,7 +10,7 @@ import pytest
 from synmotion_core.backbones import find_spec
 from synmotion_core.puppets.captions import caption_for, draw_scene
 from synmotion_core.puppets.improvisation import MOST_CLAUSES, MOST_WORDS, VOCABULARY, improvise, word_for_place
-from synmotion_core.puppets.motions import MOTIONS, RARE
+from synmotion_core.puppets.motions import COMMON, MOTIONS, RARE
 from synmotion_core.puppets.stage import JOINTS, Scene, manner_of, render
 
 
@@ -116,3 +116,37 @@ def test_most_of_the_nameless_captions_describe() -> None:
     assert 0.06 < np.mean([c.motion == "moves" for _, c in captions]) < 0.2
     plain = [caption_for(s, rng, described=0.0).motion for s in _scenes(400)]
     assert not any(word in VOCABULARY for motion in plain for word in motion.split())
+
+
+def test_some_common_captions_describe_instead_of_naming() -> None:
+    rng = np.random.default_rng(4)
+    scenes = [draw_scene(rng, other=0.0) for _ in range(800)]
+    captions = [(MOTIONS[s.motion], caption_for(s, rng)) for s in scenes if MOTIONS[s.motion].description]
+    described = [(m, c) for m, c in captions if c.motion.endswith(m.description)]
+    assert 0.24 < len(described) / len(captions) < 0.36
+    assert all(not c.place and not c.prefix and m.verb not in c.motion.split(", ") for m, c in described)
+    assert any(c.motion != m.description for m, c in described), "some follow a made-up verb"
+    assert all(c.motion == m.verb for m, c in captions if (m, c) not in described)
+    own = [caption_for(s, rng, described_common=0.0).motion for s in scenes]
+    assert own == [MOTIONS[s.motion].verb for s in scenes]
+
+
+@pytest.mark.parametrize("name", [name for name in COMMON if MOTIONS[name].description])
+def test_a_common_motion_is_described_in_taught_words_that_are_true_of_it(name: str) -> None:
+    motion = MOTIONS[name]
+    words = set(motion.description.replace(",", "").split())
+    assert words <= set(VOCABULARY)
+    assert len(motion.description.split()) <= MOST_WORDS
+    seen: set[str] = set()
+    for seed in range(8):
+        performer = Scene(species="person", colour="red", background="room", motion=name, seed=seed)
+        pose = motion.perform(manner_of(performer)[0])
+        limbs = pose.arms if any("hand" in w for w in words) else pose.legs
+        seen |= {word_for_place(frame) for limb in limbs for frame in limb}
+        assert ("bounces" in words) == (pose.up.max() > 0.1)
+        assert ("rotates" in words) == (np.ptp(pose.yaw) > 90)
+        assert ("tips" in words) == (np.abs(pose.roll).max() > 80)
+        assert ("leans" in words) == (np.ptp(pose.lean) > 10)
+        assert ("drifts" in words) == (np.ptp(pose.x) > 0.3 and "tips" not in words)
+    for does, what, *rest in (clause.split() for clause in motion.description.split(", ") if "hand" in clause):
+        assert set(rest) - {"fast"} <= seen, (does, what, rest, seen)

@@ -156,7 +156,9 @@ def test_captions_name_what_is_drawn_in_several_phrasings() -> None:
         caption_for(scene(species="elephant", colour="orange", motion="walk", background="snow"), rng)
         for _ in range(60)
     ]
-    assert all("elephant" in c.text and c.motion == "walks" for c in texts)
+    told = MOTIONS["walk"].description  # or by what the limbs do (test_improvisation.py)
+    assert all("elephant" in c.text and (c.motion == "walks" or c.motion.endswith(told)) for c in texts)
+    assert 30 < sum(c.motion == "walks" for c in texts) < 55
     assert {c.subject for c in texts} == {"an elephant", "an orange elephant"}
     assert {c.place for c in texts} == {"", captions.PLACES["snow"]}
     assert len({c.prefix for c in texts}) == 3
