@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from synmotion_core.puppets.hybrids import HYBRID
-from synmotion_core.puppets.improvisation import improvise
+from synmotion_core.puppets.improvisation import etude, improvise
 from synmotion_core.puppets.motions import COMMON, MOTIONS
 from synmotion_core.puppets.species import SPECIES
 from synmotion_core.puppets.stage import BACKGROUNDS, COLOURS, Scene, manner_of
@@ -30,6 +30,7 @@ PLACES = {
 }
 _PREFIXES = ("", "", "", "a video of ", "a puppet show: ")
 _ONSETS = ("b", "d", "f", "g", "gl", "k", "l", "m", "n", "p", "pl", "r", "s", "sn", "t", "tr", "v", "w", "z", "qu")
+_PLAYED = {"moves": improvise, "etude": etude}
 _ROOM = (13, 6)  # words of a description and letters of a verb before it that fit the text encoder together
 _RHYMES = ("a", "e", "i", "o", "u", "ab", "ack", "ash", "ee", "elt", "im", "ing", "ob", "oon", "orp", "ug", "umb", "ax")
 
@@ -96,7 +97,7 @@ def caption_for(
     if motion.rarity == "other":
         lot = rng.random()
         if lot < described:
-            clauses, alone = improvise(manner_of(scene)[0])[1], True
+            clauses, alone = _PLAYED[scene.motion](manner_of(scene)[0])[1], True
             verb = _named(", ".join(clauses), rng) if clauses else verb
         elif lot < (1 + described) / 2:
             verb = _made_up_verb(rng)
@@ -111,13 +112,21 @@ def caption_for(
 
 
 def draw_scene(
-    rng: np.random.Generator, *, motions: tuple[str, ...] = COMMON, other: float = 0.4, hybrids: float = 0.0
+    rng: np.random.Generator,
+    *,
+    motions: tuple[str, ...] = COMMON,
+    other: float = 0.4,
+    hybrids: float = 0.0,
+    etudes: float = 0.0,
 ) -> Scene:
-    """A scene with uniform species, colour and background; `moves` with probability `other`, else one of `motions`.
+    """A scene with uniform species, colour and background; nameless with probability `other`, else one of `motions`.
 
-    hybrids: how often the performer is of no species (hybrids.py).
+    hybrids: how often the performer is of no species (hybrids.py). etudes: how often the nameless is tidy
+    (improvisation.py).
     """
     name = "moves" if rng.random() < other else str(rng.choice(motions))
+    if etudes and name == "moves" and rng.random() < etudes:
+        name = "etude"
     species = HYBRID if hybrids and rng.random() < hybrids else str(rng.choice(list(SPECIES)))
     return Scene(
         species=species,

@@ -3,8 +3,8 @@
     chunk-00007.npy    float16 [N, C, 5, 8, 8], written whole and renamed, so that a chunk that exists is complete
     chunk-00007.json   the scenes, in order; captions are drawn anew each time a clip is used
 
-Chunk i depends on (world, autoencoder, shares, hybrids, seed, i) only, so a killed run goes on where it was and
-processes share the work.
+Chunk i depends on (world, autoencoder, judge, shares, hybrids, etudes, seed, i) only, so a killed run goes on where it
+was and processes share the work.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import cast
@@ -25,9 +25,12 @@ from torch import Tensor, nn
 
 from synmotion_core.puppets.autoencoder import AutoencoderPatchVideo
 from synmotion_core.puppets.captions import draw_scene
+from synmotion_core.puppets.judge import Judge
+from synmotion_core.puppets.motions import RARE
 from synmotion_core.puppets.stage import Performance, Scene, render
 
 CHUNK = 256
+_NEARLY_RARE = 0.2  # of the judge's probability: an étude above it is no clip for pretraining
 
 
 def to_tensor(performances: list[Performance]) -> Tensor:
@@ -91,23 +94,49 @@ def fit_deblock(
     cast(nn.Module, vae.requires_grad_(False)).to("cpu").eval()
 
 
-def _draw(rng: np.random.Generator, share: Mapping[str, float], hybrids: float) -> Scene:
+def _draw(rng: np.random.Generator, share: Mapping[str, float], hybrids: float, etudes: float) -> Scene:
     while True:
-        scene = draw_scene(rng, hybrids=hybrids)
+        scene = draw_scene(rng, hybrids=hybrids, etudes=etudes)
         part = share.get(scene.motion, 1.0)
         if part == 1 or rng.random() < part:
             return scene
 
 
-def _write_chunk(folder: str, vae_path: str, share: Mapping[str, float], hybrids: float, seed: int, index: int) -> int:
+def _show(scenes: list[Scene], draw: Callable[[], Scene], judge: Judge | None) -> list[Performance]:
+    """Render; an étude that may pass for a rare motion is drawn again, in place, until none does."""
+    shows: list[Performance | None] = [None] * len(scenes)
+    while missing := [i for i, show in enumerate(shows) if show is None]:
+        for i in missing:
+            shows[i] = render(scenes[i])
+        made = [(i, s) for i in missing if scenes[i].motion == "etude" and (s := shows[i]) is not None]
+        if judge is None or not made:
+            break
+        rare = [judge.motions.index(name) for name in RARE]
+        likely = judge.judge([show.frames for _, show in made]).motion_probability[:, rare].sum(1)
+        for (i, _), chance in zip(made, likely, strict=True):
+            if chance > _NEARLY_RARE:
+                scenes[i], shows[i] = draw(), None
+    return [show for show in shows if show is not None]
+
+
+def _write_chunk(
+    folder: str, vae_path: str, share: Mapping[str, float], hybrids: float, etudes: float, seed: int, index: int
+) -> int:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     vae = AutoencoderPatchVideo.from_pretrained(vae_path, torch_dtype=torch.float32)
+    judge = Judge.load() if etudes else None
     rng = np.random.default_rng((seed, 0xC0, index))
-    scenes = [_draw(rng, share, hybrids) for _ in range(CHUNK)]
+
+    def draw() -> Scene:
+        return _draw(rng, share, hybrids, etudes)
+
+    scenes: list[Scene] = []
     parts = []
-    for start in range(0, CHUNK, 64):
-        video = to_tensor([render(s) for s in scenes[start : start + 64]])
+    for _ in range(0, CHUNK, 64):
+        some = [draw() for _ in range(64)]
+        video = to_tensor(_show(some, draw, judge))
+        scenes += some
         with torch.no_grad():
             parts.append(vae.latents(video).half().numpy())
     stem = Path(folder) / f"chunk-{index:05d}"
@@ -125,6 +154,7 @@ def build(
     *,
     share: Mapping[str, float] | None = None,
     hybrids: float = 0.0,
+    etudes: float = 0.0,
     seed: int = 1,
     workers: int = 2,
 ) -> Iterator[int]:
@@ -132,22 +162,20 @@ def build(
 
     share: motion -> the part of its draws that is rendered, above 0 to 1; others are drawn again. 1 where not named.
     hybrids: the part of the scenes whose performer is of no species (hybrids.py), 0 to 1.
-    Raises ValueError for a share that is not.
+    etudes: the part of the nameless clips that is tidy (improvisation.py), 0 to 1; the judge keeps the rare ones out.
+    Raises ValueError for a part that is not.
     """
-    if not 0 <= hybrids <= 1:
-        raise ValueError(f"hybrids must be between 0 and 1, got {hybrids}")
+    for name, part in (("hybrids", hybrids), ("etudes", etudes)):
+        if not 0 <= part <= 1:
+            raise ValueError(f"{name} must be between 0 and 1, got {part}")
     for motion, part in (share or {}).items():
         if not 0 < part <= 1:
             raise ValueError(f"share of {motion} must be above 0 and at most 1, got {part}")
     folder.mkdir(parents=True, exist_ok=True)
     missing = [i for i in range(-(-num_clips // CHUNK)) if not (folder / f"chunk-{i:05d}.npy").exists()]
     with ProcessPoolExecutor(workers) as pool:
-        yield from pool.map(
-            _write_chunk,
-            *zip(*((str(folder), str(vae_path), dict(share or {}), hybrids, seed, i) for i in missing), strict=True)
-            if missing
-            else ([], [], [], [], []),
-        )
+        given = (str(folder), str(vae_path), dict(share or {}), hybrids, etudes, seed)
+        yield from pool.map(_write_chunk, *([value] * len(missing) for value in given), missing)
 
 
 class Corpus:

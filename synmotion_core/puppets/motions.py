@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 
+from synmotion_core.puppets.improvisation import etude as tidy_improvisation
 from synmotion_core.puppets.improvisation import improvise
 from synmotion_core.puppets.kinematics import Array, Clock, Pose, both, mix
 
@@ -288,6 +289,12 @@ def handstand(c: Clock) -> Pose:
 def moves(c: Clock) -> Pose:
     """Random limbs, torso and root under one generic word."""
     return improvise(c)[0]
+
+
+@motion("moves", "other")
+def etude(c: Clock) -> Pose:
+    """A limb or two, or the body, at random; the rest at rest."""
+    return tidy_improvisation(c)[0]
 
 
 def names(rarity: Rarity) -> tuple[str, ...]:

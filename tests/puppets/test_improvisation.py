@@ -9,7 +9,7 @@ import pytest
 
 from synmotion_core.backbones import find_spec
 from synmotion_core.puppets.captions import caption_for, draw_scene
-from synmotion_core.puppets.improvisation import MOST_CLAUSES, MOST_WORDS, VOCABULARY, improvise, word_for_place
+from synmotion_core.puppets.improvisation import MOST_CLAUSES, MOST_WORDS, VOCABULARY, etude, improvise, word_for_place
 from synmotion_core.puppets.motions import COMMON, MOTIONS, RARE
 from synmotion_core.puppets.stage import JOINTS, Scene, manner_of, render
 
@@ -150,3 +150,44 @@ def test_a_common_motion_is_described_in_taught_words_that_are_true_of_it(name: 
         assert ("drifts" in words) == (np.ptp(pose.x) > 0.3 and "tips" not in words)
     for does, what, *rest in (clause.split() for clause in motion.description.split(", ") if "hand" in clause):
         assert set(rest) - {"fast"} <= seen, (does, what, rest, seen)
+
+
+def test_an_etude_moves_what_it_tells_and_nothing_else() -> None:
+    """Read from the pose: a part without a clause hangs, stands or stays, but for the head."""
+    rng = np.random.default_rng(8)
+    seen: dict[str, int] = {}
+    for _ in range(400):
+        scene = dataclasses.replace(draw_scene(rng), motion="etude")
+        clock = manner_of(scene)[0]
+        pose, told = etude(clock)
+        rest, text = clock.pose(), ", ".join(told)
+        words = set(text.replace(",", "").split())
+        assert words <= set(VOCABULARY)
+        assert told
+        assert sum(len(clause.split()) for clause in told) <= MOST_WORDS
+        if len(told) < MOST_CLAUSES:
+            assert bool(words & {"hand", "hands"}) == (not np.allclose(pose.arms, rest.arms, atol=4))
+            assert ("rotates" in words) == (np.ptp(pose.yaw) > 0)
+            assert ("sideways" in words) == (abs(pose.yaw[0]) == 52)
+            for word, field in (("stoops", "bend"), ("leans", "lean"), ("drifts", "x"), ("bounces", "up")):
+                assert (word in words) == (np.ptp(getattr(pose, field)) > 0), (word, text)
+            assert bool(words & {"tips", "rolls"}) == (np.ptp(pose.roll) > 0)
+        if "foot" not in text and not words & {"bobs", "sinks"}:
+            assert np.allclose(pose.legs, rest.legs, atol=4)
+        arms = [np.ptp(arm, axis=0).max() for arm in pose.arms]
+        kind = "one" if min(arms) == 0 < max(arms) else "alike" if np.array_equal(*pose.arms) else "each its own"
+        for key in (kind, *words & {"joins", "rotates", "bobs", "bounces", "stoops", "rolls"}):
+            seen[key] = seen.get(key, 0) + 1
+    assert min(seen.values()) > 4, seen
+    assert {"one", "alike", "each its own", "joins", "rotates", "bobs", "bounces", "stoops"} <= set(seen), seen
+
+
+def test_an_etude_is_captioned_by_its_own_words() -> None:
+    rng = np.random.default_rng(9)
+    scenes = [dataclasses.replace(draw_scene(rng), motion="etude") for _ in range(300)]
+    captions = [caption_for(s, rng).motion for s in scenes]
+    own = [", ".join(etude(manner_of(s)[0])[1]) for s in scenes]
+    assert 0.72 < np.mean([c.endswith(told) for c, told in zip(captions, own, strict=True)]) < 0.88
+    assert [caption_for(s, np.random.default_rng(1)).motion for s in scenes[:20]] == [
+        caption_for(dataclasses.replace(s, colour="red"), np.random.default_rng(1)).motion for s in scenes[:20]
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import itertools
 import json
 from pathlib import Path
@@ -19,12 +20,15 @@ from synmotion_core.puppets.autoencoder import AutoencoderPatchVideo
 from synmotion_core.puppets.blueprint import build_pipeline
 from synmotion_core.puppets.captions import draw_scene
 from synmotion_core.puppets.improvisation import VOCABULARY
+from synmotion_core.puppets.judge import Judge
+from synmotion_core.puppets.motions import RARE
 from synmotion_core.puppets.pretrain import __main__ as commands
 from synmotion_core.puppets.pretrain import loop
 from synmotion_core.puppets.pretrain.feed import Batch, Feed
 from synmotion_core.puppets.pretrain.heads import Heads, at_corner
 from synmotion_core.puppets.pretrain.muon import BatchedMuon
 from synmotion_core.puppets.pretrain.settings import PretrainConfig
+from synmotion_core.puppets.stage import Performance, Scene, render
 
 CHUNK = 6
 SMALL = {"batch_size": 2, "image_batch_size": 2, "image_steps": 1, "score_prompts": 0}
@@ -302,10 +306,38 @@ def test_a_window_is_seen_in_its_place(folder: Path) -> None:
 
 def test_hybrids_are_a_part_of_the_corpus(tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
-    drawn = [corpora._draw(rng, {"moves": 0.25}, 0.3).species for _ in range(1000)]
+    drawn = [corpora._draw(rng, {"moves": 0.25}, 0.3, 0.0).species for _ in range(1000)]
     assert abs(drawn.count("puppet") - 300) < 50
     with pytest.raises(ValueError, match=r"hybrids must be between 0 and 1, got 1\.5"):
         list(corpora.build(tmp_path / "corpus", tmp_path / "vae", 1, hybrids=1.5))
+
+
+def test_etudes_are_a_part_of_the_corpus_and_none_passes_for_a_rare_motion(tmp_path: Path) -> None:
+    rng = np.random.default_rng(6)
+    drawn = [corpora._draw(rng, {}, 0.0, 0.25).motion for _ in range(2000)]
+    assert abs(drawn.count("etude") - 200) < 50
+    assert abs(drawn.count("moves") - 600) < 80
+    with pytest.raises(ValueError, match=r"etudes must be between 0 and 1, got -1"):
+        list(corpora.build(tmp_path / "corpus", tmp_path / "vae", 1, etudes=-1))
+
+    def etude() -> Scene:
+        return dataclasses.replace(draw_scene(rng), motion="etude")
+
+    def rare(shows: list[Performance]) -> np.ndarray:
+        at = [judge.motions.index(name) for name in RARE]
+        return judge.judge([s.frames for s in shows]).motion_probability[:, at].sum(1) > corpora._NEARLY_RARE
+
+    judge = Judge.load()
+    scenes = [etude() for _ in range(150)]
+    before = list(scenes)
+    wrong = rare([render(s) for s in scenes])
+    assert 0 < wrong.sum() < 40
+    shows = corpora._show(scenes, etude, judge)
+    assert not rare(shows).any()
+    assert [a != b for a, b in zip(before, scenes, strict=True)] == wrong.tolist(), "the others stay"
+    assert all(np.array_equal(show.frames, render(s).frames) for show, s in zip(shows[:40], scenes[:40], strict=True))
+    named = [dataclasses.replace(s, motion="walk") for s in before[:3]]
+    assert len(corpora._show(list(named), etude, judge)) == 3
 
 
 def test_windows_are_cut_from_most_steps(

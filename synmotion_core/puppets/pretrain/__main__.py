@@ -46,6 +46,9 @@ def main() -> None:
         "--hybrids", type=_part, default=0.4, help="corpus: the part of the clips whose puppet is of no species"
     )
     parser.add_argument(
+        "--etudes", type=_part, default=0.4, help="corpus: the part of the nameless clips that is one tidy motion"
+    )
+    parser.add_argument(
         "--power", type=float, default=0.0, help="corpus: scale of a new autoencoder's channels, 0 to 1"
     )
     parser.add_argument("--decoder-clips", type=int, default=600, help="deblock: clips to render")
@@ -124,6 +127,7 @@ def main() -> None:
             args.clips,
             share=dict(args.draw_share),
             hybrids=args.hybrids,
+            etudes=args.etudes,
             workers=args.workers,
         ):
             print(f"chunk {index}", flush=True)
