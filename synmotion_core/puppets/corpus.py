@@ -133,8 +133,8 @@ def _write_chunk(
 
     scenes: list[Scene] = []
     parts = []
-    for _ in range(0, CHUNK, 64):
-        some = [draw() for _ in range(64)]
+    for start in range(0, CHUNK, 64):
+        some = [draw() for _ in range(min(64, CHUNK - start))]
         video = to_tensor(_show(some, draw, judge))
         scenes += some
         with torch.no_grad():

@@ -43,7 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         corpora.fit_autoencoder(num_clips=24).save_pretrained(where / "vae")
         (where / "corpus").mkdir()
         for index in (1, 0):
-            corpora._write_chunk(str(where / "corpus"), str(where / "vae"), {}, 0.4, 1, index)
+            corpora._write_chunk(str(where / "corpus"), str(where / "vae"), {}, 0.4, 0.5, 1, index)
     return where
 
 
@@ -338,6 +338,19 @@ def test_etudes_are_a_part_of_the_corpus_and_none_passes_for_a_rare_motion(tmp_p
     assert all(np.array_equal(show.frames, render(s).frames) for show, s in zip(shows[:40], scenes[:40], strict=True))
     named = [dataclasses.replace(s, motion="walk") for s in before[:3]]
     assert len(corpora._show(list(named), etude, judge)) == 3
+
+
+def test_the_command_hands_on_what_the_corpus_is_made_of(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, object] = {}
+    _vae(folder).save_pretrained(tmp_path / "vae")
+    monkeypatch.setattr(commands, "build", lambda *args, **words: given.update(words, args=args) or iter(()))
+    words = ["--folder", str(tmp_path), "--clips", "512", "--hybrids", "0.1", "--etudes", "0.6", "--workers", "3"]
+    monkeypatch.setattr("sys.argv", ["pretrain", "corpus", *words, "--draw-share", "jump=0.5"])
+    commands.main()
+    assert given.pop("args") == (tmp_path / "corpus", tmp_path / "vae", 512)
+    assert given == {"share": {"jump": 0.5}, "hybrids": 0.1, "etudes": 0.6, "workers": 3}
 
 
 def test_windows_are_cut_from_most_steps(
