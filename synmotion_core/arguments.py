@@ -179,6 +179,9 @@ def add_generate_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--compare", action="store_true", help="also generate the base with the same seeds")
     group.add_argument("--steps", type=int, metavar="N", help="sampling steps (default: the backbone's own)")
     group.add_argument("--guidance", type=float, metavar="G", help="guidance scale (default: the backbone's own)")
+    group.add_argument(
+        "--eta", type=float, metavar="E", help="share of fresh noise in a step, 0 to 1 (default: the backbone's own)"
+    )
     group.add_argument("--frames", type=int, metavar="N", help="frames a video (default: the backbone's own)")
     group.add_argument("--backbone", help="see `models` (default: the adapter's)")
 

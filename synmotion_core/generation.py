@@ -1,6 +1,7 @@
 """Sampling: the scheduler's own steps along the learnt velocity, with true classifier-free guidance.
 
-    x_{s'} = x_s + (s' - s) v(x_s, s)                        its first order (Euler); some correct it by the past  (5)
+    x_{s'} = x_s + (s' - s) v(x_s, s)                        its first order (Euler); some correct it by the past,
+                                                             with eta a part of the noise is drawn anew           (5)
     v = v_null + g (v_cond - v_null)                         g = guidance_scale; g = 1 skips the null pass       (6)
 
 Each video has its own seed: the same (prompt, seed, settings) gives the same video whatever else is in the batch, up
@@ -40,6 +41,7 @@ from synmotion_core.types import (
 class SamplerConfig:
     """Everything that shapes one video beside its prompt and seed. strength scales the adapter, 0..2.
 
+    eta in 0..1 is the share of fresh noise in a step, drawn from the video's own seed; 0 is the scheduler's own path.
     mixed_precision "bf16" runs the denoiser under autocast, "no" in the weights' own type.
     """
 
@@ -47,6 +49,7 @@ class SamplerConfig:
     guidance_scale: float
     shape: VideoShape
     strength: float = 1.0
+    eta: float = 0.0
     mixed_precision: str = "bf16"
 
 
@@ -56,6 +59,7 @@ def default_sampler(
     strength: float = 1.0,
     num_inference_steps: int | None = None,
     guidance_scale: float | None = None,
+    eta: float | None = None,
     num_frames: int | None = None,
 ) -> SamplerConfig:
     """The backbone's own settings where none is given. Raises ShapeError for frames it cannot take."""
@@ -72,14 +76,19 @@ def default_sampler(
         guidance_scale=spec.guidance_scale if guidance_scale is None else guidance_scale,
         shape=shape,
         strength=strength,
+        eta=spec.eta if eta is None else eta,
     )
 
 
-def initial_noise(backbone: Backbone, seeds: Sequence[int], shape: VideoShape) -> Tensor:
-    """[B, C, f, h, w], each row from its own seed, drawn on the CPU so that every device starts alike."""
+def noise_sources(seeds: Sequence[int]) -> list[torch.Generator]:
+    """One a video, on the CPU: every device draws alike."""
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+def draw_noise(backbone: Backbone, sources: Sequence[torch.Generator], shape: VideoShape) -> Tensor:
+    """[B, C, f, h, w], each row the next of its own source: the first is what sampling starts from."""
     size = backbone.latent_shape(shape)
-    rows = [torch.randn(size, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-    return torch.stack(rows).to(backbone.device)
+    return torch.stack([torch.randn(size, generator=source) for source in sources]).to(backbone.device)
 
 
 def _condition(method: Method | None, text: TextCondition, strength: float) -> Condition:
@@ -104,8 +113,9 @@ def denoise(
     if guided:
         # one pass for both halves: the null rows have no roles, so a method leaves their text alone
         text = stack_text([text, backbone.encode_text([""] * len(prompts))])
-    latents = initial_noise(backbone, seeds, config.shape)
-    solver = backbone.solver(config.num_inference_steps, config.shape)
+    sources = noise_sources(seeds)
+    latents = draw_noise(backbone, sources, config.shape)
+    solver = backbone.solver(config.num_inference_steps, config.shape, config.eta)
     if method is not None:
         method.set_strength(config.strength)
     try:
@@ -118,7 +128,8 @@ def denoise(
                 if guided:
                     conditional, null = velocity.chunk(2)
                     velocity = null + config.guidance_scale * (conditional - null)  # (6)
-                latents = solver.step(velocity, latents)  # (5)
+                fresh = draw_noise(backbone, sources, config.shape) if config.eta else None
+                latents = solver.step(velocity, latents, fresh)  # (5)
                 yield latents
     finally:
         if method is not None:

@@ -57,6 +57,7 @@ class BackboneSpec:
     parameters: Mapping[str, int]
     needs_gpu: bool
     knows: str  # one line for people: what it can draw
+    eta: float = 0.0  # the share of fresh noise in a sampling step that serves it best
     options: Mapping[str, Any] = field(default_factory=dict)  # the family's own settings
 
     def check_shape(self, shape: VideoShape) -> None:
@@ -83,8 +84,11 @@ class Solver(Protocol):
 
     sigmas: Tensor
 
-    def step(self, velocity: Tensor, latents: Latents) -> Latents:
-        """Latents at sigmas[k] and their velocity -> latents at sigmas[k + 1]; k counts the calls."""
+    def step(self, velocity: Tensor, latents: Latents, noise: Latents | None = None) -> Latents:
+        """Latents at sigmas[k] and their velocity -> latents at sigmas[k + 1]; k counts the calls.
+
+        noise is standard normal; a run with eta above 0 needs it.
+        """
         ...
 
 
@@ -124,8 +128,8 @@ class Backbone(Protocol):
         """Velocity, float32, shaped as the latents. With image_latents, frame 0 is the clean image (I2V)."""
         ...
 
-    def solver(self, num_inference_steps: int, shape: VideoShape) -> Solver:
-        """A fresh run along the scheduler's own noise levels."""
+    def solver(self, num_inference_steps: int, shape: VideoShape, eta: float = 0.0) -> Solver:
+        """A fresh run along the scheduler's own noise levels; eta in 0..1 is the share of fresh noise in a step."""
         ...
 
     def attention_targets(self, projections: str = "qkv") -> str:

@@ -281,6 +281,7 @@ def generate(config: GenerateRun, folder: Path, *, cancel: threading.Event) -> I
         strength=config.strength,
         num_inference_steps=config.num_inference_steps,
         guidance_scale=config.guidance_scale,
+        eta=config.eta,
         num_frames=config.num_frames,
     )
     method: Method | None = None

@@ -11,7 +11,7 @@ import torch
 
 from synmotion_core.clips import video
 from synmotion_core.errors import Cancelled, ShapeError
-from synmotion_core.generation import default_sampler, denoise, file_stem, generate, initial_noise
+from synmotion_core.generation import default_sampler, denoise, draw_noise, file_stem, generate, noise_sources
 from synmotion_core.methods.lora import LoraConfig, LoraEntry
 from synmotion_core.types import Progress, Prompt, Sampled, VideoShape
 from tests.models import PROMPTS, puppet_backbone, shake
@@ -40,7 +40,17 @@ def test_a_video_does_not_depend_on_its_neighbours() -> None:
 
 def test_noise_belongs_to_the_seed() -> None:
     backbone, shape = puppet_backbone(), quick().shape
-    assert torch.equal(initial_noise(backbone, [7, 8], shape)[1], initial_noise(backbone, [8], shape)[0])
+    two, one = noise_sources([7, 8]), noise_sources([8])
+    for _ in range(2):
+        assert torch.equal(draw_noise(backbone, two, shape)[1], draw_noise(backbone, one, shape)[0])
+
+
+def test_fresh_noise_belongs_to_the_seed_too() -> None:
+    config = quick(eta=1.0)
+    both = last(config=config)
+    assert torch.equal(both, last(config=config))
+    torch.testing.assert_close(both[1:], last(PROMPTS[1:], (2,), config), rtol=1e-3, atol=1e-4)
+    assert not torch.allclose(both, last(), atol=1e-2)
 
 
 def test_guidance_one_skips_the_null_pass_and_more_changes_the_video() -> None:

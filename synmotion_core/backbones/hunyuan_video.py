@@ -241,8 +241,8 @@ class HunyuanVideo:
             return predicted
         return velocity_from_clean(noisy_latents.to(self.device).float(), predicted, sigmas.to(self.device))
 
-    def solver(self, num_inference_steps: int, shape: VideoShape) -> FlowSolver:
-        return FlowSolver(self.pipe.scheduler, num_inference_steps)
+    def solver(self, num_inference_steps: int, shape: VideoShape, eta: float = 0.0) -> FlowSolver:
+        return FlowSolver(self.pipe.scheduler, num_inference_steps, eta)
 
     def attention_targets(self, projections: str = "qkv") -> str:
         own = {"q": "to_q", "k": "to_k", "v": "to_v", "o": r"to_out\.0"}

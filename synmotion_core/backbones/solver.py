@@ -28,9 +28,22 @@ class FlowSolver:
     order 2). It is fed velocities: the copy of one that takes clean latents is set to them, which is the same by (3) of
     diffusion.py. Our transformer is told the exact level; what the stock pipelines tell theirs, UniPC rounds to whole
     thousandths.
+
+    eta in 0..1 replaces a part of the noise at every step by fresh noise (an ancestral step, of first order), so that
+    what an earlier step got wrong can still be put right; 0 leaves the steps to the scheduler. Flow-matching schedulers
+    of diffusers know none or all of it (`stochastic_sampling`), hence our own, with the split that k-diffusion's
+    samplers for rectified flows use: from s to s', with x the clean latents of (3) in diffusion.py and n fresh noise,
+
+        d    = s' (1 + eta (s' / s - 1))                                     the level that is kept
+        x_s' = (1 - s') / (1 - d) (x + d / s (x_s - x)) + sqrt(s'^2 - d^2 (1 - s')^2 / (1 - d)^2) n
+
+    which is (1 - s') x plus noise of level s', as (1) there asks for.
     """
 
-    def __init__(self, scheduler: Any, num_inference_steps: int) -> None:
+    def __init__(self, scheduler: Any, num_inference_steps: int, eta: float = 0.0) -> None:
+        if not 0 <= eta <= 1:
+            raise ConfigError(f"eta must be between 0 (no fresh noise) and 1, got {eta}")
+        self.eta = eta
         own = {"prediction_type": _VELOCITY} if predicts_clean(scheduler) else {}
         self._scheduler = type(scheduler).from_config(scheduler.config, **own)
         # the pipelines ask for the same: evenly from 1, then shifted by the scheduler
@@ -39,9 +52,25 @@ class FlowSolver:
         self._taken = 0
         self.sigmas: Tensor = self._scheduler.sigmas.float()
 
-    def step(self, velocity: Tensor, latents: Tensor) -> Tensor:
-        """From sigmas[k] to sigmas[k + 1], k = 0, 1, ... by call. float32 in and out, also under autocast."""
-        timestep = self._scheduler.timesteps[self._taken]
-        self._taken += 1
+    def step(self, velocity: Tensor, latents: Tensor, noise: Tensor | None = None) -> Tensor:
+        """From sigmas[k] to sigmas[k + 1], k = 0, 1, ... by call. float32 in and out, also under autocast.
+
+        noise: standard normal, of the latents' shape; needed by every step when eta is above 0, else left alone.
+        """
+        taken, self._taken = self._taken, self._taken + 1
         with torch.autocast(latents.device.type, enabled=False):
+            if self.eta:
+                if noise is None:
+                    raise ValueError("a step with eta above 0 needs noise")
+                now, then = self.sigmas[taken].item(), self.sigmas[taken + 1].item()
+                return _ancestral(velocity.float(), latents.float(), noise.float(), now, then, self.eta)
+            timestep = self._scheduler.timesteps[taken]
             return self._scheduler.step(velocity.float(), timestep, latents.float(), return_dict=False)[0]
+
+
+def _ancestral(velocity: Tensor, latents: Tensor, noise: Tensor, now: float, then: float, eta: float) -> Tensor:
+    clean = latents - now * velocity
+    kept = then * (1 + eta * (then / now - 1))
+    shrink = (1 - then) / (1 - kept)
+    fresh = max(then**2 - (kept * shrink) ** 2, 0.0) ** 0.5
+    return shrink * (clean + kept / now * (latents - clean)) + fresh * noise

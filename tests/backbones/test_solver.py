@@ -78,6 +78,45 @@ def test_runs_do_not_share_their_past() -> None:
     assert torch.equal(latents[1], alone)
 
 
+@pytest.mark.parametrize("eta", [0.5, 1.0])
+def test_fresh_noise_keeps_the_level_and_the_picture(eta: float) -> None:
+    """Where the clean latents are known, x_s = (1 - s) x + s n stays true in mean, in spread and to the end."""
+    clean, rng = torch.tensor([2.0, -1.0]).reshape(2, 1, 1, 1, 1), torch.Generator().manual_seed(0)
+    solver = FlowSolver(SCHEDULERS["unipc, clean latents"], STEPS, eta)
+    latents = first = torch.randn(2, 1, 4, 64, 64, generator=rng)
+    for now, then in zip(solver.sigmas[:-1].tolist(), solver.sigmas[1:].tolist(), strict=True):
+        noise = torch.randn(latents.shape, generator=rng)
+        latents = solver.step((latents - clean) / now, latents, noise)
+        rest = latents - (1 - then) * clean
+        torch.testing.assert_close(rest.mean((1, 2, 3, 4)), torch.zeros(2), atol=0.03, rtol=0)
+        torch.testing.assert_close(rest.std((1, 2, 3, 4)), torch.full((2,), then), atol=0.02, rtol=0)
+        if now == 1.0:
+            likeness = torch.corrcoef(torch.stack([rest.flatten(), first.flatten()]))[0, 1]
+            assert 0.5 < likeness < 0.999  # a part is new, a part is kept
+    torch.testing.assert_close(latents, clean.expand_as(latents), atol=1e-5, rtol=0)
+
+
+def test_less_fresh_noise_is_nearer_to_the_plain_path() -> None:
+    def ends(eta: float) -> Tensor:
+        rng, solver, latents = torch.Generator().manual_seed(1), FlowSolver(SCHEDULERS["euler"], STEPS, eta), start()
+        for sigma in solver.sigmas[:-1].tolist():
+            latents = solver.step(field(latents, sigma), latents, torch.randn(latents.shape, generator=rng))
+        return latents
+
+    plain = run(FlowSolver(SCHEDULERS["euler"], STEPS))
+    far = [float((ends(eta) - plain).square().mean()) for eta in (0.0, 0.01, 0.3)]
+    assert far[0] == 0.0
+    assert far[1] < 0.1 * far[2]
+
+
+def test_a_step_that_needs_noise_says_so() -> None:
+    with pytest.raises(ValueError, match="eta above 0 needs noise"):
+        run(FlowSolver(SCHEDULERS["euler"], STEPS, 1.0))
+    for eta in (-0.1, 1.1):
+        with pytest.raises(ConfigError, match="eta must be between 0"):
+            FlowSolver(SCHEDULERS["euler"], STEPS, eta)
+
+
 def test_autocast_does_not_round_the_steps() -> None:
     plain = run(FlowSolver(SCHEDULERS["unipc, velocities"], STEPS))
     with torch.autocast("cpu", torch.bfloat16):
