@@ -180,6 +180,12 @@ def add_generate_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--steps", type=int, metavar="N", help="sampling steps (default: the backbone's own)")
     group.add_argument("--guidance", type=float, metavar="G", help="guidance scale (default: the backbone's own)")
     group.add_argument(
+        "--guidance-until",
+        type=float,
+        metavar="S",
+        help="noise level, 0 to 1, below which nothing guides (default: ditto)",
+    )
+    group.add_argument(
         "--eta", type=float, metavar="E", help="share of fresh noise in a step, 0 to 1 (default: the backbone's own)"
     )
     group.add_argument("--frames", type=int, metavar="N", help="frames a video (default: the backbone's own)")

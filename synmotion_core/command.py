@@ -82,7 +82,7 @@ def generate_run(args: argparse.Namespace) -> GenerateRun:
         raise ConfigError('without an adapter, say what happens: --motion "walks"')
     given = {"setting": args.setting, "backbone": backbone, "adapter": args.adapter, "strength": args.strength,
              "seeds": args.seeds, "num_inference_steps": args.steps, "guidance_scale": args.guidance,
-             "eta": args.eta, "num_frames": args.frames}  # fmt: skip
+             "guidance_until": args.guidance_until, "eta": args.eta, "num_frames": args.frames}  # fmt: skip
     values = {"subjects": args.subjects, "motion": motion, "compare": args.compare}
     return from_dict(GenerateRun, values | {k: v for k, v in given.items() if v is not None})
 
@@ -278,8 +278,8 @@ def _generate_arguments(run: GenerateRun) -> list[str]:
     words += _option("--motion", run.motion)
     plain = GenerateRun(subjects=run.subjects, motion=run.motion)
     options = {"--setting": "setting", "--strength": "strength", "--steps": "num_inference_steps",
-               "--guidance": "guidance_scale", "--eta": "eta", "--frames": "num_frames",
-               "--backbone": "backbone"}  # fmt: skip
+               "--guidance": "guidance_scale", "--guidance-until": "guidance_until", "--eta": "eta",
+               "--frames": "num_frames", "--backbone": "backbone"}  # fmt: skip
     for option, name in options.items():
         value = getattr(run, name)
         # an adapter would bring its own backbone

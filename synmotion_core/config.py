@@ -87,7 +87,7 @@ class GenerateRun:
     """One generation: every subject times every seed. adapter None = the base alone.
 
     strength 0 is the base bit for bit, 1 the adapter as trained, up to 2. compare also generates the base with the same
-    seeds. None for num_inference_steps, guidance_scale, eta or num_frames takes the backbone's own.
+    seeds. None for num_inference_steps, guidance_scale, guidance_until, eta or num_frames takes the backbone's own.
     """
 
     subjects: tuple[str, ...]
@@ -100,6 +100,7 @@ class GenerateRun:
     compare: bool = False
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
+    guidance_until: float | None = None
     eta: float | None = None
     num_frames: int | None = None
 
@@ -116,8 +117,10 @@ class GenerateRun:
             raise ConfigError(f"num_inference_steps must be between 1 and 200, got {self.num_inference_steps}")
         if self.guidance_scale is not None and not 0 <= self.guidance_scale <= 30:
             raise ConfigError(f"guidance_scale must be between 0 and 30, got {self.guidance_scale}")
-        if self.eta is not None and not 0 <= self.eta <= 1:
-            raise ConfigError(f"eta must be between 0 and 1, got {self.eta}")
+        for name in ("guidance_until", "eta"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise ConfigError(f"{name} must be between 0 and 1, got {value}")
 
 
 def to_dict(config: Any) -> Any:

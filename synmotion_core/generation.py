@@ -42,6 +42,8 @@ class SamplerConfig:
     """Everything that shapes one video beside its prompt and seed. strength scales the adapter, 0..2.
 
     eta in 0..1 is the share of fresh noise in a step, drawn from the video's own seed; 0 is the scheduler's own path.
+    Below the noise level guidance_until the null pass is left out, as at guidance_scale 1: a limited interval
+    (Kynkaanniemi et al. 2024); 0 guides to the end.
     mixed_precision "bf16" runs the denoiser under autocast, "no" in the weights' own type.
     """
 
@@ -50,6 +52,7 @@ class SamplerConfig:
     shape: VideoShape
     strength: float = 1.0
     eta: float = 0.0
+    guidance_until: float = 0.0
     mixed_precision: str = "bf16"
 
 
@@ -59,6 +62,7 @@ def default_sampler(
     strength: float = 1.0,
     num_inference_steps: int | None = None,
     guidance_scale: float | None = None,
+    guidance_until: float | None = None,
     eta: float | None = None,
     num_frames: int | None = None,
 ) -> SamplerConfig:
@@ -77,6 +81,7 @@ def default_sampler(
         shape=shape,
         strength=strength,
         eta=spec.eta if eta is None else eta,
+        guidance_until=spec.guidance_until if guidance_until is None else guidance_until,
     )
 
 
@@ -109,10 +114,10 @@ def denoise(
     if len(prompts) != len(seeds):
         raise ValueError(f"one seed a prompt: got {len(prompts)} prompts and {len(seeds)} seeds")
     guided = config.guidance_scale != 1
-    text = backbone.encode_prompt(prompts)
+    text = both = backbone.encode_prompt(prompts)
     if guided:
         # one pass for both halves: the null rows have no roles, so a method leaves their text alone
-        text = stack_text([text, backbone.encode_text([""] * len(prompts))])
+        both = stack_text([text, backbone.encode_text([""] * len(prompts))])
     sources = noise_sources(seeds)
     latents = draw_noise(backbone, sources, config.shape)
     solver = backbone.solver(config.num_inference_steps, config.shape, config.eta)
@@ -120,8 +125,10 @@ def denoise(
         method.set_strength(config.strength)
     try:
         with torch.autocast(backbone.device.type, torch.bfloat16, enabled=config.mixed_precision == "bf16"):
-            condition = _condition(method, text, config.strength)
+            condition = _condition(method, both, config.strength)
             for now in solver.sigmas[:-1].tolist():
+                if guided and now < config.guidance_until:
+                    guided, condition = False, _condition(method, text, config.strength)
                 batch = torch.cat([latents, latents]) if guided else latents
                 level = torch.full((len(batch),), now, device=backbone.device)
                 velocity = backbone.predict(batch, level, condition)

@@ -58,6 +58,7 @@ class BackboneSpec:
     needs_gpu: bool
     knows: str  # one line for people: what it can draw
     eta: float = 0.0  # the share of fresh noise in a sampling step that serves it best
+    guidance_until: float = 0.0  # the noise level below which it is not guided
     options: Mapping[str, Any] = field(default_factory=dict)  # the family's own settings
 
     def check_shape(self, shape: VideoShape) -> None:

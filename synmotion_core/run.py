@@ -281,6 +281,7 @@ def generate(config: GenerateRun, folder: Path, *, cancel: threading.Event) -> I
         strength=config.strength,
         num_inference_steps=config.num_inference_steps,
         guidance_scale=config.guidance_scale,
+        guidance_until=config.guidance_until,
         eta=config.eta,
         num_frames=config.num_frames,
     )

@@ -141,6 +141,7 @@ generate_runs = st.builds(
     compare=st.booleans(),
     num_inference_steps=st.none() | st.integers(1, 200),
     guidance_scale=st.none() | st.floats(0, 30),
+    guidance_until=st.none() | st.floats(0, 1),
     eta=st.none() | st.floats(0, 1),
     num_frames=st.none() | st.integers(1, 200),
 )

@@ -71,6 +71,7 @@ generate_runs = st.builds(
     compare=st.booleans(),
     num_inference_steps=st.none() | st.integers(1, 200),
     guidance_scale=st.none() | st.floats(0, 30),
+    guidance_until=st.none() | st.floats(0, 1),
     eta=st.none() | st.floats(0, 1),
 )
 
@@ -148,6 +149,7 @@ def test_the_least_that_can_be_said() -> None:
         (GenerateRun, GENERATE | {"num_inference_steps": 0}, "num_inference_steps must be between 1 and 200"),
         (GenerateRun, GENERATE | {"guidance_scale": 31}, "guidance_scale must be between 0 and 30"),
         (GenerateRun, GENERATE | {"eta": 1.5}, "eta must be between 0 and 1, got 1.5"),
+        (GenerateRun, GENERATE | {"guidance_until": -1}, "guidance_until must be between 0 and 1, got -1"),
     ],
 )
 def test_what_is_refused_and_how(cls: type, values: Any, says: str) -> None:

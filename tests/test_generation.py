@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from tests.models import PROMPTS, puppet_backbone, shake
 
 def quick(**values: object):
     shape = VideoShape(num_frames=5, height=32, width=32, fps=8)
-    sampler = default_sampler(puppet_backbone(), num_inference_steps=2)
+    sampler = default_sampler(puppet_backbone(), num_inference_steps=2, guidance_until=0.0, eta=0.0)
     return dataclasses.replace(sampler, shape=shape, mixed_precision="no", **values)
 
 
@@ -55,6 +56,21 @@ def test_fresh_noise_belongs_to_the_seed_too() -> None:
 
 def test_guidance_one_skips_the_null_pass_and_more_changes_the_video() -> None:
     assert not torch.allclose(last(config=quick(guidance_scale=1.0)), last(config=quick(guidance_scale=6.0)), atol=1e-2)
+
+
+def test_guidance_may_end_before_the_steps_do() -> None:
+    backbone, calls = puppet_backbone(), []
+    predict = backbone.predict
+
+    def counted(latents: torch.Tensor, *rest: object, **named: object) -> torch.Tensor:
+        calls.append(len(latents))
+        return predict(latents, *rest, **named)
+
+    with mock.patch.object(backbone, "predict", counted):
+        part = last(config=quick(guidance_scale=6.0, guidance_until=0.9))
+    assert calls == [4, 2]  # both halves at level 1, then the prompts alone
+    assert torch.equal(last(config=quick(guidance_scale=6.0, guidance_until=1.1)), last(config=quick(guidance_scale=1)))
+    assert not torch.allclose(part, last(config=quick(guidance_scale=6.0)), atol=1e-2)
 
 
 def test_strength_zero_is_the_base_bit_for_bit() -> None:

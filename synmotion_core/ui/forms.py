@@ -85,6 +85,7 @@ def generate_run(form: Mapping[str, Any], adapter: tuple[Path, str] | None) -> G
         compare=bool(form["compare"]) and adapter is not None,
         num_inference_steps=None if form["steps"] is None else whole("sampling steps", form["steps"]),
         guidance_scale=None if form["guidance"] is None else number("guidance", form["guidance"]),
+        guidance_until=None if form["until"] is None else number("guide until", form["until"]),
         eta=None if form["eta"] is None else number("fresh noise", form["eta"]),
     )
     for subject in run.subjects:

@@ -185,7 +185,13 @@ def build(studio: Studio) -> dict[str, Any]:
                         min_width=110,
                     )
                     guidance = gr.Number(None, label="Guidance", placeholder="backbone's own", min_width=110)
-                    eta = gr.Number(None, label="Fresh noise, 0 to 1", placeholder="backbone's own", min_width=110)
+                with gr.Row():
+                    until = gr.Number(
+                        None, label="Guide until noise", info="0 to 1", placeholder="backbone's own", min_width=110
+                    )
+                    eta = gr.Number(
+                        None, label="Fresh noise a step", info="0 to 1", placeholder="backbone's own", min_width=110
+                    )
                 backbone = gr.Dropdown(
                     ["puppet-hunyuan"],
                     value="puppet-hunyuan",
@@ -215,8 +221,8 @@ def build(studio: Studio) -> dict[str, Any]:
 
     fields = {
         "adapter": adapter, "subjects": subjects, "motion": motion, "setting": setting, "seeds": seeds,
-        "strength": strength, "compare": compare, "steps": steps, "guidance": guidance, "eta": eta,
-        "backbone": backbone,
+        "strength": strength, "compare": compare, "steps": steps, "guidance": guidance, "until": until,
+        "eta": eta, "backbone": backbone,
     }  # fmt: skip
 
     def form(values: Mapping[Any, Any]) -> GenerateRun:

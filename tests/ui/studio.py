@@ -198,6 +198,7 @@ def generate_form(**changes: Any) -> dict[str, Any]:
         "compare": True,
         "steps": None,
         "guidance": None,
+        "until": None,
         "eta": None,
         "backbone": "puppet-hunyuan",
     }

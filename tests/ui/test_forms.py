@@ -70,9 +70,12 @@ def test_a_training_needs_clips_of_one_motion_with_words(library: Library) -> No
 def test_a_generate_form_is_the_run(tmp_path: Path) -> None:
     assert forms.generate_run(generate_form(), None) == GenerateRun(subjects=("a red cat", "a robot"), motion="claps")
     file = tmp_path / "x.safetensors"
-    run = forms.generate_run(generate_form(seeds="3-5", strength=0.5, steps=8, guidance=2, eta=0.5), (file, "large"))
+    run = forms.generate_run(
+        generate_form(seeds="3-5", strength=0.5, steps=8, guidance=2, until=0.2, eta=0.5), (file, "large")
+    )
     assert (run.adapter, run.backbone, run.seeds, run.compare) == (file, "large", (3, 4, 5), True)
-    assert (run.strength, run.num_inference_steps, run.guidance_scale, run.eta) == (0.5, 8, 2.0, 0.5)
+    assert (run.strength, run.num_inference_steps, run.guidance_scale) == (0.5, 8, 2.0)
+    assert (run.guidance_until, run.eta) == (0.2, 0.5)
 
 
 @pytest.mark.parametrize(
