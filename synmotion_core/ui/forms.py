@@ -8,9 +8,9 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from synmotion_core.clips import doctor
 from synmotion_core.config import GenerateRun, TrainRun
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from synmotion_core.ui.chosen import ClipChoice, Library, Look
 
 MOST_VIDEOS = 64  # subjects x seeds of one run of the page; the command line has no such limit
+
+T = TypeVar("T")
 
 
 def train_run(form: Mapping[str, Any], choices: tuple[ClipChoice, ...], library: Library) -> TrainRun:
@@ -83,10 +85,10 @@ def generate_run(form: Mapping[str, Any], adapter: tuple[Path, str] | None) -> G
         strength=number("strength", form["strength"]),
         seeds=seeds_in(form["seeds"]),
         compare=bool(form["compare"]) and adapter is not None,
-        num_inference_steps=None if form["steps"] is None else whole("sampling steps", form["steps"]),
-        guidance_scale=None if form["guidance"] is None else number("guidance", form["guidance"]),
-        guidance_until=None if form["until"] is None else number("guide until", form["until"]),
-        eta=None if form["eta"] is None else number("fresh noise", form["eta"]),
+        num_inference_steps=own_or("sampling steps", form["steps"], whole),
+        guidance_scale=own_or("guidance", form["guidance"], number),
+        guidance_until=own_or("guide until", form["until"], number),
+        eta=own_or("fresh noise", form["eta"], number),
     )
     for subject in run.subjects:
         Prompt(subject=subject, motion=run.motion, setting=run.setting)  # said here and now, not by a failed job
@@ -133,6 +135,22 @@ def number(what: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ConfigError(f"{what} must be a number, got {'nothing' if value is None else repr(value)}")
     return float(value)
+
+
+def own_or(what: str, text: Any, read: Callable[[str, Any], T]) -> T | None:
+    """None for an empty field, which stands for the backbone's own; else what `read` makes of its number.
+
+    >>> own_or("guidance", " 2.5 ", number), own_or("guidance", "", number)
+    (2.5, None)
+    """
+    words = "" if text is None else str(text).strip()
+    if not words:
+        return None
+    try:
+        value = float(words)
+    except ValueError:
+        raise ConfigError(f"{what} must be a number, got {words!r}: leave it empty for the backbone's own") from None
+    return read(what, value)
 
 
 def lines(text: str | None) -> tuple[str, ...]:

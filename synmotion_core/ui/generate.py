@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 BASE_ALONE = ""  # the id of "no adapter"
 NO_JOB = "No video yet"
+OWN = "backbone's own"
 NO_VIDEOS = empty(
     "Videos",
     "Choose an adapter, name a subject and press Generate. You see the backbone alone beside the adapter, in step.",
@@ -177,20 +178,21 @@ def build(studio: Studio) -> dict[str, Any]:
             compare = gr.Checkbox(True, label="Draw the backbone alone beside it", elem_id="gen-compare")
             with gr.Accordion("More settings", open=False):
                 setting = gr.Textbox("", label="Place", placeholder="in the snow", elem_id="gen-setting")
+                # text, not gr.Number: that one shows 0 where nothing is set
                 with gr.Row():
-                    steps = gr.Number(
-                        None,
-                        label="Sampling steps",
-                        placeholder="backbone's own",
+                    steps = gr.Textbox("", label="Sampling steps", placeholder=OWN, min_width=110, elem_id="gen-steps")
+                    guidance = gr.Textbox("", label="Guidance", placeholder=OWN, min_width=110, elem_id="gen-guidance")
+                with gr.Row():
+                    until = gr.Textbox(
+                        "",
+                        label="Guide until noise",
+                        info="0 to 1",
+                        placeholder=OWN,
                         min_width=110,
+                        elem_id="gen-until",
                     )
-                    guidance = gr.Number(None, label="Guidance", placeholder="backbone's own", min_width=110)
-                with gr.Row():
-                    until = gr.Number(
-                        None, label="Guide until noise", info="0 to 1", placeholder="backbone's own", min_width=110
-                    )
-                    eta = gr.Number(
-                        None, label="Fresh noise a step", info="0 to 1", placeholder="backbone's own", min_width=110
+                    eta = gr.Textbox(
+                        "", label="Fresh noise a step", info="0 to 1", placeholder=OWN, min_width=110, elem_id="gen-eta"
                     )
                 backbone = gr.Dropdown(
                     ["puppet-hunyuan"],

@@ -196,10 +196,10 @@ def generate_form(**changes: Any) -> dict[str, Any]:
         "seeds": "0",
         "strength": 1.0,
         "compare": True,
-        "steps": None,
-        "guidance": None,
-        "until": None,
-        "eta": None,
+        "steps": "",
+        "guidance": "",
+        "until": "",
+        "eta": "",
         "backbone": "puppet-hunyuan",
     }
     return {**form, **changes}

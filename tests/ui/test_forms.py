@@ -71,7 +71,7 @@ def test_a_generate_form_is_the_run(tmp_path: Path) -> None:
     assert forms.generate_run(generate_form(), None) == GenerateRun(subjects=("a red cat", "a robot"), motion="claps")
     file = tmp_path / "x.safetensors"
     run = forms.generate_run(
-        generate_form(seeds="3-5", strength=0.5, steps=8, guidance=2, until=0.2, eta=0.5), (file, "large")
+        generate_form(seeds="3-5", strength=0.5, steps="8", guidance=" 2 ", until="0.2", eta="0.5"), (file, "large")
     )
     assert (run.adapter, run.backbone, run.seeds, run.compare) == (file, "large", (3, 4, 5), True)
     assert (run.strength, run.num_inference_steps, run.guidance_scale) == (0.5, 8, 2.0)
@@ -91,7 +91,12 @@ def test_a_generate_form_is_the_run(tmp_path: Path) -> None:
         ({"seeds": "0-40"}, "82 videos"),
         ({"seeds": str(2**63)}, "between 0 and 2^63"),
         ({"strength": 3}, "strength must be between 0 and 2"),
-        ({"steps": 0}, "num_inference_steps must be between 1 and 200"),
+        ({"steps": "0"}, "num_inference_steps must be between 1 and 200"),
+        ({"steps": "2.5"}, "sampling steps must be a whole number, got 2.5"),
+        ({"guidance": "much"}, "guidance must be a number, got 'much': leave it empty for the backbone's own"),
+        ({"guidance": "nan"}, "guidance_scale must be between 0 and 30, got nan"),
+        ({"until": "1.5"}, "guidance_until must be between 0 and 1, got 1.5"),
+        ({"eta": "-1"}, "eta must be between 0 and 1, got -1"),
         ({"setting": "in\x00snow"}, "one line of printable text"),
     ],
 )
