@@ -118,7 +118,7 @@ def test_a_corpus_reads_alike_from_disk_and_from_memory(folder: Path) -> None:
 def test_draw_share_thins_what_is_rendered() -> None:
     def names(share: dict[str, float]) -> list[str]:
         rng = np.random.default_rng(5)
-        return [corpora._draw(rng, share, 0.0).motion for _ in range(2000)]
+        return [corpora._draw(rng, share, 0.0, 0.0).motion for _ in range(2000)]
 
     assert names({}) == [draw_scene(rng).motion for rng in [np.random.default_rng(5)] for _ in range(2000)]
     plain, thinned = names({}), names({"moves": 0.25, "stand": 0.1})
