@@ -183,7 +183,7 @@ def add_generate_arguments(parser: argparse.ArgumentParser) -> None:
         "--guidance-until",
         type=float,
         metavar="S",
-        help="noise level, 0 to 1, below which nothing guides (default: ditto)",
+        help="noise level, 0 to 1, below which nothing guides (default: the backbone's own)",
     )
     group.add_argument(
         "--eta", type=float, metavar="E", help="share of fresh noise in a step, 0 to 1 (default: the backbone's own)"

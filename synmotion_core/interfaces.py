@@ -57,8 +57,8 @@ class BackboneSpec:
     parameters: Mapping[str, int]
     needs_gpu: bool
     knows: str  # one line for people: what it can draw
-    eta: float = 0.0  # the share of fresh noise in a sampling step that serves it best
-    guidance_until: float = 0.0  # the noise level below which it is not guided
+    eta: float = 0.0  # the share of fresh noise in a sampling step, 0 to 1
+    guidance_until: float = 0.0  # the noise level, 0 to 1, below which it is not guided
     options: Mapping[str, Any] = field(default_factory=dict)  # the family's own settings
 
     def check_shape(self, shape: VideoShape) -> None:

@@ -8,7 +8,6 @@ import errno
 import json
 import logging
 import os
-import signal
 import subprocess
 import sys
 import textwrap
@@ -474,7 +473,7 @@ def test_a_killed_process_leaves_interrupted_jobs_that_resume_exactly(
 ) -> None:
     process = start(space, WORK)
     first, second = say(process).split()
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     process.wait(10)
     with (space.jobs / first / "events.jsonl").open("ab") as file:
         file.write(b'{"time": 17')  # as if the kill had come in the middle of a write

@@ -87,6 +87,31 @@ def test_clips_in_a_new_subject_out(clips: tuple[ClipSource, ...], tmp_path: Pat
     assert len({e.path for e in made}) == 8
 
 
+def test_every_sampling_setting_reaches_the_sampler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from synmotion_core import generation
+    from synmotion_core.backbones import find_spec
+
+    class Seen(Exception):
+        pass
+
+    def sampler(**settings: object) -> generation.SamplerConfig:
+        run_of = GenerateRun(subjects=("a cat",), motion="walks", **settings)
+        with pytest.raises(Seen) as seen:
+            list(run.generate(run_of, tmp_path, cancel=threading.Event()))
+        return seen.value.args[0]
+
+    def stop(backbone: object, method: object, prompts: object, seeds: object, config: object, *rest: object, **more):
+        raise Seen(config)
+
+    monkeypatch.setattr(generation, "generate", stop)
+    own = sampler()
+    spec = find_spec("puppet-hunyuan")
+    for name in ("num_inference_steps", "guidance_scale", "guidance_until", "eta"):
+        assert getattr(own, name) == getattr(spec, name)
+    given = {"num_inference_steps": 3, "guidance_scale": 1.5, "guidance_until": 0.0, "eta": 0.0, "strength": 0.5}
+    assert sampler(**given) == dataclasses.replace(own, **given)
+
+
 def test_stop_and_resume_give_the_same_adapter(clips: tuple[ClipSource, ...], tmp_path: Path) -> None:
     from synmotion_core.storage import read_tensors
 

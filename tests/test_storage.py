@@ -73,6 +73,7 @@ except StorageError as error:
 """
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of file sizes are POSIX")
 def test_a_full_disk_is_an_error_and_loses_nothing(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     write_tensors(path, {"a": torch.ones(3)}, {})
@@ -93,6 +94,7 @@ storage.write_tensors(Path(sys.argv[1]), {"a": torch.zeros(1000)}, {})
 """
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="the signal SIGKILL is POSIX")
 @pytest.mark.parametrize("moment", ["before flush", "before rename"])
 def test_a_kill_during_a_write_leaves_the_previous_state(tmp_path: Path, moment: str) -> None:
     path = tmp_path / "x.safetensors"

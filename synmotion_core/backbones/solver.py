@@ -31,8 +31,8 @@ class FlowSolver:
 
     eta in 0..1 replaces a part of the noise at every step by fresh noise (an ancestral step, of first order), so that
     what an earlier step got wrong can still be put right; 0 leaves the steps to the scheduler. Flow-matching schedulers
-    of diffusers know none or all of it (`stochastic_sampling`), hence our own, with the split that k-diffusion's
-    samplers for rectified flows use: from s to s', with x the clean latents of (3) in diffusion.py and n fresh noise,
+    of diffusers know none or all of it (`stochastic_sampling`), hence our own, with the split of ComfyUI's
+    `sample_euler_ancestral_RF`: from s to s', with x the clean latents of (3) in diffusion.py and n fresh noise,
 
         d    = s' (1 + eta (s' / s - 1))                                     the level that is kept
         x_s' = (1 - s') / (1 - d) (x + d / s (x_s - x)) + sqrt(s'^2 - d^2 (1 - s')^2 / (1 - d)^2) n

@@ -91,6 +91,7 @@ def prior_set(backbone: Backbone, cache: Path, config: PriorConfig) -> TrainingS
     """Subject priors, drawn where they are missing."""
     plan = prior_videos.plan_priors(dict(backbone.spec.options), config)
     sampler = default_sampler(backbone)
+    key = asdict(sampler)
 
     def sample(prompts: Sequence[Prompt], seeds: Sequence[int]) -> torch.Tensor:
         *_, last = denoise(backbone, None, prompts, seeds, sampler)
@@ -101,10 +102,10 @@ def prior_set(backbone: Backbone, cache: Path, config: PriorConfig) -> TrainingS
 
         video.write(path, to_frames(backbone.decode_latents(latents))[0], sampler.shape.fps)
 
-    for _ in prior_videos.draw_priors(backbone, plan, cache, "bench", sample, write, cancel=threading.Event()):
+    for _ in prior_videos.draw_priors(backbone, plan, cache, key, sample, write, cancel=threading.Event()):
         pass
     encodings = EncodingCache(cache, backbone)
-    paths = [prior_videos.prior_path(backbone, p, s, cache, "bench") for p, s in plan]
+    paths = [prior_videos.prior_path(backbone, p, s, cache, key) for p, s in plan]
     return TrainingSet(
         latents=torch.cat([prior_videos.read_prior(p) for p in paths]),
         text=stack_text([encodings.text(p) for p, _ in plan]),
@@ -175,7 +176,7 @@ def measure(
     if any(find_method(u.method).draws_priors(_config(u)) for u in missing):
         prior_set(_loaded()[0], folder, PriorConfig())  # once, on all cores, before the workers want them
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(missing)), context, _share_cores, (workers,)) as pool:
+    with ProcessPoolExecutor(min(workers, len(missing)), context, _start_worker, (workers,)) as pool:
         futures = {pool.submit(_work, unit, folder, sheets): unit for unit in missing}
         try:
             for future in as_completed(futures):
@@ -191,8 +192,17 @@ def _read(path: Path) -> Outcome:
         raise ConfigError(f"the unit {path} cannot be read ({error}): delete it, and it is measured anew") from error
 
 
-def _share_cores(workers: int) -> None:
+def _start_worker(workers: int) -> None:
+    """A share of the cores; and no life after the parent, which a signal may end before it can end its workers."""
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 @cache

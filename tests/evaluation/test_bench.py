@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +77,31 @@ def test_units_share_the_cores_and_are_kept(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(units, "_version", lambda: "of another day")
     table(cache=tmp_path / "both")
     assert trained == ["spin", "squat", "spin"], "an outcome of other code is not read"
+
+
+WORKER = """
+import multiprocessing, time
+from concurrent.futures import ProcessPoolExecutor
+from synmotion_core.evaluation import units
+if __name__ == "__main__":
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), units._start_worker, (1,)) as pool:
+        pool.submit(time.sleep, 0).result()
+        print("at work", flush=True)
+        pool.submit(time.sleep, 60).result()
+"""
+
+
+def test_workers_do_not_outlive_a_killed_bench(tmp_path: Path) -> None:
+    script = tmp_path / "bench.py"
+    script.write_text(WORKER)
+    root = str(Path(__file__).resolve().parents[2])
+    parent = subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": root}
+    )
+    assert parent.stdout is not None
+    assert parent.stdout.readline() == "at work\n"
+    parent.kill()
+    parent.communicate(timeout=20)  # the pipe closes with the last who holds it: the worker, who would sleep for 60 s
 
 
 def test_clips_and_videos_say_the_same_words() -> None:

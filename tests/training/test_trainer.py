@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
 import threading
@@ -232,7 +230,7 @@ def test_killed_without_warning_and_resumed_equals_uninterrupted(tmp_path: Path)
     assert child.stdout is not None
     assert child.stdout.readline().strip() == "saved"
     time.sleep(0.3)
-    os.kill(child.pid, signal.SIGKILL)
+    child.kill()
     child.wait()
     if b'"step": 40' in (tmp_path / "killed" / "state.safetensors").read_bytes()[:4096]:
         pytest.fail("the run was over before it could be killed")

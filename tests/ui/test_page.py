@@ -379,6 +379,29 @@ def test_base_and_adapter_side_by_side_and_downloaded(open_page: Any, site: Site
     expect(players).to_have_count(4, timeout=SLOW)
 
 
+def test_an_empty_sampling_field_is_the_backbones_own_and_a_full_one_is_used(open_page: Any, site: Site) -> None:
+    page = open_page()
+    tab(page, "3 · Generate")
+    page.get_by_text("More settings").last.click()
+    given = {"steps": "7", "guidance": "2.5", "until": "0", "eta": "0.25"}
+    for name in given:
+        field = page.locator(f"#gen-{name} input, #gen-{name} textarea")
+        expect(field).to_have_value("")
+        expect(field).to_have_attribute("placeholder", "backbone's own")
+    page.get_by_text("The same as this command").last.click()
+    command = page.locator("#gen-command")
+    expect(command).to_contain_text("synmotion_core generate", timeout=SLOW)
+    for option in ("--steps", "--guidance", "--eta"):
+        expect(command).not_to_contain_text(option)
+    for name, words in given.items():
+        page.locator(f"#gen-{name} input, #gen-{name} textarea").fill(words)
+    expect(command).to_contain_text("--steps 7 --guidance 2.5 --guidance-until 0.0 --eta 0.25", timeout=SLOW)
+    page.locator("#gen-start").click()
+    status(page, "#gen-status", "finished")
+    made = site.runner.runs[-1]
+    assert (made.num_inference_steps, made.guidance_scale, made.guidance_until, made.eta) == (7, 2.5, 0.0, 0.25)
+
+
 def test_generation_can_be_cancelled_and_wrong_input_is_named(open_page: Any, site: Site) -> None:
     page = open_page()
     tab(page, "3 · Generate")
