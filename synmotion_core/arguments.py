@@ -73,6 +73,7 @@ examples:
   {p} bench run backbone                                   what the shipped backbone draws
   {p} bench run methods --motions wave squat --seeds 0 1   methods beside each other
   {p} bench run methods --motions squat --seeds 0 --set train.num_steps=800 --set synmotion.alpha=0.5
+  {p} bench run methods --motions squat --set cache=/tmp/bench --set sampling.eta=0 --set num_videos=84
   {p} bench run step --json                                where a training step's time goes
 """
 
@@ -122,7 +123,9 @@ def build_parser() -> argparse.ArgumentParser:
     bench.add_argument("suite", choices=["judge", "backbone", "methods", "step"], help="what to measure")
     bench.add_argument("--motions", nargs="+", metavar="MOTION", help="only these (suites methods and step)")
     bench.add_argument("--seeds", nargs="+", type=int, metavar="N", help="repeat with these seeds")
-    _add_settings(bench, "a setting of the suite, for methods also train.KEY and METHOD.KEY; may be repeated")
+    _add_settings(
+        bench, "a setting of the suite, for methods also train.KEY, sampling.KEY and METHOD.KEY; may be repeated"
+    )
 
     doctor = add("doctor", _DOCTOR, "look at clips: what keeps them from being used")
     doctor.add_argument("files", nargs="+", type=Path, metavar="FILE")

@@ -83,36 +83,22 @@ class TrainRun:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GenerateRun:
-    """One generation: every subject times every seed. adapter None = the base alone.
+class Sampling:
+    """How videos are sampled: strength 0 is the base bit for bit, 1 the adapter as trained, up to 2.
 
-    strength 0 is the base bit for bit, 1 the adapter as trained, up to 2. compare also generates the base with the same
-    seeds. None for num_inference_steps, guidance_scale, guidance_until, eta or num_frames takes the backbone's own.
+    None for num_inference_steps (1 to 200), guidance_scale (0 to 30), guidance_until or eta (0 to 1) takes the
+    backbone's own; generation.SamplerConfig says what they do.
     """
 
-    subjects: tuple[str, ...]
-    motion: str
-    setting: str = ""
-    backbone: str = "puppet-hunyuan"
-    adapter: Path | None = None
     strength: float = 1.0
-    seeds: tuple[int, ...] = (0,)
-    compare: bool = False
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
     guidance_until: float | None = None
     eta: float | None = None
-    num_frames: int | None = None
 
     def __post_init__(self) -> None:
-        if not self.subjects:
-            raise ConfigError("name at least one subject")
-        if not self.seeds:
-            raise ConfigError("name at least one seed")
         if not 0 <= self.strength <= 2:
             raise ConfigError(f"strength must be between 0 and 2, got {self.strength}")
-        if any(not 0 <= s < 2**63 for s in self.seeds):
-            raise ConfigError(f"a seed must be between 0 and 2^63 - 1, got {self.seeds}")
         if self.num_inference_steps is not None and not 1 <= self.num_inference_steps <= 200:
             raise ConfigError(f"num_inference_steps must be between 1 and 200, got {self.num_inference_steps}")
         if self.guidance_scale is not None and not 0 <= self.guidance_scale <= 30:
@@ -121,6 +107,32 @@ class GenerateRun:
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
                 raise ConfigError(f"{name} must be between 0 and 1, got {value}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerateRun(Sampling):
+    """One generation: every subject times every seed. adapter None = the base alone.
+
+    compare also generates the base with the same seeds. None for num_frames takes the backbone's own.
+    """
+
+    subjects: tuple[str, ...]
+    motion: str
+    setting: str = ""
+    backbone: str = "puppet-hunyuan"
+    adapter: Path | None = None
+    seeds: tuple[int, ...] = (0,)
+    compare: bool = False
+    num_frames: int | None = None
+
+    def __post_init__(self) -> None:
+        Sampling.__post_init__(self)  # slots: super() has no class to go by
+        if not self.subjects:
+            raise ConfigError("name at least one subject")
+        if not self.seeds:
+            raise ConfigError("name at least one seed")
+        if any(not 0 <= s < 2**63 for s in self.seeds):
+            raise ConfigError(f"a seed must be between 0 and 2^63 - 1, got {self.seeds}")
 
 
 def to_dict(config: Any) -> Any:

@@ -33,8 +33,8 @@ def _backbone(*, motions: Sequence[str] | None, seeds: Sequence[int] | None, **o
 
 
 def _methods(*, motions: Sequence[str] | None, seeds: Sequence[int] | None, **options: Any) -> Iterator[Figure]:
-    """Besides its own settings: train.KEY of TrainConfig, and METHOD.KEY of a method's config."""
-    from synmotion_core.config import from_dict
+    """Besides its own settings: train.KEY of TrainConfig, sampling.KEY of Sampling, METHOD.KEY of a method's config."""
+    from synmotion_core.config import Sampling, from_dict
     from synmotion_core.evaluation.bench_methods import bench_methods
     from synmotion_core.methods import find_method
     from synmotion_core.training.settings import TrainConfig
@@ -48,6 +48,8 @@ def _methods(*, motions: Sequence[str] | None, seeds: Sequence[int] | None, **op
             raise ConfigError(f"train.{name} has no effect here: seeds are --seeds, and nothing is saved or sampled")
     if "train" in nested:
         options["train"] = from_dict(TrainConfig, nested.pop("train"))
+    if "sampling" in nested:
+        options["sampling"] = from_dict(Sampling, nested.pop("sampling"))
     for method, config in nested.items():
         from_dict(find_method(method).config, config)  # a wrong setting is an error now, not after the first training
         if method not in options.get("methods", (method,)):

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from synmotion_core.backbones import load_backbone
+from synmotion_core.config import Sampling
 from synmotion_core.errors import ConfigError
 from synmotion_core.evaluation.figures import Figure, grouped_rate_figure, mean_figure
 from synmotion_core.evaluation.units import BACKBONE, Outcome, Unit, measure, prior_set, reference_clips, reference_set
@@ -44,6 +45,7 @@ def bench_methods(
     num_videos: int = 14,
     described: bool = True,
     train: TrainConfig | None = None,
+    sampling: Sampling | None = None,
     workers: int = 1,
     cache: Path | str | None = None,
     sheets: Path | str | None = None,
@@ -52,8 +54,9 @@ def bench_methods(
 
     described: clips and videos are captioned by the motion's verb and what its limbs do, as a person would who trains
     a rare motion; False takes the verb alone. `bench run backbone` says what the words do without an adapter.
-    cache: a folder where encodings, priors and units stay, so that a run that was stopped goes on; sheets: a folder for
-    a contact sheet a unit.
+    sampling: how the adapters' videos are drawn; priors always take the backbone's own settings.
+    cache: a folder where encodings, priors, trained adapters and units stay, so that a run that was stopped goes on,
+    and one with other sampling or more videos trains nothing; sheets: a folder for a contact sheet a unit.
     """
     motions = tuple(motions or DEFAULT_MOTIONS)
     unknown = [m for m in motions if m not in RARE]
@@ -77,6 +80,7 @@ def bench_methods(
                 num_videos=num_videos,
                 described=described,
                 train=train or TrainConfig(),
+                sampling=sampling or Sampling(),
             )
             for motion in motions
             for seed in seeds

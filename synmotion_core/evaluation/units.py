@@ -1,8 +1,9 @@
 """Units of work of `bench run methods`: one training and its videos, judged; in parallel, and kept when they are done.
 
-A unit is (method and its settings, motion, seed). What came out is a small JSON file named by everything it depends
-on: the weights of backbone and judge, the settings, and this package's own source. So a run that was stopped goes on
-with the units that are missing, and nothing stale is ever read.
+A unit is (method and its settings, motion, seed). What came out is a small JSON file, and what was trained for it an
+adapter's tensors beside it, each named by everything it depends on: the weights of backbone and judge, the settings,
+and this package's own source. So a run that was stopped goes on with the units that are missing, other sampling
+settings or more videos take the trained adapters that are there, and nothing stale is ever read.
 """
 
 from __future__ import annotations
@@ -16,21 +17,23 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 from synmotion_core.backbones import load_backbone
 from synmotion_core.clips.dataset import content_hash
 from synmotion_core.clips.frames import contact_sheet, png
-from synmotion_core.config import from_dict, to_dict
+from synmotion_core.config import Sampling, from_dict, to_dict
 from synmotion_core.errors import ConfigError
 from synmotion_core.generation import default_sampler, denoise, sample_frames, to_frames
-from synmotion_core.interfaces import Backbone
+from synmotion_core.interfaces import Backbone, Method
 from synmotion_core.methods import find_method
 from synmotion_core.puppets.captions import subject_phrase
 from synmotion_core.puppets.judge import FOLDER as JUDGE
@@ -138,6 +141,7 @@ class Unit:
     num_videos: int
     train: TrainConfig
     described: bool = True
+    sampling: Sampling = field(default_factory=Sampling)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,11 +224,21 @@ def _version() -> str:
     return digest.hexdigest()
 
 
+_AFTER_TRAINING = ("num_videos", "sampling")
+
+
 def _path(unit: Unit, folder: Path) -> Path:
-    values = asdict(unit) | {"train": to_dict(unit.train), "config": dict(unit.config)}
-    words = json.dumps([_loaded()[0].fingerprint, _version(), values], sort_keys=True, default=list)
-    key = hashlib.sha256(words.encode()).hexdigest()[:20]
-    return folder / "units" / f"{unit.method}-{unit.motion}-{unit.seed}-{key}.json"
+    return folder / "units" / f"{_name(unit, to_dict(unit))}.json"
+
+
+def _trained_path(unit: Unit, folder: Path) -> Path:
+    values = {key: value for key, value in to_dict(unit).items() if key not in _AFTER_TRAINING}
+    return folder / "trained" / f"{_name(unit, values)}.safetensors"
+
+
+def _name(unit: Unit, values: Mapping[str, Any]) -> str:
+    words = json.dumps([_loaded()[0].fingerprint, _version(), values], sort_keys=True)
+    return f"{unit.method}-{unit.motion}-{unit.seed}-{hashlib.sha256(words.encode()).hexdigest()[:20]}"
 
 
 def _config(unit: Unit) -> Any:
@@ -253,38 +267,60 @@ def _work(unit: Unit, folder: Path, sheets: Path | None) -> Outcome:
 
 
 def _train_and_draw(backbone: Backbone, unit: Unit, root: Path) -> tuple[list[Frames], float]:
-    entry, config = find_method(unit.method), _config(unit)
-    clips = reference_clips(unit.motion, unit.num_clips, unit.seed, described=unit.described)
-    data: dict[Any, TrainingSet] = {"reference": reference_set(backbone, clips, root)}
-    if entry.draws_priors(config):
-        data["prior"] = prior_set(backbone, root, PriorConfig())
-    method = entry.attach(backbone, config, clips[0].prompt)
-    own = from_dict(TrainConfig, {**to_dict(unit.train), "seed": unit.seed, "save_every": 0, "sample_every": 0})
+    entry, path = find_method(unit.method), _trained_path(unit, root)
+    prompt = reference_clips(unit.motion, 1, unit.seed, described=unit.described)[0].prompt
+    method = entry.attach(backbone, _config(unit), prompt)
     try:
-        began = time.perf_counter()
-        with tempfile.TemporaryDirectory() as folder:
-            for _ in trainer.train(
-                backbone=backbone,
-                method=method,
-                data=data,
-                config=own,
-                folder=Path(folder),
-                settings="bench",
-                cancel=threading.Event(),
-            ):
-                pass
-        spent = time.perf_counter() - began
-        made: list[Frames] = []
-        wanted = targets(unit.motion, unit.num_videos, unit.seed, described=unit.described)
-        for start in range(0, len(wanted), 4):
-            some = wanted[start : start + 4]
-            made += sample_frames(
-                backbone,
-                method,
-                [w[0] for w in some],
-                [unit.seed * 1009 + start + i for i in range(len(some))],
-                default_sampler(backbone),
-            )
+        if not path.exists():
+            _train(backbone, unit, method, root, path)
+        spent = _take_up(method, path)
+        return _draw(backbone, unit, method), spent
     finally:
         method.detach()
-    return made, spent
+
+
+def _train(backbone: Backbone, unit: Unit, method: Method, root: Path, path: Path) -> None:
+    """The adapter's tensors go to `path`, with the seconds that it took."""
+    clips = reference_clips(unit.motion, unit.num_clips, unit.seed, described=unit.described)
+    data: dict[Any, TrainingSet] = {"reference": reference_set(backbone, clips, root)}
+    if find_method(unit.method).draws_priors(_config(unit)):
+        data["prior"] = prior_set(backbone, root, PriorConfig())
+    own = from_dict(TrainConfig, {**to_dict(unit.train), "seed": unit.seed, "save_every": 0, "sample_every": 0})
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in trainer.train(
+            backbone=backbone,
+            method=method,
+            data=data,
+            config=own,
+            folder=Path(folder),
+            settings="bench",
+            cancel=threading.Event(),
+        ):
+            pass
+    spent = time.perf_counter() - began
+    tensors = {name: value.detach().cpu().contiguous() for name, value in method.state_dict().items()}
+    with replacing(path) as partial:
+        save_file(tensors, partial, metadata={"seconds": repr(spent)})
+
+
+def _take_up(method: Method, path: Path) -> float:
+    """Load what `_train` wrote; the seconds it took."""
+    try:
+        with safe_open(path, "pt") as file:
+            spent = float(file.metadata()["seconds"])
+            method.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"the adapter {path} cannot be read ({error}): delete it, and it is trained anew") from error
+    return spent
+
+
+def _draw(backbone: Backbone, unit: Unit, method: Method) -> list[Frames]:
+    sampler = default_sampler(backbone, **to_dict(unit.sampling))
+    wanted = targets(unit.motion, unit.num_videos, unit.seed, described=unit.described)
+    made: list[Frames] = []
+    for start in range(0, len(wanted), 4):
+        some = wanted[start : start + 4]
+        seeds = [unit.seed * 1009 + start + i for i in range(len(some))]
+        made += sample_frames(backbone, method, [w[0] for w in some], seeds, sampler)
+    return made

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from diffusers import HunyuanVideoPipeline, HunyuanVideoTransformer3DModel, UniPCMultistepScheduler
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, LlamaConfig, LlamaModel, PreTrainedTokenizerFast
 
 from synmotion_core.puppets.autoencoder import AutoencoderPatchVideo
@@ -85,7 +86,7 @@ def clip_tokenizer(captions: list[str]) -> CLIPTokenizer:
 
 
 def build_pipeline(vae: AutoencoderPatchVideo, seed: int = 0) -> HunyuanVideoPipeline:
-    """An untrained `puppet-hunyuan`: 9 blocks of width 192, about 9 M parameters in all."""
+    """An untrained `puppet-hunyuan`: 14 blocks of width 192, about 11 M parameters in all."""
     torch.manual_seed(seed)
     captions = corpus_of_captions()
     tokenizer, tokenizer_2 = llama_tokenizer(captions), clip_tokenizer(captions)
@@ -130,9 +131,10 @@ def build_pipeline(vae: AutoencoderPatchVideo, seed: int = 0) -> HunyuanVideoPip
 
 
 def take_over(pipe: HunyuanVideoPipeline, seed: int = 0) -> HunyuanVideoPipeline:
-    """A loaded `puppet-hunyuan` with the tokenizers of today, whose ids are the old ones and perhaps some more.
+    """A loaded `puppet-hunyuan` with the tokenizers and the depth of today: what it draws stays the same.
 
-    Embeddings of the words that are new start near the mean of the others. Raises ValueError for other old ids.
+    The ids of its words must be the old ones, with perhaps some more, whose embeddings start near the mean of the
+    others. Raises ValueError for other old ids, and for a transformer that is deeper than today's.
     """
     captions = corpus_of_captions()
     for name, tokenizer in (("tokenizer", llama_tokenizer(captions)), ("tokenizer_2", clip_tokenizer(captions))):
@@ -145,7 +147,38 @@ def take_over(pipe: HunyuanVideoPipeline, seed: int = 0) -> HunyuanVideoPipeline
             torch.manual_seed(seed)
             encoder.resize_token_embeddings(len(tokenizer))
         pipe.register_modules(**{name: tokenizer})
+    depth = transformer_config(pipe.transformer.config["in_channels"])["num_single_layers"]
+    pipe.register_modules(transformer=deepen(pipe.transformer, depth))
     return pipe
+
+
+def deepen(transformer: HunyuanVideoTransformer3DModel, num_single_layers: int) -> HunyuanVideoTransformer3DModel:
+    """The same function in more single-stream blocks: copies, spread evenly, that add nothing until they are trained.
+
+    A copy's last projection is zero (as in LLaMA Pro, 2401.02415), so the residual stream passes it unchanged, bit for
+    bit; the rest of it, its gate included, is its elder's, so that it learns from the first step. Returns the
+    transformer itself where the depth is right. Raises ValueError for one that is deeper already.
+    """
+    before = len(transformer.single_transformer_blocks)
+    if before == num_single_layers:
+        return transformer
+    if before > num_single_layers:
+        raise ValueError(f"the transformer has {before} single-stream blocks, more than the {num_single_layers} of now")
+    config = dict(transformer.config) | {"num_single_layers": num_single_layers}
+    deeper = cast(HunyuanVideoTransformer3DModel, HunyuanVideoTransformer3DModel.from_config(config))
+    elders = [index * before // num_single_layers for index in range(num_single_layers)]
+    state, head = transformer.state_dict(), "single_transformer_blocks."
+    tensors = {name: value for name, value in state.items() if not name.startswith(head)}
+    for index, elder in enumerate(elders):
+        copied = index > 0 and elders[index - 1] == elder
+        for name, value in state.items():
+            if name.startswith(f"{head}{elder}."):
+                part = name.removeprefix(f"{head}{elder}.")
+                silent = copied and part.startswith("proj_out.")
+                tensors[f"{head}{index}.{part}"] = torch.zeros_like(value) if silent else value.clone()
+    deeper.load_state_dict(tensors)
+    cast(nn.Module, deeper).to(transformer.dtype).train(transformer.training)
+    return deeper
 
 
 def scheduler() -> UniPCMultistepScheduler:
@@ -160,15 +193,15 @@ def scheduler() -> UniPCMultistepScheduler:
     )
 
 
-def transformer_config(latent_channels: int, image_condition_type: str | None = None) -> dict[str, Any]:
-    """Arguments of HunyuanVideoTransformer3DModel; both condition types have the same state dict."""
+def transformer_config(latent_channels: int) -> dict[str, Any]:
+    """Arguments of HunyuanVideoTransformer3DModel. Its I2V twin (heads.py) has the same state dict."""
     return {
         "in_channels": latent_channels,
         "out_channels": latent_channels,
         "num_attention_heads": 3,
         "attention_head_dim": 64,
         "num_layers": 2,
-        "num_single_layers": 7,
+        "num_single_layers": 12,
         "num_refiner_layers": 1,
         "mlp_ratio": 4.0,
         "patch_size": 1,
@@ -179,5 +212,5 @@ def transformer_config(latent_channels: int, image_condition_type: str | None = 
         "pooled_projection_dim": 64,
         "rope_theta": 256.0,
         "rope_axes_dim": (16, 24, 24),
-        "image_condition_type": image_condition_type,
+        "image_condition_type": None,
     }

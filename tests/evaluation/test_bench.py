@@ -12,11 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from synmotion_core.backbones import load_backbone
 from synmotion_core.errors import ConfigError
 from synmotion_core.evaluation import bench, units
 from synmotion_core.evaluation import bench_methods as bench_methods_module
 from synmotion_core.evaluation.bench_backbone import bench_backbone, random_prompts
 from synmotion_core.evaluation.bench_methods import bench_methods
+from synmotion_core.evaluation.figures import Figure
+from synmotion_core.generation import SamplerConfig, default_sampler
 from synmotion_core.puppets.motions import MOTIONS
 from synmotion_core.training.settings import TrainConfig
 
@@ -55,9 +58,10 @@ def test_units_share_the_cores_and_are_kept(tmp_path: Path, monkeypatch: pytest.
     assert len(list((tmp_path / "both" / "units").iterdir())) == 2
     assert len(list((tmp_path / "sheets").iterdir())) == 2
     next((tmp_path / "both" / "units").glob("lora-spin-*")).unlink()  # as if it had been stopped before the second
+    next((tmp_path / "both" / "trained").glob("lora-spin-*")).unlink()
     trained: list[str] = []
-    train_and_draw = units._train_and_draw
-    monkeypatch.setattr(units, "_train_and_draw", lambda b, u, f: trained.append(u.motion) or train_and_draw(b, u, f))
+    train = units._train
+    monkeypatch.setattr(units, "_train", lambda b, u, *rest: trained.append(u.motion) or train(b, u, *rest))
     again = table(cache=str(tmp_path / "both"))
     assert trained == ["spin"]
     timeless = [name for name in both if not name.endswith("seconds")]
@@ -77,6 +81,52 @@ def test_units_share_the_cores_and_are_kept(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(units, "_version", lambda: "of another day")
     table(cache=tmp_path / "both")
     assert trained == ["spin", "squat", "spin"], "an outcome of other code is not read"
+
+
+def test_other_sampling_and_more_videos_take_the_adapter_that_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[str] = []
+    drawn: list[tuple[SamplerConfig, list[int], float]] = []
+    train = units._train
+    monkeypatch.setattr(units, "_train", lambda b, u, *rest: trained.append(u.motion) or train(b, u, *rest))
+
+    def videos(backbone: Any, method: Any, prompts: Any, seeds: Any, config: SamplerConfig) -> Any:
+        weights = sum(float(p.detach().double().abs().sum()) for group in method.groups.values() for p in group)
+        drawn.append((config, list(seeds), weights))
+        return [np.zeros((17, 64, 64, 3), np.uint8)] * len(prompts)
+
+    monkeypatch.setattr(units, "sample_frames", videos)
+    small = {"train.num_steps": 1, "train.batch_size": 1, "methods": ["lora"], "num_clips": 2, "cache": str(tmp_path)}
+
+    def table(**given: Any) -> list[Figure]:
+        return list(bench.run("methods", motions=["squat"], seeds=[4], **small, **given))
+
+    first = table(num_videos=2)
+    own = default_sampler(load_backbone("puppet-hunyuan"))
+    chosen = {"num_inference_steps": 7, "guidance_scale": 1.5, "guidance_until": 0.6, "eta": 0.0, "strength": 0.8}
+    other = table(num_videos=5, **{f"sampling.{key}": value for key, value in chosen.items()})
+    assert trained == ["squat"]
+    assert [(config, seeds) for config, seeds, _ in drawn] == [
+        (own, [4036, 4037]),
+        (dataclasses.replace(own, **chosen), [4036, 4037, 4038, 4039]),
+        (dataclasses.replace(own, **chosen), [4040]),
+    ]
+    assert len({weights for *_, weights in drawn}) == 1, "it is the trained adapter that draws"
+    seconds = [next(f.value for f in found if f.name.endswith("seconds")) for found in (first, other)]
+    assert seconds[0] == seconds[1] > 0
+    kept = next((tmp_path / "trained").iterdir())
+    for damage in (b"", kept.read_bytes()[:500], b"no safetensors at all"):
+        kept.write_bytes(damage)
+        with pytest.raises(ConfigError, match=f"{kept.name} cannot be read .* delete it"):
+            table(num_videos=3)
+    kept.unlink()
+    table(num_videos=3)
+    assert trained == ["squat", "squat"]
+    with pytest.raises(ConfigError, match="eta must be between 0 and 1, got 2"):
+        table(**{"sampling.eta": 2})
+    with pytest.raises(ConfigError, match="Sampling has no setting 'gudance_scale': did you mean 'guidance_scale'"):
+        table(**{"sampling.gudance_scale": 2})
 
 
 WORKER = """

@@ -103,6 +103,47 @@ def test_older_weights_are_taken_over_with_the_words_that_came_since(
         blueprint.take_over(pipe)
 
 
+def test_a_deeper_transformer_draws_what_the_shallow_one_drew_and_learns_in_its_new_blocks(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    own = blueprint.transformer_config
+    with monkeypatch.context() as patch:
+        patch.setattr(blueprint, "transformer_config", lambda *a: own(*a) | {"num_single_layers": 3})
+        pipe = build_pipeline(_vae(folder))
+        _run(folder, tmp_path / "shallow", num_steps=1, image_steps=0)
+    shallow = pipe.transformer.eval()
+    monkeypatch.setattr(blueprint, "transformer_config", lambda *a: own(*a) | {"num_single_layers": 5})
+    deep = blueprint.take_over(pipe).transformer
+    assert deep is pipe.transformer
+    assert deep.config["num_single_layers"] == len(deep.single_transformer_blocks) == 5
+    generator = torch.Generator().manual_seed(0)
+    given = {
+        "hidden_states": torch.randn(2, 96, 5, 2, 3, generator=generator),
+        "timestep": torch.tensor([900.0, 200.0]),
+        "encoder_hidden_states": torch.randn(2, 7, 128, generator=generator),
+        "encoder_attention_mask": torch.tensor([[1] * 7, [1] * 4 + [0] * 3]),
+        "pooled_projections": torch.randn(2, 64, generator=generator),
+        "return_dict": False,
+    }
+    with torch.no_grad():
+        assert torch.equal(shallow(**given)[0], deep(**given)[0])
+    deep(**given)[0].square().mean().backward()
+    silent = [i for i, b in enumerate(deep.single_transformer_blocks) if not b.proj_out.weight.any()]
+    assert silent == [1, 3]
+    for index in silent:
+        assert deep.single_transformer_blocks[index].proj_out.weight.grad.abs().max() > 0
+    own_weights = {p.data_ptr() for p in deep.parameters()}
+    assert len(own_weights) == len(list(deep.parameters()))  # no two blocks share what they learn
+    assert blueprint.deepen(deep, 5) is deep
+    with pytest.raises(ValueError, match="5 single-stream blocks, more than the 4"):
+        blueprint.deepen(deep, 4)
+
+    before = (tmp_path / "shallow" / "state.safetensors").read_bytes()
+    with pytest.raises(ValueError, match="of another depth than this version's 5"):
+        _run(folder, tmp_path / "shallow", num_steps=2, image_steps=0)
+    assert (tmp_path / "shallow" / "state.safetensors").read_bytes() == before
+
+
 def test_a_corpus_reads_alike_from_disk_and_from_memory(folder: Path) -> None:
     disk, memory = corpora.Corpus(folder / "corpus"), corpora.Corpus(folder / "corpus", device="cpu")
     assert len(disk) == len(memory) == 2 * CHUNK

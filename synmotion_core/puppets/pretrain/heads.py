@@ -11,7 +11,6 @@ import torch
 from diffusers import HunyuanVideoPipeline, HunyuanVideoTransformer3DModel
 from torch import Tensor, nn
 
-from synmotion_core.puppets.blueprint import transformer_config
 from synmotion_core.puppets.pretrain.feed import Batch
 
 TRAINED = ("transformer", "text_encoder", "text_encoder_2")
@@ -28,9 +27,8 @@ class Heads(nn.Module):
             pipe.text_encoder_2,
         )
         self.to(device).train()
-        channels = pipe.transformer.config["in_channels"]
-        image_to_video = HunyuanVideoTransformer3DModel(**transformer_config(channels, "token_replace"))
-        cast(nn.Module, image_to_video).to(device).train()
+        config = dict(pipe.transformer.config) | {"image_condition_type": "token_replace"}
+        image_to_video = cast(nn.Module, HunyuanVideoTransformer3DModel.from_config(config)).to(device).train()
         own = dict(self.transformer.named_parameters())
         for name, _ in list(image_to_video.named_parameters()):
             module = image_to_video.get_submodule(name.rpartition(".")[0])

@@ -30,7 +30,7 @@ def save(path: Path, step: int, heads: Heads, ema: dict[str, Tensor], optimizers
 def load(folder: Path, heads: Heads, ema: dict[str, Tensor], optimizers: list[torch.optim.Optimizer]) -> int:
     """Take up the state in `folder`, if there is one; returns the step that comes next.
 
-    Raises ValueError for a state of earlier versions, whose transformer predicts velocities.
+    Raises ValueError for a state of earlier versions, whose transformer predicts velocities or has another depth.
     """
     path = folder / "state.safetensors"
     if not path.exists():
@@ -43,6 +43,13 @@ def load(folder: Path, heads: Heads, ema: dict[str, Tensor], optimizers: list[to
         )
     step = int(metadata["step"])
     tensors = load_file(path)
+    own = {f"model.{name}" for name, _ in heads.named_parameters()}
+    if odd := sorted(own ^ {name for name in tensors if name.startswith("model.")}):
+        raise ValueError(
+            f"{path} is of another depth than this version's {len(heads.transformer.single_transformer_blocks)} "
+            f"single-stream blocks ({len(odd)} tensors differ, the first is {odd[0]}): `export` it with the version it "
+            "is of, then `train --init-from` that folder in a new one"
+        )
     with torch.no_grad():
         for name, p in heads.named_parameters():
             p.copy_(tensors[f"model.{name}"])
