@@ -186,11 +186,15 @@ class Condition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Phase:
-    """One training step's plan: which data it `draws` and which parameter groups it `trains`."""
+    """One training step's plan: which data it `draws`, which parameter groups it `trains`, and towards what.
+
+    target "data" is the velocity of the clips drawn, "base" what the base alone predicts for them.
+    """
 
     name: str
     draws: Draw
     trains: frozenset[str]
+    target: Literal["data", "base"] = "data"
 
 
 # ------------------------------------------------------------------------------------------------ events

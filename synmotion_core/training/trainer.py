@@ -1,7 +1,9 @@
 """The loop: one for every method. It obeys the method's phase, and knows nothing else about it.
 
     loss = mean |v(x_s, s, condition) - (noise - x)|^2            velocity form of flow matching, diffusion.py (1), (2)
+    or mean |v(x_s, s, condition) - v_base(x_s, s, text)|^2       where the phase's target is the base
 
+Whatever a step learns from, the loss that is shown and watched is the first: the two would not compare.
 Step k draws its clips, noise and noise levels from (seed, k) alone; with the checkpointed tensors and moments that
 makes a resumed run
 equal to an uninterrupted one, bit for bit. A watchdog rolls back to the last good state when the loss stops being a
@@ -16,7 +18,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,19 +95,26 @@ def train(
         phase = method.phase(config.seed, step)
         if phase.draws not in data or not len(data[phase.draws]):
             raise ConfigError(f"step {step} draws {phase.draws!r} clips and there are none")
-        for name, group in method.groups.items():
+        latents, text, noise, sigmas = _draw(data[phase.draws], backbone, config, step)
+        noisy = add_noise(latents, noise, sigmas)
+        denoiser, base = 0.0, None
+        if phase.target == "base":
+            with torch.no_grad(), autocast(), _without(method):
+                condition, denoiser = method.condition(text, 0.0), time.perf_counter()
+                base = backbone.predict(noisy, sigmas, condition)
+                denoiser = time.perf_counter() - denoiser
+        for name, group in method.groups.items():  # after the base's turn: switching adapters on unfreezes them
             for p in group:
                 p.requires_grad_(name in phase.trains)
         _set_learning_rate(optimizer, config, step)
-        latents, text, noise, sigmas = _draw(data[phase.draws], backbone, config, step)
-        noisy = add_noise(latents, noise, sigmas)
         with autocast():
             condition = method.condition(text)
             forward = time.perf_counter()
             velocity = backbone.predict(noisy, sigmas, condition)
-            forward = time.perf_counter() - forward
-        loss = weighted_mse(velocity, velocity_target(latents, noise)).mean()
-        value = float(loss.detach())
+            denoiser += time.perf_counter() - forward
+        error = weighted_mse(velocity, velocity_target(latents, noise)).mean()
+        loss = error if base is None else weighted_mse(velocity, base).mean()
+        value = float(error.detach())
         reverse = time.perf_counter()
         if loss.requires_grad:
             backward(loss)
@@ -140,7 +149,7 @@ def train(
             loss=value,
             phase=phase.name,
             seconds=seconds,
-            denoiser_seconds=forward + reverse,
+            denoiser_seconds=denoiser + reverse,
         )
         last = done == config.num_steps
         if last or (config.save_every and done % config.save_every == 0):
@@ -162,6 +171,16 @@ def _precision(
     AcceleratorState._reset_state()  # runs of different precision may follow each other in one process
     accelerator = Accelerator(mixed_precision=config.mixed_precision, cpu=backbone.device.type == "cpu")
     return lambda: accelerator.autocast(), accelerator.backward, accelerator.clip_grad_norm_
+
+
+@contextmanager
+def _without(method: Method) -> Iterator[None]:
+    """The base as it is, bit for bit."""
+    method.set_strength(0.0)
+    try:
+        yield
+    finally:
+        method.set_strength(1.0)
 
 
 def _set_learning_rate(optimizer: torch.optim.Optimizer, config: TrainConfig, step: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+from synmotion_core.diffusion import add_noise
 from synmotion_core.errors import AdapterError, ConfigError, TrainingDiverged
 from synmotion_core.methods.synmotion import SynMotionConfig, SynMotionEntry
 from synmotion_core.storage import read_tensors
@@ -20,7 +22,7 @@ from synmotion_core.training import trainer
 from synmotion_core.training.settings import TrainConfig
 from synmotion_core.training.trainer import TrainingSet
 from synmotion_core.types import Event, Progress, Prompt, Saved, Stopped, Warned
-from tests.models import PROMPTS, puppet_backbone
+from tests.models import PROMPTS, plain, puppet_backbone, shake
 
 SMALL = SynMotionConfig(rank=2, refiner_layers=1, refiner_width=32)
 
@@ -126,6 +128,86 @@ def test_the_loss_is_the_velocity_error_and_training_lowers_it(tmp_path: Path) -
     assert all(
         e.seconds is not None and e.denoiser_seconds is not None and 0 < e.denoiser_seconds <= e.seconds for e in events
     )
+
+
+@pytest.mark.parametrize("target", ["base", "data"])
+@pytest.mark.parametrize("moved", [("subject_zero",), ("subject_zero", "adapters")])
+def test_a_prior_step_goes_towards_the_base_or_the_clips(
+    target: Any, moved: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One step from shaken parameters: what it aims at, what it shows, and what it moves."""
+    config = dataclasses.replace(SMALL, alpha=1e-6, prior_target=target, prior_updates=moved)
+    backbone, drawn, aimed = puppet_backbone(), [], []
+    draw, error = trainer._draw, trainer.weighted_mse
+
+    def drawing(*args: Any) -> Any:
+        drawn.append(draw(*args))
+        return drawn[-1]
+
+    def measuring(predicted: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        found = error(predicted, wanted)
+        aimed.append((wanted, found.detach()))
+        return found
+
+    monkeypatch.setattr(trainer, "_draw", drawing)
+    monkeypatch.setattr(trainer, "weighted_mse", measuring)
+    method = SynMotionEntry().attach(backbone, config, PROMPTS[0])
+    shake(method.groups)
+    before = {name: [p.detach().clone() for p in group] for name, group in method.groups.items()}
+    given = {"num_steps": 1, "warmup_steps": 0, "weight_decay": 0.0, "mixed_precision": "no"}
+    try:
+        events = list(
+            trainer.train(
+                backbone=backbone,
+                method=method,
+                data=sets(),
+                config=settings(**given),
+                folder=tmp_path,
+                settings="k",
+                cancel=threading.Event(),
+            )
+        )
+        changed = {
+            name
+            for name, group in method.groups.items()
+            if any(not torch.equal(a, b) for a, b in zip(before[name], group, strict=True))
+        }
+    finally:
+        method.detach()
+    assert changed == set(moved)
+    latents, text, noise, sigmas = drawn[0]
+    data, shown = aimed[0]
+    assert torch.equal(data, noise - latents)
+    (progress,) = [e for e in events if isinstance(e, Progress)]
+    assert progress.loss == pytest.approx(float(shown.mean()))
+    if target == "data":
+        assert len(aimed) == 1
+    else:
+        with torch.no_grad():
+            alone = backbone.predict(add_noise(latents, noise, sigmas), sigmas, plain(text))
+        assert torch.equal(aimed[1][0], alone)
+        assert float(aimed[1][1].mean()) < 0.5 * float(shown.mean())
+
+
+def test_towards_the_base_there_is_nothing_to_learn_at_first(tmp_path: Path) -> None:
+    config = dataclasses.replace(SMALL, alpha=1e-6)
+    assert config.prior_target == "base"
+    method = SynMotionEntry().attach(puppet_backbone(), config, PROMPTS[0])
+    before = method.state_dict()
+    try:
+        for _ in trainer.train(
+            backbone=puppet_backbone(),
+            method=method,
+            data=sets(),
+            config=settings(num_steps=2, weight_decay=0.0),
+            folder=tmp_path,
+            settings="k",
+            cancel=threading.Event(),
+        ):
+            pass
+        assert same(before, method.state_dict())
+    finally:
+        method.detach()
 
 
 def test_a_prior_step_moves_the_subject_embedding_and_what_reads_it(tmp_path: Path) -> None:
