@@ -112,7 +112,7 @@ def test_the_least_that_can_be_said() -> None:
             "TrainConfig has no setting 'learning_rat': did you mean",
         ),
         (TrainRun, {"name": "x", "clips": [CLIP | {"subjects": "x"}]}, "ClipSource has no setting 'subjects': did you"),
-        (GenerateRun, GENERATE | {"zzz": 1}, "GenerateRun has no setting 'zzz': it has subjects, motion"),
+        (GenerateRun, GENERATE | {"zzz": 1}, "GenerateRun has no setting 'zzz': it has strength, num_inference_steps"),
         # missing keys
         (TrainRun, {"clips": [CLIP]}, "missing 1 required keyword-only argument: 'name'"),
         # wrong types: never converted, apart from whole numbers to floats

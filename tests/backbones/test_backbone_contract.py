@@ -123,7 +123,7 @@ def test_attention_targets_never_touch_the_token_refiner() -> None:
     backbone = puppet_backbone()
     names = [n for n, m in backbone.denoiser.named_modules() if isinstance(m, torch.nn.Linear)]
     hit = [n for n in names if re.fullmatch(backbone.attention_targets("qkv"), n)]
-    assert len(hit) == 2 * 6 + 7 * 3  # two dual blocks with a text side, seven single ones
+    assert len(hit) == 2 * 6 + 12 * 3  # two dual blocks with a text side, twelve single ones
     assert all(n.startswith(("transformer_blocks.", "single_transformer_blocks.")) for n in hit)
 
 
