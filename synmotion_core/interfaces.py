@@ -160,7 +160,7 @@ class Method(Protocol):
         ...
 
     def phase(self, seed: int, step: int) -> Phase:
-        """What step `step` (from 0) draws and trains; depends on (seed, step) only."""
+        """What step `step` (from 0) draws, trains and aims at; depends on (seed, step) only."""
         ...
 
     def condition(self, text: TextCondition, strength: float = 1.0) -> Condition:

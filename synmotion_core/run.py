@@ -85,7 +85,7 @@ def train(
             data=data,
             config=config.train,
             folder=folder,
-            settings=_settings_key(config, clips),
+            settings=_settings_key(config, method_config, backbone.fingerprint, clips),
             cancel=cancel,
             resume=resume and state.exists(),
             sampler=lambda step: _samples(backbone, method, config, clips[0].prompt, folder, step),
@@ -123,14 +123,15 @@ def _load_clips(config: TrainRun, spec: BackboneSpec) -> tuple[list[Clip], list[
     return list(loaded.clips), warnings
 
 
-def _settings_key(config: TrainRun, clips: list[Clip]) -> str:
+def _settings_key(config: TrainRun, method_config: Any, fingerprint: str, clips: list[Clip]) -> str:
     """What a checkpoint belongs to: everything that shapes the steps, but not what is shown.
 
-    Nor how many there are, where the learning rate does not depend on it.
+    Nor how many there are, where the learning rate does not depend on it. The method's settings count whole, so that a
+    default of another version is another run; so do the backbone's very weights.
     """
     from synmotion_core.training.cache import content_key
 
-    values = to_dict(config)
+    values = to_dict(config) | {"method_config": to_dict(method_config), "backbone": fingerprint}
     shown = ["save_every", "sample_every", "sample_subjects"]
     for name in [*shown, "num_steps"] if config.train.lr_scheduler == "constant" else shown:
         values["train"].pop(name)

@@ -24,14 +24,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from synmotion_core.backbones import load_backbone
 from synmotion_core.clips.dataset import content_hash
 from synmotion_core.clips.frames import contact_sheet, png
 from synmotion_core.config import Sampling, from_dict, to_dict
-from synmotion_core.errors import ConfigError
+from synmotion_core.errors import AdapterError, ConfigError
 from synmotion_core.generation import default_sampler, denoise, sample_frames, to_frames
 from synmotion_core.interfaces import Backbone, Method
 from synmotion_core.methods import find_method
@@ -42,7 +40,7 @@ from synmotion_core.puppets.kinematics import FPS
 from synmotion_core.puppets.motions import MOTIONS, RARE
 from synmotion_core.puppets.species import SPECIES
 from synmotion_core.puppets.stage import BACKGROUNDS, COLOURS, Scene, render
-from synmotion_core.storage import replacing
+from synmotion_core.storage import read_tensors, replacing, write_tensors
 from synmotion_core.training import priors as prior_videos
 from synmotion_core.training import trainer
 from synmotion_core.training.cache import EncodingCache
@@ -299,20 +297,17 @@ def _train(backbone: Backbone, unit: Unit, method: Method, root: Path, path: Pat
         ):
             pass
     spent = time.perf_counter() - began
-    tensors = {name: value.detach().cpu().contiguous() for name, value in method.state_dict().items()}
-    with replacing(path) as partial:
-        save_file(tensors, partial, metadata={"seconds": repr(spent)})
+    write_tensors(path, method.state_dict(), {"seconds": repr(spent)})
 
 
 def _take_up(method: Method, path: Path) -> float:
     """Load what `_train` wrote; the seconds it took."""
     try:
-        with safe_open(path, "pt") as file:
-            spent = float(file.metadata()["seconds"])
-            method.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        tensors, metadata = read_tensors(path)
+        method.load_state_dict(tensors)
+        return float(metadata["seconds"])
+    except (AdapterError, KeyError, ValueError) as error:
         raise ConfigError(f"the adapter {path} cannot be read ({error}): delete it, and it is trained anew") from error
-    return spent
 
 
 def _draw(backbone: Backbone, unit: Unit, method: Method) -> list[Frames]:

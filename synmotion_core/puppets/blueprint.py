@@ -177,7 +177,7 @@ def deepen(transformer: HunyuanVideoTransformer3DModel, num_single_layers: int) 
                 silent = copied and part.startswith("proj_out.")
                 tensors[f"{head}{index}.{part}"] = torch.zeros_like(value) if silent else value.clone()
     deeper.load_state_dict(tensors)
-    cast(nn.Module, deeper).to(transformer.dtype).train(transformer.training)
+    cast(nn.Module, deeper).to(transformer.device, transformer.dtype).train(transformer.training)
     return deeper
 
 
