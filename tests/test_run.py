@@ -13,7 +13,8 @@ from synmotion_core import run
 from synmotion_core.adapters.file import read_info
 from synmotion_core.clips import video
 from synmotion_core.config import ClipSource, GenerateRun, TrainRun
-from synmotion_core.errors import ClipError, ConfigError, IncompatibleError
+from synmotion_core.errors import AdapterError, ClipError, ConfigError, IncompatibleError
+from synmotion_core.methods.synmotion import SynMotionConfig
 from synmotion_core.puppets.stage import Scene, render
 from synmotion_core.training.settings import PriorConfig, TrainConfig
 from synmotion_core.types import Finished, Progress, Sampled, Saved, Stopped, Warned
@@ -159,11 +160,38 @@ def test_more_steps_go_on_from_a_checkpoint_where_the_rate_does_not_depend_on_th
     source = ClipSource(path=Path("a.mp4"), subject="a person", motion="waves")
 
     def key(**settings: Any) -> str:
-        return run._settings_key(TrainRun(name="n", clips=(source,), train=TrainConfig(**settings)), [])
+        config = TrainRun(name="n", clips=(source,), train=TrainConfig(**settings))
+        return run._settings_key(config, SynMotionConfig(), "weights", [])
 
     assert key(num_steps=10) == key(num_steps=10, sample_every=3) != key(num_steps=20)
     assert key(num_steps=10) != key(num_steps=10, learning_rate=3e-4)
     assert key(num_steps=10, lr_scheduler="constant") == key(num_steps=20, lr_scheduler="constant")
+
+
+def test_a_checkpoint_belongs_to_the_methods_whole_settings_and_the_weights() -> None:
+    source = ClipSource(path=Path("a.mp4"), subject="a person", motion="waves")
+
+    def key(given: dict[str, Any], meant: SynMotionConfig, weights: str = "weights") -> str:
+        return run._settings_key(TrainRun(name="n", clips=(source,), method_config=given), meant, weights, [])
+
+    own = SynMotionConfig()
+    assert key({}, own) == key({"alpha": own.alpha}, own), "a default that is written out is the same run"
+    assert key({}, own) != key({}, dataclasses.replace(own, prior_target="data")), "a default of another version"
+    assert key({}, own) != key({}, own, "other weights")
+
+
+def test_a_run_is_not_continued_on_other_weights(
+    clips: tuple[ClipSource, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cancel, cache = threading.Event(), tmp_path / "cache"
+    for event in run.train(small(clips), tmp_path / "run", cache=cache, cancel=cancel):
+        if isinstance(event, Progress) and event.stage == "train" and event.step == 2:
+            cancel.set()
+    before = (tmp_path / "run" / "state.safetensors").read_bytes()
+    monkeypatch.setattr(run.borrow_backbone("puppet-hunyuan"), "fingerprint", "puppet-hunyuan@0123456789abcdef")
+    with pytest.raises(AdapterError, match="other settings"):
+        list(run.train(small(clips), tmp_path / "run", cache=cache, cancel=threading.Event(), resume=True))
+    assert (tmp_path / "run" / "state.safetensors").read_bytes() == before
 
 
 @pytest.mark.parametrize(("asked", "drawn"), [("squats", None), ("squats low", "squats low")])
