@@ -81,7 +81,7 @@ def load(path: Path, settings: str) -> TrainState:
         raise AdapterError(f"{path.name} is not a training state") from error
     if state.settings != settings:
         raise AdapterError(
-            f"{path.name} belongs to a training with other settings, or of another version of the studio or its backbone: "
-            "start anew, or give it the settings it had"
+            f"{path.name} belongs to a training with other settings, or of another version of the studio or its "
+            "backbone: start anew, or give it the settings it had"
         )
     return state
