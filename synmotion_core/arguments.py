@@ -45,6 +45,7 @@ examples:
   {p} generate --adapter runs/my-wave/my-wave.safetensors --subject "a red cat" --out videos
   {p} generate --adapter my-wave.safetensors --subject "a red cat" --subject "a bear" --seed 0 1 2 --compare
   {p} generate --subject "a blue robot" --motion walks --setting "in the snow" --out videos
+  {p} generate --adapter my-wave.safetensors --subject "a red cat" --image cat.png --out videos
 """
 
 _PRIOR = """\
@@ -158,6 +159,8 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("run")
     group.add_argument("--name", help="of the run and of its adapter's file")
     group.add_argument("--backbone", help=f"see `models` (default: {_BACKBONE})")
+    text = "what is trained: videos from text (t2v, the default) or from a first image (i2v)"
+    group.add_argument("--mode", choices=["t2v", "i2v"], help=text)
     group.add_argument("--method", help=f"see `models` (default: {_METHOD})")
     group.add_argument("--steps", type=int, metavar="N", help=f"training steps (default: {TrainConfig().num_steps})")
     _add_settings(group, "any other setting: train.KEY, priors.KEY or method.KEY; may be repeated")
@@ -172,6 +175,8 @@ def add_generate_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--adapter", type=Path, metavar="FILE", help=text)
     text = 'who moves, for example "a red cat"; may be repeated'
     group.add_argument("--subject", action="append", metavar="WORDS", dest="subjects", help=text)
+    text = "a picture (PNG, JPEG, WebP) that the subject's videos begin with; may be repeated, one a subject"
+    group.add_argument("--image", action="append", metavar="FILE", type=Path, dest="images", help=text)
     group.add_argument("--motion", metavar="WORDS", help="what happens (default: what the adapter has learnt)")
     group.add_argument("--setting", metavar="WORDS", help='where, for example "in the snow"')
     group = parser.add_argument_group("how")

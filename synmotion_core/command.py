@@ -56,7 +56,9 @@ def train_run(args: argparse.Namespace, *, base: Path | None = None, note: Note 
     if not clips:
         raise ConfigError("a training needs clips: --clips with video files or a folder of them")
     values["clips"] = clips
-    values |= {name: given for name in ("name", "backbone", "method") if (given := getattr(args, name)) is not None}
+    values |= {
+        name: given for name in ("name", "backbone", "mode", "method") if (given := getattr(args, name)) is not None
+    }
     if "name" not in values:
         raise ConfigError("a training needs a name: --name my-wave")
     for key, value in [("train.num_steps", args.steps)] * (args.steps is not None) + [
@@ -82,7 +84,8 @@ def generate_run(args: argparse.Namespace) -> GenerateRun:
         raise ConfigError('without an adapter, say what happens: --motion "walks"')
     given = {"setting": args.setting, "backbone": backbone, "adapter": args.adapter, "strength": args.strength,
              "seeds": args.seeds, "num_inference_steps": args.steps, "guidance_scale": args.guidance,
-             "guidance_until": args.guidance_until, "eta": args.eta, "num_frames": args.frames}  # fmt: skip
+             "guidance_until": args.guidance_until, "eta": args.eta, "num_frames": args.frames,
+             "images": args.images}  # fmt: skip
     values = {"subjects": args.subjects, "motion": motion, "compare": args.compare}
     return from_dict(GenerateRun, values | {k: v for k, v in given.items() if v is not None})
 
@@ -253,7 +256,7 @@ def _train_arguments(run: TrainRun) -> list[str]:
                 json.dumps(_changed(clip, ClipSource(path=Path(), subject="", motion=""), keep=3), ensure_ascii=False),
             )
     words += _option("--name", run.name)
-    for name in ("backbone", "method"):
+    for name in ("backbone", "mode", "method"):
         if getattr(run, name) != TrainRun.__dataclass_fields__[name].default:
             words += _option(f"--{name}", getattr(run, name))
     train = _changed(run.train, TrainConfig())
@@ -275,6 +278,8 @@ def _generate_arguments(run: GenerateRun) -> list[str]:
     words = [] if run.adapter is None else _option("--adapter", _path(run.adapter))
     for subject in run.subjects:
         words += _option("--subject", subject)
+    for image in run.images:
+        words += _option("--image", _path(image))
     words += _option("--motion", run.motion)
     plain = GenerateRun(subjects=run.subjects, motion=run.motion)
     options = {"--setting": "setting", "--strength": "strength", "--steps": "num_inference_steps",

@@ -15,7 +15,7 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from synmotion_core.errors import ConfigError
 from synmotion_core.training.settings import PriorConfig, TrainConfig
@@ -64,11 +64,15 @@ class ClipSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainRun:
-    """One training: backbone, method with its settings (a strict mapping, see METHODS[name].config), clips, priors."""
+    """One training: backbone, method with its settings (a strict mapping, see METHODS[name].config), clips, priors.
+
+    mode "i2v" trains on videos that begin with a given image: the clips' own first frames.
+    """
 
     name: str
     clips: tuple[ClipSource, ...]
     backbone: str = "puppet-hunyuan"
+    mode: Literal["t2v", "i2v"] = "t2v"
     method: str = "synmotion"
     method_config: Mapping[str, Any] = field(default_factory=dict)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -80,6 +84,11 @@ class TrainRun:
         if len(self.name) > 80:
             raise ConfigError(f"a name has at most 80 characters, got {len(self.name)}")
         safe_name(self.name)  # raises, with a name that would do
+        subjects, pictures = len(self.train.sample_subjects), len(self.train.sample_images)
+        if pictures != (subjects if self.mode == "i2v" else 0):
+            rule = "one picture a subject, in the same order" if self.mode == "i2v" else "pictures need mode i2v"
+            given = f"{pictures} sample_images for {subjects} sample_subjects in mode {self.mode}"
+            raise ConfigError(f"train has {given}: {rule}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +122,7 @@ class Sampling:
 class GenerateRun(Sampling):
     """One generation: every subject times every seed. adapter None = the base alone.
 
+    images: none for text to video, or one picture a subject, in the same order: its videos begin with that picture.
     compare also generates the base with the same seeds. None for num_frames takes the backbone's own.
     """
 
@@ -121,6 +131,7 @@ class GenerateRun(Sampling):
     setting: str = ""
     backbone: str = "puppet-hunyuan"
     adapter: Path | None = None
+    images: tuple[Path, ...] = ()
     seeds: tuple[int, ...] = (0,)
     compare: bool = False
     num_frames: int | None = None
@@ -129,6 +140,11 @@ class GenerateRun(Sampling):
         Sampling.__post_init__(self)  # slots: super() has no class to go by
         if not self.subjects:
             raise ConfigError("name at least one subject")
+        if self.images and len(self.images) != len(self.subjects):
+            raise ConfigError(
+                f"one picture a subject, in the same order: got {len(self.images)} pictures for "
+                f"{len(self.subjects)} subjects"
+            )
         if not self.seeds:
             raise ConfigError("name at least one seed")
         if any(not 0 <= s < 2**63 for s in self.seeds):

@@ -4,6 +4,9 @@
                                                              with eta a part of the noise is drawn anew           (5)
     v = v_null + g (v_cond - v_null)                         g = guidance_scale; g = 1 skips the null pass       (6)
 
+From a first image (I2V) the backbone says where sampling starts, and the latent frames that the image fixes stay as
+they are after every step.
+
 Each video has its own seed: the same (prompt, seed, settings) gives the same video whatever else is in the batch, up
 to the rounding of batched arithmetic. strength 0 is the base, bit for bit. `generate` yields events and writes H.264
 files.
@@ -14,7 +17,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +31,7 @@ from synmotion_core.types import (
     Condition,
     Event,
     Frames,
+    Pixels,
     Progress,
     Prompt,
     Sampled,
@@ -96,39 +100,54 @@ def draw_noise(backbone: Backbone, sources: Sequence[torch.Generator], shape: Vi
     return torch.stack([torch.randn(size, generator=source) for source in sources]).to(backbone.device)
 
 
-def _condition(method: Method | None, text: TextCondition, strength: float) -> Condition:
+def _condition(method: Method | None, text: TextCondition, strength: float, image_latents: Tensor | None) -> Condition:
     if method is not None:
-        return method.condition(text, strength)
+        return replace(method.condition(text, strength), image_latents=image_latents)
     return Condition(
         prompt_embeds=text.prompt_embeds,
         prompt_attention_mask=text.prompt_attention_mask,
         pooled_prompt_embeds=text.pooled_prompt_embeds,
+        image_latents=image_latents,
     )
 
 
 @torch.no_grad()
 def denoise(
-    backbone: Backbone, method: Method | None, prompts: Sequence[Prompt], seeds: Sequence[int], config: SamplerConfig
+    backbone: Backbone,
+    method: Method | None,
+    prompts: Sequence[Prompt],
+    seeds: Sequence[int],
+    config: SamplerConfig,
+    images: Pixels | None = None,
 ) -> Iterator[Tensor]:
-    """Yields the latents after every step; the last is the result. One seed a prompt."""
+    """Yields the latents after every step; the last is the result. One seed a prompt.
+
+    images [B, 3, H, W] in [-1, 1], one a prompt, are the videos' first frames; None draws from text alone. Raises
+    IncompatibleError for a mode that the backbone has not.
+    """
     if len(prompts) != len(seeds):
         raise ValueError(f"one seed a prompt: got {len(prompts)} prompts and {len(seeds)} seeds")
+    if images is not None and len(images) != len(prompts):
+        raise ValueError(f"one first image a prompt: got {len(prompts)} prompts and {len(images)} images")
+    backbone.spec.check_mode("t2v" if images is None else "i2v")
     guided = config.guidance_scale != 1
+    image, kept = (None, 0) if images is None else (backbone.encode_image(images), backbone.spec.image_frames)
+    image_twice = None if image is None else torch.cat([image, image])
     text = both = backbone.encode_prompt(prompts)
     if guided:
         # one pass for both halves: the null rows have no roles, so a method leaves their text alone
         both = stack_text([text, backbone.encode_text([""] * len(prompts))])
     sources = noise_sources(seeds)
-    latents = draw_noise(backbone, sources, config.shape)
+    latents = backbone.start_latents(draw_noise(backbone, sources, config.shape), image)
     solver = backbone.solver(config.num_inference_steps, config.shape, config.eta)
     if method is not None:
         method.set_strength(config.strength)
     try:
         with torch.autocast(backbone.device.type, torch.bfloat16, enabled=config.mixed_precision == "bf16"):
-            condition = _condition(method, both, config.strength)
+            condition = _condition(method, both, config.strength, image_twice if guided else image)
             for now in solver.sigmas[:-1].tolist():
                 if guided and now < config.guidance_until:
-                    guided, condition = False, _condition(method, text, config.strength)
+                    guided, condition = False, _condition(method, text, config.strength, image)
                 batch = torch.cat([latents, latents]) if guided else latents
                 level = torch.full((len(batch),), now, device=backbone.device)
                 velocity = backbone.predict(batch, level, condition)
@@ -137,6 +156,8 @@ def denoise(
                     velocity = null + config.guidance_scale * (conditional - null)  # (6)
                 fresh = draw_noise(backbone, sources, config.shape) if config.eta else None
                 latents = solver.step(velocity, latents, fresh)  # (5)
+                if image is not None and kept:
+                    latents = torch.cat([image[:, :, :kept], latents[:, :, kept:]], dim=2)
                 yield latents
     finally:
         if method is not None:
@@ -150,10 +171,15 @@ def to_frames(pixels: Tensor) -> list[Frames]:
 
 
 def sample_frames(
-    backbone: Backbone, method: Method | None, prompts: Sequence[Prompt], seeds: Sequence[int], config: SamplerConfig
+    backbone: Backbone,
+    method: Method | None,
+    prompts: Sequence[Prompt],
+    seeds: Sequence[int],
+    config: SamplerConfig,
+    images: Pixels | None = None,
 ) -> list[Frames]:
     """All at once, without events: for tests and benchmarks."""
-    *_, latents = denoise(backbone, method, prompts, seeds, config)
+    *_, latents = denoise(backbone, method, prompts, seeds, config, images)
     return to_frames(backbone.decode_latents(latents))
 
 
@@ -171,6 +197,7 @@ def generate(
     config: SamplerConfig,
     folder: Path,
     *,
+    images: Pixels | None = None,
     cancel: threading.Event | None = None,
     batch_size: int = 4,
     step: int = 0,
@@ -179,9 +206,9 @@ def generate(
 ) -> Iterator[Event]:
     """Generate and write one video a (prompt, seed); yields Progress after every denoising step and Sampled per file.
 
-    `step` is the training step that samples belong to. done and total count denoising steps of a larger whole. Raises
-    Cancelled
-    between steps once `cancel` is set; finished files stay.
+    images [B, 3, H, W], one a prompt, are first frames (I2V). `step` is the training step that samples belong to. done
+    and total count denoising steps of a larger whole. Raises Cancelled between steps once `cancel` is set; finished
+    files stay.
     """
     per_batch = config.num_inference_steps
     batches = [range(i, min(i + batch_size, len(prompts))) for i in range(0, len(prompts), batch_size)]
@@ -190,7 +217,8 @@ def generate(
     for batch in batches:
         some, own = [prompts[i] for i in batch], [seeds[i] for i in batch]
         latents = None
-        for latents in denoise(backbone, method, some, own, config):  # noqa: B007  (the last one is the result)
+        first = None if images is None else images[batch.start : batch.stop]
+        for latents in denoise(backbone, method, some, own, config, first):  # noqa: B007  (the last one is the result)
             done += 1
             yield Progress(stage="generate", step=done, total=total)
             if cancel is not None and cancel.is_set():

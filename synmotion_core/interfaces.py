@@ -57,9 +57,16 @@ class BackboneSpec:
     parameters: Mapping[str, int]
     needs_gpu: bool
     knows: str  # one line for people: what it can draw
+    image_frames: int = 0  # leading latent frames that a first image fixes (i2v): neither noised, learnt nor stepped
     eta: float = 0.0  # the share of fresh noise in a sampling step, 0 to 1
     guidance_until: float = 0.0  # the noise level, 0 to 1, below which it is not guided
     options: Mapping[str, Any] = field(default_factory=dict)  # the family's own settings
+
+    def check_mode(self, mode: Mode) -> None:
+        """Raise IncompatibleError unless the backbone makes videos from text ("t2v") or from a first image ("i2v")."""
+        if mode not in self.modes:
+            takes = {"t2v": "makes no videos from text alone: give a first image", "i2v": "takes no first image"}
+            raise IncompatibleError(f"{self.name} {takes[mode]} (it has {', '.join(self.modes)})")
 
     def check_shape(self, shape: VideoShape) -> None:
         """Raise ShapeError, naming the nearest valid values, unless the shape fits."""
@@ -121,12 +128,28 @@ class Backbone(Protocol):
         """Text without roles (both masks empty): the negative prompt, the empty prompt."""
         ...
 
+    def encode_image(self, pixels: Tensor) -> Latents:
+        """First images [B, 3, H, W] in [-1, 1] -> the condition that `Condition.image_latents` takes, float32."""
+        ...
+
+    def first_images(self, latents: Latents) -> Latents:
+        """The same condition, from whole videos that are encoded already: of their own first frames."""
+        ...
+
+    def start_latents(self, noise: Latents, image_latents: Latents | None) -> Latents:
+        """Where sampling starts: the noise, or what the family makes of noise and a first image."""
+        ...
+
     def latent_shape(self, shape: VideoShape) -> tuple[int, int, int, int]:
         """(C, f, h, w) of a video of this shape."""
         ...
 
     def predict(self, noisy_latents: Latents, sigmas: Sigmas, condition: Condition) -> Tensor:
-        """Velocity, float32, shaped as the latents. With image_latents, frame 0 is the clean image (I2V)."""
+        """Velocity, float32, shaped as the latents.
+
+        With image_latents the spec's image_frames are the image's, whatever noisy_latents hold there, and their
+        velocity is 0. Raises IncompatibleError in a mode that the backbone has not.
+        """
         ...
 
     def solver(self, num_inference_steps: int, shape: VideoShape, eta: float = 0.0) -> Solver:

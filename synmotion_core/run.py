@@ -16,7 +16,7 @@ import dataclasses
 import math
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,8 +60,11 @@ def train(
     """
     began = time.perf_counter()
     spec = find_spec(config.backbone)
+    spec.check_mode(config.mode)
     entry, method_config = _method(config.method, dict(config.method_config), spec)
+    sample_images, about_images = _load_images(config.train.sample_images, spec)
     clips, warnings = _load_clips(config, spec)
+    warnings += about_images
     for message in warnings:
         yield Warned(message=message)
     backbone = borrow_backbone(config.backbone)
@@ -70,6 +73,8 @@ def train(
         data["reference"] = yield from _encode(backbone, clips, cache, cancel)
         if entry.draws_priors(method_config):
             data["prior"] = yield from _priors(backbone, config, cache, cancel)
+        if config.mode == "i2v":
+            data = {key: _from_first_frames(backbone, each) for key, each in data.items()}
     except Cancelled:
         yield Stopped(step=0)
         return
@@ -88,7 +93,7 @@ def train(
             settings=_settings_key(config, method_config, backbone.fingerprint, clips),
             cancel=cancel,
             resume=resume and state.exists(),
-            sampler=lambda step: _samples(backbone, method, config, clips[0].prompt, folder, step),
+            sampler=lambda step: _samples(backbone, method, config, sample_images, clips[0].prompt, folder, step),
         ):
             yield last
         if isinstance(last, Stopped):
@@ -123,6 +128,32 @@ def _load_clips(config: TrainRun, spec: BackboneSpec) -> tuple[list[Clip], list[
     return list(loaded.clips), warnings
 
 
+def _load_images(paths: Sequence[Path], spec: BackboneSpec) -> tuple[torch.Tensor | None, list[str]]:
+    """Pictures as [B, 3, H, W] in [-1, 1], None for none, and what should be known about them.
+
+    Raises ClipError or MissingError for the first that cannot be used.
+    """
+    if not paths:
+        return None, []
+    import torch
+
+    from synmotion_core.clips.dataset import to_pixels
+    from synmotion_core.clips.image import load_image
+
+    pictures, warnings = [], []
+    for path in paths:
+        frames, findings = load_image(path, spec.default_shape, puppets_only="" if spec.needs_gpu else spec.name)
+        pictures.append(to_pixels(frames)[:, :, 0])
+        warnings += [f"{path.name}: {finding.message}" for finding in findings if finding.severity == "warn"]
+    return torch.cat(pictures), warnings
+
+
+def _from_first_frames(backbone: Backbone, data: TrainingSet) -> TrainingSet:
+    """The same videos, each to be learnt from its own first frame."""
+    images = backbone.first_images(data.latents.to(backbone.device)).to(data.latents)
+    return dataclasses.replace(data, image_latents=images)
+
+
 def _settings_key(config: TrainRun, method_config: Any, fingerprint: str, clips: list[Clip]) -> str:
     """What a checkpoint belongs to: everything that shapes the steps, but not what is shown.
 
@@ -132,7 +163,7 @@ def _settings_key(config: TrainRun, method_config: Any, fingerprint: str, clips:
     from synmotion_core.training.cache import content_key
 
     values = to_dict(config) | {"method_config": to_dict(method_config), "backbone": fingerprint}
-    shown = ["save_every", "sample_every", "sample_subjects"]
+    shown = ["save_every", "sample_every", "sample_subjects", "sample_images"]
     for name in [*shown, "num_steps"] if config.train.lr_scheduler == "constant" else shown:
         values["train"].pop(name)
     values.pop("clips")
@@ -204,7 +235,13 @@ def _priors(backbone: Backbone, config: TrainRun, cache: Path, cancel: threading
 
 
 def _samples(
-    backbone: Backbone, method: Method, config: TrainRun, reference: Prompt, folder: Path, step: int
+    backbone: Backbone,
+    method: Method,
+    config: TrainRun,
+    images: torch.Tensor | None,
+    reference: Prompt,
+    folder: Path,
+    step: int,
 ) -> Iterator[Event]:
     from synmotion_core import generation
 
@@ -218,6 +255,7 @@ def _samples(
             [config.train.seed] * len(prompts),
             generation.default_sampler(backbone),
             folder / "samples" / f"step-{step:06d}",
+            images=images,
             step=step,
         )
 
@@ -244,6 +282,7 @@ def _save_adapter(
             motion=reference.motion,
             steps=config.train.num_steps,
             clips=len(clips),
+            mode=config.mode,
             created_with="synmotion_core",
         ),
     )
@@ -269,11 +308,15 @@ def generate(config: GenerateRun, folder: Path, *, cancel: threading.Event) -> I
     named = info is not None and motion != info.motion and motion == motion_name(info.motion)
     if named and info is not None:
         motion = info.motion
-    prompts, seeds = [], []
-    for subject in config.subjects:
+    spec.check_mode("i2v" if config.images else "t2v")
+    pictures, warnings = _load_images(config.images, spec)
+    prompts, seeds, rows = [], [], []
+    for row, subject in enumerate(config.subjects):
         for seed in config.seeds:
             prompts.append(Prompt(subject=subject, motion=motion, setting=config.setting))
             seeds.append(seed)
+            rows.append(row)
+    images = None if pictures is None else pictures[rows]
     backbone = borrow_backbone(config.backbone)
     from synmotion_core import generation
 
@@ -297,6 +340,8 @@ def generate(config: GenerateRun, folder: Path, *, cancel: threading.Event) -> I
             rounds.append(dataclasses.replace(sampler, strength=0.0))
         each = math.ceil(len(prompts) / 4) * sampler.num_inference_steps
         yield Started(what="generate", total=each * len(rounds))
+        for message in warnings:
+            yield Warned(message=message)
         if named:
             yield Warned(message=f"“{config.motion}” is the name of what this adapter learnt: drawn as “{motion}”")
         if info is not None and info.fingerprint != backbone.fingerprint:
@@ -313,6 +358,7 @@ def generate(config: GenerateRun, folder: Path, *, cancel: threading.Event) -> I
                 seeds,
                 one,
                 folder,
+                images=images,
                 cancel=cancel,
                 done=index * each,
                 total=each * len(rounds),

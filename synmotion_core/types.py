@@ -173,9 +173,9 @@ def stack_text(parts: Sequence[TextCondition]) -> TextCondition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """What the denoiser receives: the text after the method's work, and for I2V the clean first latent frame.
+    """What the denoiser receives: the text after the method's work, and for I2V the first image.
 
-    image_latents [B, C, 1, h, w] or None.
+    image_latents: what Backbone.encode_image gives (HunyuanVideo: [B, C, 1, h, w]), or None for T2V.
     """
 
     prompt_embeds: Tensor

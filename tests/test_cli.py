@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import doctest
 import io
 import json
@@ -119,19 +120,39 @@ prior_configs = st.builds(
     per_pair=st.integers(1, 9),
     seed=st.integers(0, 2**40),
 )
-train_runs = st.builds(
-    TrainRun,
-    name=names,
-    clips=clips(),
-    backbone=st.just("puppet-hunyuan") | words,
-    method=st.just("synmotion") | words,
-    method_config=st.dictionaries(st.from_regex(r"[a-zé_][a-z0-9é_]{0,8}", fullmatch=True), json_values, max_size=3),
-    train=st.just(TrainConfig()) | train_configs,
-    priors=st.just(PriorConfig()) | prior_configs,
+
+
+@st.composite
+def train_runs_of(draw: st.DrawFn, mode: str) -> TrainRun:
+    train = draw(st.just(TrainConfig()) | train_configs)
+    if mode == "i2v":
+        train = dataclasses.replace(train, sample_images=tuple(draw(paths) for _ in train.sample_subjects))
+    return draw(_train_runs(mode, train))
+
+
+def _train_runs(mode: str, train: TrainConfig) -> st.SearchStrategy[TrainRun]:
+    return st.builds(
+        TrainRun,
+        name=names,
+        clips=clips(),
+        mode=st.just(mode),
+        backbone=st.just("puppet-hunyuan") | words,
+        method=st.just("synmotion") | words,
+        method_config=st.dictionaries(
+            st.from_regex(r"[a-zé_][a-z0-9é_]{0,8}", fullmatch=True), json_values, max_size=3
+        ),
+        train=st.just(train),
+        priors=st.just(PriorConfig()) | prior_configs,
+    )
+
+
+train_runs = train_runs_of("t2v") | train_runs_of("i2v")
+subjects_and_images = st.lists(words, min_size=1, max_size=3).flatmap(
+    lambda s: st.tuples(st.just(tuple(s)), st.just(()) | st.lists(paths, min_size=len(s), max_size=len(s)).map(tuple))
 )
 generate_runs = st.builds(
-    GenerateRun,
-    subjects=st.lists(words, min_size=1, max_size=3).map(tuple),
+    lambda who, **given: GenerateRun(subjects=who[0], images=who[1], **given),
+    subjects_and_images,
     motion=words,
     setting=words,
     backbone=st.just("puppet-hunyuan") | words.filter(bool),

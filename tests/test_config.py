@@ -76,6 +76,22 @@ generate_runs = st.builds(
 )
 
 
+def test_one_picture_a_subject() -> None:
+    with pytest.raises(ConfigError, match="one picture a subject, in the same order: got 1 pictures for 2 subjects"):
+        GenerateRun(subjects=("a cat", "a bear"), motion="walks", images=(Path("cat.png"),))
+    clip = ClipSource(path=Path("a.mp4"), subject="a person", motion="waves")
+    own = {"name": "x", "clips": (clip,)}
+    pictured = TrainConfig(sample_subjects=("a cat",), sample_images=(Path("cat.png"),))
+    assert TrainRun(**own, mode="i2v", train=pictured).train.sample_images == (Path("cat.png"),)
+    assert TrainRun(**own, mode="i2v").mode == "i2v"
+    with pytest.raises(ConfigError, match="1 sample_images for 1 sample_subjects in mode t2v: pictures need mode i2v"):
+        TrainRun(**own, train=pictured)
+    with pytest.raises(ConfigError, match="0 sample_images for 1 sample_subjects in mode i2v: one picture a subject"):
+        TrainRun(**own, mode="i2v", train=TrainConfig(sample_subjects=("a cat",)))
+    with pytest.raises(ConfigError, match="must be one of 't2v', 'i2v', got 'v2v'"):
+        from_dict(TrainRun, {"name": "x", "clips": [to_dict(clip)], "mode": "v2v"})
+
+
 def through_json(value: Any) -> Any:
     return json.loads(json.dumps(to_dict(value), allow_nan=False))
 

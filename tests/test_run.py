@@ -7,13 +7,18 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from synmotion_core import run
 from synmotion_core.adapters.file import read_info
+from synmotion_core.backbones import find_spec
 from synmotion_core.clips import video
+from synmotion_core.clips.frames import png
+from synmotion_core.clips.image import load_image
 from synmotion_core.config import ClipSource, GenerateRun, TrainRun
 from synmotion_core.errors import AdapterError, ClipError, ConfigError, IncompatibleError
+from synmotion_core.evaluation.figures import decibels
 from synmotion_core.methods.synmotion import SynMotionConfig
 from synmotion_core.puppets.stage import Scene, render
 from synmotion_core.training.settings import PriorConfig, TrainConfig
@@ -86,6 +91,65 @@ def test_clips_in_a_new_subject_out(clips: tuple[ClipSource, ...], tmp_path: Pat
         info = video.probe(event.path)
         assert (info.num_frames, info.width, info.height, info.codec) == (17, 64, 64, "h264")
     assert len({e.path for e in made}) == 8
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "a red cat.png"
+    frames = render(Scene(species="cat", colour="red", background="room", motion="stand", seed=3)).frames
+    path.write_bytes(png(frames[0]))
+    return path
+
+
+def test_clips_in_a_picture_moves(clips: tuple[ClipSource, ...], picture: Path, tmp_path: Path) -> None:
+    own = small(clips)
+    config = dataclasses.replace(own, mode="i2v", train=dataclasses.replace(own.train, sample_images=(picture,)))
+    events = list(run.train(config, tmp_path / "job", cache=tmp_path / "cache", cancel=threading.Event()))
+    adapter = events[-1].path
+    assert read_info(adapter).mode == "i2v"
+    [sample] = [e for e in events if isinstance(e, Sampled) and e.step]
+    wanted = GenerateRun(subjects=("a red cat",), images=(picture,), motion="waves", adapter=adapter, seeds=(1, 2))
+    made = [e for e in run.generate(wanted, tmp_path / "out", cancel=threading.Event()) if isinstance(e, Sampled)]
+    assert len(made) == 2
+    shown = load_image(picture, find_spec("puppet-hunyuan").default_shape)[0][0]
+    for event in (sample, *made):
+        frames, _ = video.read(event.path)
+        assert len(frames) == 17
+        assert decibels(frames[0].astype(float) - shown) > 25  # the autoencoder's and the file's own losses
+    assert np.abs(video.read(made[0].path)[0][-1].astype(int) - video.read(made[1].path)[0][-1]).mean() > 0.5
+
+
+def test_a_mode_or_a_picture_that_cannot_be_used_is_refused_before_a_model_is_loaded(
+    clips: tuple[ClipSource, ...], picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from synmotion_core import backbones
+
+    def no_model(name: str) -> Any:
+        raise AssertionError(f"{name} was loaded")
+
+    monkeypatch.setattr(run, "borrow_backbone", no_model)
+    torn = tmp_path / "torn.png"
+    torn.write_bytes(picture.read_bytes()[:200])
+    wanted = GenerateRun(subjects=("a red cat",), motion="waves", images=(torn,))
+    with pytest.raises(ClipError, match=r"torn\.png: damaged"):
+        list(run.generate(wanted, tmp_path / "out", cancel=threading.Event()))
+    spec = backbones.SPECS["puppet-hunyuan"]
+    monkeypatch.setitem(backbones.SPECS, "puppet-hunyuan", dataclasses.replace(spec, modes=("t2v",)))
+    with pytest.raises(IncompatibleError, match="puppet-hunyuan takes no first image"):
+        list(run.generate(dataclasses.replace(wanted, images=(picture,)), tmp_path, cancel=threading.Event()))
+    config = dataclasses.replace(small(clips), mode="i2v", train=TrainConfig(num_steps=1))
+    with pytest.raises(IncompatibleError, match="puppet-hunyuan takes no first image"):
+        list(run.train(config, tmp_path / "job", cache=tmp_path / "cache", cancel=threading.Event()))
+
+
+def test_what_is_lost_of_a_picture_is_said(tmp_path: Path) -> None:
+    wide = tmp_path / "wide.png"
+    wide.write_bytes(png(np.full((64, 128, 3), 200, np.uint8)))
+    wanted = GenerateRun(subjects=("a red cat",), motion="walks", images=(wide,), num_inference_steps=1)
+    events = list(run.generate(wanted, tmp_path / "out", cancel=threading.Event()))
+    said = [e.message for e in events if isinstance(e, Warned)]
+    assert "wide.png: of 128x64 the middle 64x64 is kept and made 64x64: 50 % of the picture is cut off" in said
+    assert any("only knows 64x64 puppets" in message for message in said)
 
 
 def test_every_sampling_setting_reaches_the_sampler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

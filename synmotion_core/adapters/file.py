@@ -31,7 +31,10 @@ _REQUIRED = ("format", "backbone", "repo", "method", "method_config", "subject",
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdapterInfo:
-    """What an adapter says of itself. All of it is untrusted text when it comes from a file: escape before showing."""
+    """What an adapter says of itself. All of it is untrusted text when it comes from a file: escape before showing.
+
+    mode is how it was trained: "t2v" (files that do not say it are of that time) or "i2v".
+    """
 
     backbone: str
     repo: str
@@ -44,6 +47,7 @@ class AdapterInfo:
     motion: str
     steps: int
     clips: int = 0
+    mode: str = "t2v"
     created_with: str = ""
 
 
@@ -97,9 +101,11 @@ def _info(path: Path, metadata: Mapping[str, str]) -> AdapterInfo:
     if missing:
         raise AdapterError(f"{path.name}: its metadata lacks {', '.join(missing)}")
     known = {k: v for k, v in values.items() if k in AdapterInfo.__dataclass_fields__}
-    texts = ("backbone", "repo", "licence", "method", "subject", "motion", "fingerprint", "created_with")
+    texts = ("backbone", "repo", "licence", "method", "subject", "motion", "fingerprint", "mode", "created_with")
     if any(not isinstance(known.get(k, ""), str) or len(known.get(k, "")) > 500 for k in texts):
         raise AdapterError(f"{path.name}: its metadata holds a field that is not short text")
+    if known.get("mode", "t2v") not in ("t2v", "i2v"):
+        raise AdapterError(f"{path.name}: its mode {known['mode']!r} is neither t2v nor i2v")
     if not isinstance(known["method_config"], dict) or not isinstance(known.get("steps", 0), int):
         raise AdapterError(f"{path.name}: its metadata holds a field of the wrong kind")
     return AdapterInfo(**{"revision": None, "fingerprint": "", "steps": 0, **known})

@@ -7,6 +7,9 @@ tokens are trimmed to the longest prompt and never moved; the pooled CLIP vector
 is an input
 where the model was distilled for it (value x 1000), true classifier-free guidance elsewhere.
 
+A first image is the clean first latent frame (token_replace.py): T2V and I2V weights have the same names and shapes, so
+one set that was trained both ways serves both.
+
 Roles: a token belongs to the subject (motion) when its characters touch the subject's (motion's) words, from the fast
 tokenizer's offsets; so a phrase may have any number of tokens, and the prompt template's crop moves text and masks
 together.
@@ -24,6 +27,7 @@ from torch import Tensor, nn
 
 from synmotion_core.backbones.attention import attention_for
 from synmotion_core.backbones.solver import FlowSolver, predicts_clean
+from synmotion_core.backbones.token_replace import start_from, token_replace_form
 from synmotion_core.diffusion import FlowMatching, velocity_from_clean
 from synmotion_core.errors import MissingError, PromptError, ShapeError
 from synmotion_core.interfaces import BackboneSpec
@@ -43,7 +47,8 @@ SPECS: tuple[BackboneSpec, ...] = (
         revision=None,
         licence="apache-2.0",
         licence_link="https://www.apache.org/licenses/LICENSE-2.0",
-        modes=("t2v",),
+        modes=("t2v", "i2v"),
+        image_frames=1,
         features=frozenset({"token_roles", "free_text", "attention_lora", "true_cfg"}),
         default_shape=VideoShape(num_frames=17, height=64, width=64, fps=8.0),
         frame_multiple=4,
@@ -94,6 +99,8 @@ class HunyuanVideo:
     def __init__(self, spec: BackboneSpec, pipe: HunyuanVideoPipeline, device: torch.device) -> None:
         self.spec, self.pipe, self.device = spec, pipe, device
         self.denoiser: nn.Module = pipe.transformer
+        # one set of weights for both modes: the second form shares every module that an adapter could change
+        self._image_form = token_replace_form(pipe.transformer) if {"t2v", "i2v"} <= set(spec.modes) else self.denoiser
         for part in (pipe.transformer, pipe.vae, pipe.text_encoder, pipe.text_encoder_2):
             part.requires_grad_(False).eval().to(device)
         self.dtype: torch.dtype = pipe.transformer.dtype
@@ -156,6 +163,17 @@ class HunyuanVideo:
         vae = self.pipe.vae
         z = vae.encode(pixels.to(self.device, vae.dtype)).latent_dist.mode()
         return z.float() * vae.config["scaling_factor"]
+
+    def encode_image(self, pixels: Tensor) -> Tensor:
+        if pixels.ndim != 4 or pixels.shape[1] != 3:
+            raise ShapeError(f"images must be [B, 3, H, W], got {tuple(pixels.shape)}")
+        return self.encode_video(pixels[:, :, None])
+
+    def first_images(self, latents: Tensor) -> Tensor:
+        return latents[:, :, :1]  # the VAE is causal: it codes the first frame by itself
+
+    def start_latents(self, noise: Tensor, image_latents: Tensor | None) -> Tensor:
+        return noise if image_latents is None else start_from(noise, image_latents)
 
     @torch.no_grad()
     def decode_latents(self, latents: Tensor) -> Tensor:
@@ -222,16 +240,20 @@ class HunyuanVideo:
     # ------------------------------------------------------------------ denoiser
 
     def predict(self, noisy_latents: Tensor, sigmas: Tensor, condition: Condition) -> Tensor:
-        if condition.image_latents is not None:
-            raise ShapeError(f"{self.spec.name} has no image-to-video mode yet: leave the first frame out")
+        image, denoiser = condition.image_latents, self.denoiser
+        self.spec.check_mode("t2v" if image is None else "i2v")
+        noisy_latents = noisy_latents.to(self.device)
+        if image is not None:
+            denoiser = self._image_form
+            noisy_latents = torch.cat([image.to(noisy_latents), noisy_latents[:, :, 1:]], dim=2)
         dtype = self.dtype
         guidance = None
         if self.pipe.transformer.config["guidance_embeds"]:
             scale = float(self.spec.options.get("training_guidance", 1.0))
             guidance = torch.full_like(sigmas, scale * 1000.0, dtype=dtype, device=self.device)
         with attention_for(self.device):
-            predicted = self.denoiser(
-                hidden_states=noisy_latents.to(self.device, dtype),
+            predicted = denoiser(
+                hidden_states=noisy_latents.to(dtype),
                 timestep=(sigmas * 1000).to(self.device, dtype if dtype != torch.bfloat16 else torch.float32),
                 encoder_hidden_states=condition.prompt_embeds.to(self.device, dtype),
                 encoder_attention_mask=condition.prompt_attention_mask.to(self.device),
@@ -239,9 +261,11 @@ class HunyuanVideo:
                 guidance=guidance,
                 return_dict=False,
             )[0].float()
-        if not self._predicts_clean:
+        if self._predicts_clean:
+            predicted = velocity_from_clean(noisy_latents.float(), predicted, sigmas.to(self.device))
+        if image is None:
             return predicted
-        return velocity_from_clean(noisy_latents.to(self.device).float(), predicted, sigmas.to(self.device))
+        return torch.cat([torch.zeros_like(predicted[:, :, :1]), predicted[:, :, 1:]], dim=2)
 
     def solver(self, num_inference_steps: int, shape: VideoShape, eta: float = 0.0) -> FlowSolver:
         return FlowSolver(self.pipe.scheduler, num_inference_steps, eta)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 Severity = Literal["block", "warn", "info"]
 
+REAL_BACKBONES = ("hunyuanvideo", "wan2.1")
 THUMBNAIL_PX = 128  # the shorter side at which pictures are judged
 RATE_TOLERANCE = 0.005
 _STILL_LEVELS = 8  # of 255: no pixel changes by more in a still video
@@ -68,8 +69,8 @@ class Finding:
 
     `fix` is a cut to use instead of the present one; `clip` names the file where several are looked at together.
     Codes: those of ClipRefused, one_frame, too_short, too_long, frame_rate, variable_rate, still (block); speed,
-    crop, enlarged, cut, hardly_moves, dark, footage, hdr, duplicate (warn; a small crop is info); rate, retimed,
-    sound, tracks (info).
+    crop, enlarged, cut, hardly_moves, dark, footage, hdr, duplicate, transparent (warn; a small crop is info); rate,
+    retimed, sound, tracks (info; of a picture, tracks is warn).
     """
 
     code: str
@@ -108,7 +109,7 @@ def examine(
     *,
     frames: Frames | None = None,
     puppets_only: str = "",
-    real_backbones: Sequence[str] = ("hunyuanvideo", "wan2.1"),
+    real_backbones: Sequence[str] = REAL_BACKBONES,
 ) -> list[Finding]:
     """Everything there is to say about one clip on a backbone that takes `shape`; blocking findings first.
 
@@ -120,9 +121,11 @@ def examine(
         first, stop = info.span(cut.start_s, cut.end_s)
     except ClipRefused as error:
         return [refusal(error)]
-    found = [*_rate(info, shape, cut), *_length(info, shape, cut), *_picture(info, shape)]
+    found = [*_rate(info, shape, cut), *_length(info, shape, cut), *fit(info.width, info.height, shape)]
+    if info.hdr:
+        found.append(_warn("hdr", "the video is HDR, its colours become flat here: export it as SDR (BT.709)"))
     if puppets_only:
-        found += _footage(info, frames, puppets_only, real_backbones)
+        found += footage("video", info.width, info.height, frames, puppets_only, real_backbones)
     if frames is not None:
         if len(frames) != stop - first:
             raise ValueError(f"the cut has {stop - first} frames, got {len(frames)}")
@@ -230,20 +233,19 @@ def kept_region(width: int, height: int, shape: VideoShape) -> tuple[int, int]:
     return width, max(1, round(width * shape.height / shape.width))
 
 
-def _picture(info: VideoInfo, shape: VideoShape) -> list[Finding]:
+def fit(picture_width: int, picture_height: int, shape: VideoShape) -> list[Finding]:
+    """What is lost when a picture is cropped and scaled to the shape."""
     found: list[Finding] = []
-    width, height = kept_region(info.width, info.height, shape)
+    width, height = kept_region(picture_width, picture_height, shape)
     target = f"{shape.width}x{shape.height}"
-    if (width, height) != (info.width, info.height):
-        lost = 1 - width * height / (info.width * info.height)
-        words = f"of {info.width}x{info.height} the middle {width}x{height} is kept and made {target}: "
+    if (width, height) != (picture_width, picture_height):
+        lost = 1 - width * height / (picture_width * picture_height)
+        words = f"of {picture_width}x{picture_height} the middle {width}x{height} is kept and made {target}: "
         make = _warn if lost > _LARGE_CROP else _info
         found.append(make("crop", f"{words}{100 * lost:.0f} % of the picture is cut off"))
     if height < shape.height:
         words = f"{width}x{height} is enlarged {shape.height / height:.2g} times to the backbone's {target}"
         found.append(_warn("enlarged", f"{words} and stays blurred"))
-    if info.hdr:
-        found.append(_warn("hdr", "the video is HDR, its colours become flat here: export it as SDR (BT.709)"))
     return found
 
 
@@ -267,11 +269,14 @@ def _luma(frames: Frames) -> NDArray[np.float32]:
     return frames.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
 
 
-def _footage(info: VideoInfo, frames: Frames | None, backbone: str, real: Sequence[str]) -> list[Finding]:
-    sized = (info.width, info.height) == (_PUPPET_PX, _PUPPET_PX)
+def footage(
+    kind: str, width: int, height: int, frames: Frames | None, backbone: str, real: Sequence[str] = REAL_BACKBONES
+) -> list[Finding]:
+    """Whether this ("video", "picture") of the given size is something else than the puppets that a backbone knows."""
+    sized = (width, height) == (_PUPPET_PX, _PUPPET_PX)
     if sized and (frames is None or _flatness(frames) > _PUPPET_FLAT):
         return []
-    what = "this picture is none" if sized else f"this video is {info.width}x{info.height}"
+    what = "this picture is none" if sized else f"this {kind} is {width}x{height}"
     instead = f"For real footage use {' or '.join(real)}, which need a GPU"
     return [_warn("footage", f"{backbone} only knows {_PUPPET_PX}x{_PUPPET_PX} puppets and {what}. {instead}")]
 

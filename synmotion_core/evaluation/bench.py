@@ -44,7 +44,7 @@ def _methods(*, motions: Sequence[str] | None, seeds: Sequence[int] | None, **op
         owner, _, name = key.partition(".")
         nested.setdefault(owner, {})[name] = options.pop(key)
     for name in nested.get("train", {}):
-        if name in ("seed", "save_every", "sample_every", "sample_subjects"):
+        if name in ("seed", "save_every", "sample_every", "sample_subjects", "sample_images"):
             raise ConfigError(f"train.{name} has no effect here: seeds are --seeds, and nothing is saved or sampled")
     if "train" in nested:
         options["train"] = from_dict(TrainConfig, nested.pop("train"))

@@ -3,6 +3,7 @@
     methods.<method>.motion            the judge sees the rare motion
     methods.<method>.species|colour    the judge sees the subject that was asked for
     methods.<method>.as_person         the judge sees the reference subject instead: leakage
+    methods.<method>.first_frame_db    image to video: how well the first frame keeps the picture, PSNR
     methods.<method>.seconds           training, priors not counted (they are drawn once and shared)
 
 Rates take the wider of two intervals: whole units redrawn, and Wilson's over all videos. Units (units.py) that share
@@ -29,7 +30,7 @@ from synmotion_core.puppets.motions import RARE
 from synmotion_core.training import trainer
 from synmotion_core.training.settings import PriorConfig, TrainConfig
 from synmotion_core.training.trainer import TrainingSet
-from synmotion_core.types import Progress
+from synmotion_core.types import Mode, Progress
 
 DEFAULT_MOTIONS = ("wave", "squat", "clap", "spin", "doublewave", "handstand")
 _RATES = ("motion", "species", "colour", "as_person")
@@ -44,6 +45,8 @@ def bench_methods(
     num_clips: int = 20,
     num_videos: int = 14,
     described: bool = True,
+    mode: Mode = "t2v",
+    drawn_mode: Mode | None = None,
     train: TrainConfig | None = None,
     sampling: Sampling | None = None,
     workers: int = 1,
@@ -54,6 +57,7 @@ def bench_methods(
 
     described: clips and videos are captioned by the motion's verb and what its limbs do, as a person would who trains
     a rare motion; False takes the verb alone. `bench run backbone` says what the words do without an adapter.
+    mode "i2v" trains and draws videos from first pictures, of puppets that stand; drawn_mode draws in another mode.
     sampling: how the adapters' videos are drawn; priors always take the backbone's own settings.
     cache: a folder where encodings, priors, trained adapters and units stay, so that a run that was stopped goes on,
     and one with other sampling or more videos trains nothing; sheets: a folder for a contact sheet a unit.
@@ -67,6 +71,8 @@ def bench_methods(
             raise ConfigError(f"{what} must be a whole number, at least 1, got {value!r}")
     if not isinstance(described, bool):
         raise ConfigError(f"described must be true or false, got {described!r}")
+    if mode not in ("t2v", "i2v") or drawn_mode not in (None, "t2v", "i2v"):
+        raise ConfigError(f"mode and drawn_mode must be t2v or i2v, got {mode!r} and {drawn_mode!r}")
     for name in methods:
         find_method(name)  # raises, naming the choices, before the first training
     units = {
@@ -79,6 +85,8 @@ def bench_methods(
                 num_clips=num_clips,
                 num_videos=num_videos,
                 described=described,
+                mode=mode,
+                drawn_mode=drawn_mode,
                 train=train or TrainConfig(),
                 sampling=sampling or Sampling(),
             )
@@ -96,6 +104,9 @@ def bench_methods(
             outcomes = [found[u.motion, u.seed] for u in own]
             for key in _RATES:
                 yield grouped_rate_figure(f"methods.{name}.{key}", _rows(outcomes, key), seeds=seeds, seconds=spent)
+            kept = _rows(outcomes, "first_frame_db")
+            if all(kept):
+                yield mean_figure(f"methods.{name}.first_frame_db", kept, seeds=seeds, seconds=spent)
             times = [[o.seconds] for o in outcomes]
             yield mean_figure(f"methods.{name}.seconds", times, seeds=seeds, seconds=spent)
             for motion in motions:

@@ -14,9 +14,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 Z_95 = 1.959963984540054
 
@@ -87,6 +90,15 @@ def cluster_interval(groups: Sequence[Sequence[float]], *, draws: int = 10_000, 
     means = sums[picks].sum(1) / counts[picks].sum(1)
     low, high = np.percentile(means, (2.5, 97.5))
     return float(low), float(high)
+
+
+def decibels(error: NDArray[Any]) -> float:
+    """Peak signal-to-noise ratio of a picture or video from its error in levels of 255: 10 log10(255^2 / mean square).
+
+    >>> round(decibels(np.full((2, 2), 25.5)), 6)
+    20.0
+    """
+    return float(-10 * np.log10(max(float(np.mean(np.square(error / 255))), 1e-10)))
 
 
 def rate_figure(name: str, outcomes: Sequence[bool], *, seeds: Sequence[int], seconds: float) -> Figure:

@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,11 @@ import numpy as np
 import torch
 
 from synmotion_core.backbones import load_backbone
-from synmotion_core.clips.dataset import content_hash
+from synmotion_core.clips.dataset import content_hash, to_pixels
 from synmotion_core.clips.frames import contact_sheet, png
 from synmotion_core.config import Sampling, from_dict, to_dict
 from synmotion_core.errors import AdapterError, ConfigError
+from synmotion_core.evaluation.figures import decibels
 from synmotion_core.generation import default_sampler, denoise, sample_frames, to_frames
 from synmotion_core.interfaces import Backbone, Method
 from synmotion_core.methods import find_method
@@ -46,7 +47,7 @@ from synmotion_core.training import trainer
 from synmotion_core.training.cache import EncodingCache
 from synmotion_core.training.settings import PriorConfig, TrainConfig
 from synmotion_core.training.trainer import TrainingSet
-from synmotion_core.types import Clip, Frames, Prompt, stack_text
+from synmotion_core.types import Clip, Frames, Mode, Prompt, stack_text
 
 BACKBONE = "puppet-hunyuan"
 REFERENCE = "person"
@@ -77,6 +78,11 @@ def reference_clips(motion: str, num: int, seed: int, *, described: bool = True)
             )
         )
     return clips
+
+
+def from_first_frames(backbone: Backbone, data: TrainingSet) -> TrainingSet:
+    """The same videos, each to be learnt from its own first frame (I2V)."""
+    return replace(data, image_latents=backbone.first_images(data.latents))
 
 
 def reference_set(backbone: Backbone, clips: Sequence[Clip], cache: Path) -> TrainingSet:
@@ -124,11 +130,32 @@ def targets(motion: str, num: int, seed: int, *, described: bool = True) -> list
     return rows
 
 
+def portraits(motion: str, num: int, seed: int) -> Frames:
+    """First pictures for `targets`, uint8 [num, H, W, 3]: each puppet as it stands, on a random background."""
+    rng = np.random.default_rng((seed, 0x1F2))
+    return np.stack(
+        [
+            render(
+                Scene(
+                    species=species,
+                    colour=colour,
+                    background=str(rng.choice(list(BACKGROUNDS))),
+                    motion="stand",
+                    seed=int(rng.integers(2**31)),
+                )
+            ).frames[0]
+            for _, species, colour in targets(motion, num, seed)
+        ]
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
     """One training on `num_clips` renders of a person and `num_videos` videos over the unseen species in turn.
 
     described: prompts say the motion's verb and what its limbs do ("squats, bobs apart deep"); else the verb alone.
+    mode "i2v" trains from the clips' first frames and draws from pictures of puppets that stand; drawn_mode, unless it
+    is None, draws in another mode than was trained.
     """
 
     method: str
@@ -139,6 +166,8 @@ class Unit:
     num_videos: int
     train: TrainConfig
     described: bool = True
+    mode: Mode = "t2v"
+    drawn_mode: Mode | None = None
     sampling: Sampling = field(default_factory=Sampling)
 
 
@@ -146,7 +175,8 @@ class Unit:
 class Outcome:
     """Per video whether the judge saw the motion, species and colour asked for, and whether it saw the person instead.
 
-    seconds is the training's, priors not counted: they are drawn once and shared.
+    seconds is the training's, priors not counted: they are drawn once and shared. first_frame_db is, in I2V, how well
+    each video's first frame keeps the picture (PSNR); empty in T2V.
     """
 
     motion: list[bool]
@@ -154,6 +184,7 @@ class Outcome:
     colour: list[bool]
     as_person: list[bool]
     seconds: float
+    first_frame_db: list[float] = field(default_factory=list)
 
 
 def measure(
@@ -222,7 +253,7 @@ def _version() -> str:
     return digest.hexdigest()
 
 
-_AFTER_TRAINING = ("num_videos", "sampling")
+_AFTER_TRAINING = ("num_videos", "drawn_mode", "sampling")
 
 
 def _path(unit: Unit, folder: Path) -> Path:
@@ -254,6 +285,7 @@ def _work(unit: Unit, folder: Path, sheets: Path | None) -> Outcome:
         colour=[v == w[2] for v, w in zip(verdicts.colour, wanted, strict=True)],
         as_person=[v == REFERENCE for v in verdicts.species],
         seconds=seconds,
+        first_frame_db=_first_frame_db(made, unit) if _drawn_mode(unit) == "i2v" else [],
     )
     if sheets is not None:
         labels = [f"{w[0].text} | {m}, {s}" for w, m, s in zip(wanted, verdicts.motion, verdicts.species, strict=True)]
@@ -283,6 +315,8 @@ def _train(backbone: Backbone, unit: Unit, method: Method, root: Path, path: Pat
     data: dict[Any, TrainingSet] = {"reference": reference_set(backbone, clips, root)}
     if find_method(unit.method).draws_priors(_config(unit)):
         data["prior"] = prior_set(backbone, root, PriorConfig())
+    if unit.mode == "i2v":
+        data = {key: from_first_frames(backbone, each) for key, each in data.items()}
     own = from_dict(TrainConfig, {**to_dict(unit.train), "seed": unit.seed, "save_every": 0, "sample_every": 0})
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
@@ -313,9 +347,26 @@ def _take_up(method: Method, path: Path) -> float:
 def _draw(backbone: Backbone, unit: Unit, method: Method) -> list[Frames]:
     sampler = default_sampler(backbone, **to_dict(unit.sampling))
     wanted = targets(unit.motion, unit.num_videos, unit.seed, described=unit.described)
+    images = None
+    if _drawn_mode(unit) == "i2v":
+        images = torch.cat([to_pixels(picture[None])[:, :, 0] for picture in _pictures(unit)])
     made: list[Frames] = []
     for start in range(0, len(wanted), 4):
         some = wanted[start : start + 4]
         seeds = [unit.seed * 1009 + start + i for i in range(len(some))]
-        made += sample_frames(backbone, method, [w[0] for w in some], seeds, sampler)
+        first = None if images is None else images[start : start + 4]
+        made += sample_frames(backbone, method, [w[0] for w in some], seeds, sampler, first)
     return made
+
+
+def _drawn_mode(unit: Unit) -> Mode:
+    return unit.mode if unit.drawn_mode is None else unit.drawn_mode
+
+
+def _pictures(unit: Unit) -> Frames:
+    return portraits(unit.motion, unit.num_videos, unit.seed)
+
+
+def _first_frame_db(made: Sequence[Frames], unit: Unit) -> list[float]:
+    errors = (video[0].astype(float) - picture for video, picture in zip(made, _pictures(unit), strict=True))
+    return [decibels(error) for error in errors]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from synmotion_core.errors import ConfigError
 
@@ -16,6 +17,7 @@ def _require(ok: bool, message: str) -> None:
 class TrainConfig:
     """How long and how fast to train; every `sample_every` steps, samples show `sample_subjects` doing the motion.
 
+    sample_images: the pictures that these samples begin with, one a subject (image to video only).
     0 for sample_every or save_every means never before the end. lr_scheduler "linear" lets the rate fall to zero at
     num_steps, "constant" keeps it, so that a run can go on to more steps. mixed_precision "bf16" is autocast;
     parameters stay float32.
@@ -32,6 +34,7 @@ class TrainConfig:
     save_every: int = 100
     sample_every: int = 100
     sample_subjects: tuple[str, ...] = ()
+    sample_images: tuple[Path, ...] = ()
     mixed_precision: str = "bf16"
 
     def __post_init__(self) -> None:

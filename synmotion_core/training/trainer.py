@@ -3,12 +3,11 @@
     loss = mean |v(x_s, s, condition) - (noise - x)|^2            velocity form of flow matching, diffusion.py (1), (2)
     or mean |v(x_s, s, condition) - v_base(x_s, s, text)|^2       where the phase's target is the base
 
-Whatever a step learns from, the loss that is shown and watched is the first: the two would not compare.
+Image to video leaves the frames that the first image fixes out of both. Whatever a step learns from, the loss that is
+shown and watched is the first: the two would not compare.
 Step k draws its clips, noise and noise levels from (seed, k) alone; with the checkpointed tensors and moments that
-makes a resumed run
-equal to an uninterrupted one, bit for bit. A watchdog rolls back to the last good state when the loss stops being a
-number or runs
-away. `cancel` is looked at before every step: the state is saved, Stopped is yielded.
+makes a resumed run equal to an uninterrupted one, bit for bit. A watchdog rolls back to the last good state when the
+loss stops being a number or runs away. `cancel` is looked at before every step: the state is saved, Stopped is yielded.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -39,10 +38,14 @@ SMOOTHING = 0.95
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingSet:
-    """Frozen encodings: latents [N, C, f, h, w] and text conditions of N rows, on the CPU."""
+    """Frozen encodings: latents [N, C, f, h, w] and text conditions of N rows, on the CPU.
+
+    image_latents: Backbone.first_images of the latents, to train image to video; None trains text to video.
+    """
 
     latents: Tensor
     text: TextCondition
+    image_latents: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.latents)
@@ -95,12 +98,13 @@ def train(
         phase = method.phase(config.seed, step)
         if phase.draws not in data or not len(data[phase.draws]):
             raise ConfigError(f"step {step} draws {phase.draws!r} clips and there are none")
-        latents, text, noise, sigmas = _draw(data[phase.draws], backbone, config, step)
+        latents, text, image, noise, sigmas = _draw(data[phase.draws], backbone, config, step)
+        kept = 0 if image is None else backbone.spec.image_frames
         noisy = add_noise(latents, noise, sigmas)
         denoiser, base = 0.0, None
         if phase.target == "base":
             with torch.no_grad(), autocast(), _without(method):
-                condition, denoiser = method.condition(text, 0.0), time.perf_counter()
+                condition, denoiser = replace(method.condition(text, 0.0), image_latents=image), time.perf_counter()
                 base = backbone.predict(noisy, sigmas, condition)
                 denoiser = time.perf_counter() - denoiser
         for name, group in method.groups.items():  # after the base's turn: switching adapters on unfreezes them
@@ -108,12 +112,12 @@ def train(
                 p.requires_grad_(name in phase.trains)
         _set_learning_rate(optimizer, config, step)
         with autocast():
-            condition = method.condition(text)
+            condition = replace(method.condition(text), image_latents=image)
             forward = time.perf_counter()
             velocity = backbone.predict(noisy, sigmas, condition)
             denoiser += time.perf_counter() - forward
-        error = weighted_mse(velocity, velocity_target(latents, noise)).mean()
-        loss = error if base is None else weighted_mse(velocity, base).mean()
+        error = weighted_mse(velocity, velocity_target(latents, noise), kept).mean()
+        loss = error if base is None else weighted_mse(velocity, base, kept).mean()
         value = float(error.detach())
         reverse = time.perf_counter()
         if loss.requires_grad:
@@ -192,8 +196,8 @@ def _set_learning_rate(optimizer: torch.optim.Optimizer, config: TrainConfig, st
 
 def _draw(
     data: TrainingSet, backbone: Backbone, config: TrainConfig, step: int
-) -> tuple[Tensor, TextCondition, Tensor, Tensor]:
-    """Latents, text, noise and noise levels of one step, functions of (seed, step)."""
+) -> tuple[Tensor, TextCondition, Tensor | None, Tensor, Tensor]:
+    """Latents, text, first images, noise and noise levels of one step, functions of (seed, step)."""
     rng = random.Random(f"{config.seed}/{step}/rows")
     rows: list[int] = []
     while len(rows) < config.batch_size:  # every clip once before any comes twice
@@ -205,7 +209,8 @@ def _draw(
     noise = torch.randn(latents.shape, generator=generator)
     sigmas = backbone.diffusion.sample_sigmas(len(rows), generator)
     device = backbone.device
-    return latents.to(device), data.text.select(rows).to(device), noise.to(device), sigmas.to(device)
+    image = None if data.image_latents is None else data.image_latents[rows].to(device)
+    return latents.to(device), data.text.select(rows).to(device), image, noise.to(device), sigmas.to(device)
 
 
 class _Watch:

@@ -40,6 +40,11 @@ def test_there_and_back(tmp_path: Path) -> None:
     assert torch.equal(tensors["transformer.a.lora_A.weight"], TENSORS["transformer.a.lora_A.weight"])
 
 
+def test_a_file_of_before_the_modes_is_text_to_video(tmp_path: Path) -> None:
+    assert read_info(_with(tmp_path / "old.safetensors", mode=...)).mode == "t2v"
+    assert read_info(_with(tmp_path / "new.safetensors", mode="i2v")).mode == "i2v"
+
+
 def test_another_backbone_is_refused_naming_both(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     save_adapter(path, TENSORS, dataclasses.replace(INFO, backbone="hunyuanvideo"))
@@ -58,6 +63,8 @@ def _with(path: Path, **changes: Any) -> Path:
     [
         ({"format": 2}, "has format 2, this version reads up to 1"),
         ({"format": "x"}, "not a version number"),
+        ({"mode": "v2v"}, "its mode 'v2v' is neither t2v nor i2v"),
+        ({"mode": ["i2v"]}, "not short text"),
         ({"motion": ...}, "lacks motion"),
         ({"motion": 7}, "not short text"),
         ({"subject": "x" * 10_000}, "not short text"),

@@ -48,6 +48,32 @@ def test_one_unit_of_one_method_is_a_whole_table(tmp_path: Path) -> None:
         list(bench_methods(motions=("walk",)))
 
 
+def test_image_to_video_is_measured_from_pictures_of_puppets_that_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[str] = []
+    train = units._train
+    monkeypatch.setattr(units, "_train", lambda b, u, *rest: trained.append(u.mode) or train(b, u, *rest))
+
+    def table(**given: Any) -> dict[str, Figure]:
+        small = {"num_clips": 2, "num_videos": 2, "train": TrainConfig(num_steps=1, batch_size=1)}
+        own = {"motions": ("squat",), "seeds": (4,), "methods": ("lora",), "cache": tmp_path / "cache"}
+        return {f.name.removeprefix("methods.lora."): f for f in bench_methods(**own, **small, **given)}
+
+    assert "first_frame_db" not in table()
+    drawn = table(drawn_mode="i2v")
+    assert trained == ["t2v"], "one training serves both"
+    assert drawn["first_frame_db"].value > 25
+    assert drawn["species"].value == 1.0, "two pictures, two puppets"
+    assert table(mode="i2v")["first_frame_db"].value > 25
+    assert trained == ["t2v", "i2v"]
+    with pytest.raises(ConfigError, match="mode and drawn_mode must be t2v or i2v, got 'v2v' and None"):
+        table(mode="v2v")
+    pictures = units.portraits("squat", 3, 4)
+    assert pictures.shape == (3, 64, 64, 3)
+    assert np.array_equal(pictures[:2], units.portraits("squat", 2, 4)), "more videos keep the first ones"
+
+
 def test_units_share_the_cores_and_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def table(**given: Any) -> dict[str, tuple[float, float, float]]:
         small = {"num_clips": 2, "num_videos": 2, "train": TrainConfig(num_steps=1, batch_size=1)}

@@ -77,6 +77,32 @@ def run(
         method.detach()
 
 
+def test_image_to_video_learns_nothing_from_the_frame_that_is_given(tmp_path: Path) -> None:
+    """Another first frame under the same picture changes nothing; another later frame does."""
+
+    losses: dict[str, list[float | None]] = {}
+
+    def trained(name: str, frame: int | None) -> dict[str, torch.Tensor]:
+        data = sets()
+        images = {key: each.latents[:, :, :1].clone() for key, each in data.items()}
+        if frame is not None:
+            for each in data.values():
+                each.latents[:, :, frame] += 3.0
+        data = {key: dataclasses.replace(each, image_latents=images[key]) for key, each in data.items()}
+        events = list(run(tmp_path / name, settings(num_steps=4), data=data))
+        losses[name] = [e.loss for e in events if isinstance(e, Progress)]
+        return weights(tmp_path / name)
+
+    plain_run = trained("plain", None)
+    first, later = trained("first", 0), trained("later", 1)
+    assert all(torch.equal(plain_run[k], first[k]) for k in plain_run)
+    assert losses["plain"] == losses["first"] != losses["later"]
+    assert any(not torch.equal(plain_run[k], later[k]) for k in plain_run)
+    list(run(tmp_path / "text", settings(num_steps=4)))
+    text_to_video = weights(tmp_path / "text")
+    assert any(not torch.equal(plain_run[k], text_to_video[k]) for k in plain_run)
+
+
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     return read_tensors(folder / "state.safetensors")[0]
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import torch
-from diffusers import HunyuanVideoPipeline, HunyuanVideoTransformer3DModel
+from diffusers import HunyuanVideoPipeline
 from torch import Tensor, nn
 
+from synmotion_core.backbones.token_replace import token_replace_form
 from synmotion_core.puppets.pretrain.feed import Batch
 
 TRAINED = ("transformer", "text_encoder", "text_encoder_2")
@@ -27,13 +28,8 @@ class Heads(nn.Module):
             pipe.text_encoder_2,
         )
         self.to(device).train()
-        config = dict(pipe.transformer.config) | {"image_condition_type": "token_replace"}
-        image_to_video = cast(nn.Module, HunyuanVideoTransformer3DModel.from_config(config)).to(device).train()
-        own = dict(self.transformer.named_parameters())
-        for name, _ in list(image_to_video.named_parameters()):
-            module = image_to_video.get_submodule(name.rpartition(".")[0])
-            setattr(module, name.rpartition(".")[2], own[name])
-        self._image_to_video: list[Any] = [image_to_video]  # in a list: shares parameters, must not register them twice
+        # in a list: it shares its modules with the transformer, and must not register them twice
+        self._image_to_video: list[Any] = [token_replace_form(self.transformer)]
 
     def compile(self) -> None:
         self.transformer.compile(dynamic=False)
