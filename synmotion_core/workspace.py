@@ -5,6 +5,7 @@
     <root>/adapters/   finished adapters; they stay when their job is deleted
     <root>/videos/     one folder a generation
     <root>/clips/      clips given to the page
+    <root>/pictures/   pictures given to the page
 
 The root is $SYNMOTION_HOME, else ~/.synmotion: one visible folder, the same on Linux, macOS and Windows, so that "where
 did it go" has one answer and moving it to a larger disk is one variable.
@@ -85,6 +86,11 @@ class Workspace:
     def clips(self) -> Path:
         """Clips given to the page."""
         return self._made(self.root / "clips")
+
+    @property
+    def pictures(self) -> Path:
+        """Pictures given to the page."""
+        return self._made(self.root / "pictures")
 
     def free_bytes(self) -> int:
         """Free bytes for this user on the root's disk."""

@@ -14,6 +14,7 @@ import gradio as gr
 from synmotion_core.ui import clips, generate, theme, train
 from synmotion_core.ui.chosen import Library
 from synmotion_core.ui.context import ASSETS, Studio, remembered
+from synmotion_core.ui.pictures import Pictures
 
 if TYPE_CHECKING:
     from synmotion_core.jobs import Jobs
@@ -37,7 +38,7 @@ def build(workspace: Workspace, jobs: Jobs, *, assets: Path = ASSETS) -> gr.Bloc
         chosen = remembered("clips", {"clips": []})
         train_job, generate_job = remembered("train", {"id": ""}), remembered("generate", {"id": ""})
         session, backbone = gr.State(None), gr.State("puppet-hunyuan")  # not inside Tabs, which takes it for a tab
-        library = Library(workspace, assets)
+        library, pictures = Library(workspace, assets), Pictures(workspace, assets)
         with gr.Tabs(elem_id="tabs") as tabs:
             studio = Studio(
                 workspace=workspace, jobs=jobs, assets=assets, tabs=tabs, clips=session, chosen=chosen,
@@ -46,9 +47,9 @@ def build(workspace: Workspace, jobs: Jobs, *, assets: Path = ASSETS) -> gr.Bloc
             with gr.Tab("1 · Clips", id="clips", elem_id="tab-clips"):
                 first = clips.build(studio, library)
             with gr.Tab("2 · Train", id="train", elem_id="tab-train"):
-                second = train.build(studio, library)
+                second = train.build(studio, library, pictures)
             with gr.Tab("3 · Generate", id="generate", elem_id="tab-generate") as last:
-                third = generate.build(studio)
+                third = generate.build(studio, pictures)
         quietly: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         for handler, inputs, outputs in (*first["load"], *second["load"], *third["load"]):
             page.load(handler, inputs, outputs, **quietly)

@@ -20,26 +20,34 @@ from synmotion_core.ui.chosen import run_name
 
 if TYPE_CHECKING:
     from synmotion_core.ui.chosen import ClipChoice, Library, Look
+    from synmotion_core.ui.pictures import Pictures
 
 MOST_VIDEOS = 64  # subjects x seeds of one run of the page; the command line has no such limit
 
 T = TypeVar("T")
 
 
-def train_run(form: Mapping[str, Any], choices: tuple[ClipChoice, ...], library: Library) -> TrainRun:
-    """The run that the form describes. Raises ConfigError for what no run can be made of."""
+def train_run(
+    form: Mapping[str, Any], choices: tuple[ClipChoice, ...], library: Library, pictures: Pictures
+) -> TrainRun:
+    """The run that the form describes. Raises ConfigError for what no run can be made of.
+
+    In mode i2v the samples begin with the ready pictures of their subjects.
+    """
     if not choices:
         raise ConfigError("there are no clips yet: choose some in the Clips tab, for example the ready examples")
     motions = list(dict.fromkeys(choice.motion for choice in choices if choice.motion))
     if len(motions) > 1:
         raise ConfigError(f"one adapter learns one motion, these clips name {'; '.join(motions)}: train them apart")
+    subjects = lines(form["sample_subjects"])
     config = TrainConfig(
         num_steps=whole("number of steps", form["num_steps"]),
         batch_size=whole("batch size", form["batch_size"]),
         learning_rate=number("learning rate", form["learning_rate"]),
         save_every=whole("save every", form["save_every"]),
         sample_every=whole("show samples every", form["sample_every"]),
-        sample_subjects=lines(form["sample_subjects"]),
+        sample_subjects=subjects,
+        sample_images=pictures.of_subjects(subjects) if form["mode"] == "i2v" else (),
         seed=whole("seed", form["seed"]),
     )
     rank = whole("LoRA rank", form["rank"])
@@ -48,6 +56,7 @@ def train_run(form: Mapping[str, Any], choices: tuple[ClipChoice, ...], library:
         name=(form["name"] or "").strip() or run_name(choices[0].motion),
         clips=tuple(library.clip_source(choice) for choice in choices),
         backbone=form["backbone"],
+        mode=form["mode"],
         method=form["method"],
         method_config=method_config,
         train=config,
@@ -72,8 +81,13 @@ def default_rank(method: str) -> int | None:
     return rank if isinstance(rank, int) else None
 
 
-def generate_run(form: Mapping[str, Any], adapter: tuple[Path, str] | None) -> GenerateRun:
-    """The run that the form describes, with an adapter (file, backbone) or none. Raises ConfigError or PromptError."""
+def generate_run(
+    form: Mapping[str, Any], adapter: tuple[Path, str] | None, images: tuple[Path, ...] = ()
+) -> GenerateRun:
+    """The run that the form describes, with an adapter (file, backbone) or none, and first pictures or none.
+
+    Raises ConfigError or PromptError.
+    """
     from synmotion_core.types import Prompt
 
     run = GenerateRun(
@@ -82,6 +96,7 @@ def generate_run(form: Mapping[str, Any], adapter: tuple[Path, str] | None) -> G
         setting=form["setting"] or "",
         backbone=adapter[1] if adapter else form["backbone"],
         adapter=adapter[0] if adapter else None,
+        images=images,
         strength=number("strength", form["strength"]),
         seeds=seeds_in(form["seeds"]),
         compare=bool(form["compare"]) and adapter is not None,

@@ -14,24 +14,29 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from synmotion_core.clips.image import IMAGE_ENDINGS
 from synmotion_core.command import same_command
 from synmotion_core.config import GenerateRun, motion_name
 from synmotion_core.errors import MissingError, UserInputError
 from synmotion_core.ui import media, progress
 from synmotion_core.ui.chosen import run_name
 from synmotion_core.ui.context import ASSETS, PATIENCE_S, POLL_S, Studio, job_id, scroll_to
-from synmotion_core.ui.forms import generate_run
-from synmotion_core.ui.notices import Updates, empty, guarded, notice, notices, quiet
+from synmotion_core.ui.forms import generate_run, lines
+from synmotion_core.ui.notices import Updates, empty, guarded, hint, notice, notices, quiet
+from synmotion_core.ui.pictures import strip_html
 
 if TYPE_CHECKING:
     from synmotion_core.adapters.file import AdapterInfo
+    from synmotion_core.interfaces import BackboneSpec
     from synmotion_core.jobs import JobView
     from synmotion_core.types import Sampled
+    from synmotion_core.ui.pictures import Pictures
     from synmotion_core.workspace import Workspace
 
 BASE_ALONE = ""  # the id of "no adapter"
 NO_JOB = "No video yet"
 OWN = "backbone's own"
+READY = 4  # of the ready pictures at once
 NO_VIDEOS = empty(
     "Videos",
     "Choose an adapter, name a subject and press Generate. You see the backbone alone beside the adapter, in step.",
@@ -85,7 +90,7 @@ def about(choice: AdapterChoice | None) -> str:
     info = choice.info
     facts = [
         f"“{info.motion}”, learnt from {f'{info.clips} clips of ' if info.clips else ''}{info.subject}",
-        f"{info.method}, {info.steps} steps",
+        f"{info.method}, {info.steps} steps" + (", from first pictures" if info.mode == "i2v" else ""),
     ]
     return notice("info", " · ".join([*facts, f"backbone {info.backbone}", f"licence {info.licence}"]))
 
@@ -135,7 +140,7 @@ def signature(view: JobView) -> str:
 # ------------------------------------------------------------------------------------------------ the tab
 
 
-def build(studio: Studio) -> dict[str, Any]:
+def build(studio: Studio, pictures: Pictures) -> dict[str, Any]:
     """Lay the tab out and wire it. Returns what other tabs connect to."""
     jobs = studio.jobs
     with gr.Row(equal_height=False):
@@ -155,6 +160,20 @@ def build(studio: Studio) -> dict[str, Any]:
                 max_lines=8,
                 elem_id="gen-subjects",
             )
+            with gr.Accordion("Begin with pictures", open=False, elem_id="gen-begin"):
+                gr.HTML(hint("One picture a subject, in the order of the lines above: its videos begin with it."))
+                strip = gr.HTML("", elem_id="gen-pictures", apply_default_css=False)
+                with gr.Row():
+                    add = gr.UploadButton(
+                        "Add pictures",
+                        file_count="multiple",
+                        file_types=list(IMAGE_ENDINGS),
+                        size="md",
+                        min_width=90,
+                        elem_id="gen-add",
+                    )
+                    ready = gr.Button("Ready ones", size="md", min_width=90, elem_id="gen-ready")
+                    none = gr.Button("None", size="md", min_width=90, elem_id="gen-none")
             motion = gr.Textbox(
                 "", label="Motion", info="The adapter's own words work best.", placeholder="claps", elem_id="gen-motion"
             )
@@ -218,7 +237,7 @@ def build(studio: Studio) -> dict[str, Any]:
             )
             outcome = gr.HTML("", elem_id="gen-outcome", apply_default_css=False)
             results = media.html_area(elem_id="gen-results", value=NO_VIDEOS)
-    seen = gr.State("")
+    seen, chosen_pictures = gr.State(""), gr.State(())
     timer = gr.Timer(POLL_S, active=False)
 
     fields = {
@@ -231,7 +250,43 @@ def build(studio: Studio) -> dict[str, Any]:
         wanted = values[adapter]
         chosen = find_adapter(studio.workspace, wanted, studio.assets) if wanted else None
         brought = (chosen.path, chosen.info.backbone) if chosen else None
-        return generate_run({key: values[part] for key, part in fields.items()}, brought)
+        images = tuple(pictures.path(wanted) for wanted in values[chosen_pictures])
+        return generate_run({key: values[part] for key, part in fields.items()}, brought, images)
+
+    def spec_of(values: Mapping[Any, Any]) -> BackboneSpec:
+        """The backbone that would draw: the adapter's own, else the one chosen."""
+        from synmotion_core.backbones import find_spec
+
+        wanted = values[adapter]
+        return find_spec(
+            find_adapter(studio.workspace, wanted, studio.assets).info.backbone if wanted else values[backbone]
+        )
+
+    def begin_with(wanted: tuple[str, ...], values: Mapping[Any, Any], who: str | None = None) -> Updates:
+        words = lines(values[subjects] if who is None else who)
+        return {chosen_pictures: wanted, strip: strip_html(pictures, wanted, words, spec_of(values))}
+
+    def on_add(values: Mapping[Any, Any]) -> Updates:
+        wanted, said = list(values[chosen_pictures]), []
+        for path in values[add] or []:
+            try:
+                wanted.append(pictures.add(Path(path), spec_of(values)))
+            except UserInputError as error:
+                said.append(str(error))
+        return {**begin_with(tuple(wanted), values), message: notices("error", said)}
+
+    def on_ready(values: Mapping[Any, Any]) -> Updates:
+        if not pictures.ready:
+            raise MissingError("the ready pictures are not installed: assets/pictures is missing")
+        some = dict(list(pictures.ready.items())[:READY])
+        who = "\n".join(some.values())
+        return {subjects: who, **begin_with(tuple(some), values, who)}
+
+    def on_none(values: Mapping[Any, Any]) -> Updates:
+        return begin_with((), values)
+
+    def on_subjects(values: Mapping[Any, Any]) -> Updates:
+        return begin_with(tuple(values[chosen_pictures]), values)
 
     def show(view: JobView, before: str) -> Updates:
         updates: Updates = {status: progress.status(view)}
@@ -308,7 +363,7 @@ def build(studio: Studio) -> dict[str, Any]:
         except UserInputError:
             return {command: ""}  # Generate says why
 
-    everything = {*fields.values(), studio.generate_job, studio.train_job, seen}
+    everything = {*fields.values(), studio.generate_job, studio.train_job, seen, chosen_pictures, add}
     watched = {studio.generate_job, seen}
     calm: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 8}
     shown = [status, outcome, results, cancel, start, timer, seen, studio.generate_job, message]
@@ -318,9 +373,14 @@ def build(studio: Studio) -> dict[str, Any]:
     timer.tick(quiet(on_tick), watched, shown, **calm)
     adapter.input(guarded(message, on_adapter), everything, [info, motion, message], **calm)
     dice.click(lambda: str(secrets.randbelow(100_000)), None, seeds, **calm)
+    begun = [chosen_pictures, strip, subjects, message]
+    for button, handler in ((ready, on_ready), (none, on_none)):
+        button.click(guarded(message, handler), everything, begun, **calm)
+    add.upload(guarded(message, on_add), everything, begun, **calm)
+    subjects.change(quiet(on_subjects), everything, begun, trigger_mode="always_last", **calm)
     offered = [adapter, info, motion, backbone]
     gr.on(
-        [part.change for part in fields.values()],
+        [*(part.change for part in fields.values()), chosen_pictures.change],
         quiet(write_command),
         everything,
         {command},

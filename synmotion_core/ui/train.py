@@ -28,12 +28,14 @@ if TYPE_CHECKING:
     from synmotion_core.interfaces import BackboneSpec
     from synmotion_core.jobs import JobView
     from synmotion_core.types import Sampled
+    from synmotion_core.ui.pictures import Pictures
 
 NO_JOB = "No training yet"
 NO_SAMPLES = empty(
     "Samples", "While training, new subjects try the motion here, beside your reference clip and in step with it."
 )
 DEFAULTS = TrainConfig()
+MODES = {"t2v": "Videos from words", "i2v": "Videos that begin with a picture"}
 MOST_ROUNDS = 12  # of samples that play at once
 
 
@@ -202,7 +204,7 @@ def signature(view: JobView) -> str:
 # ------------------------------------------------------------------------------------------------ the tab
 
 
-def build(studio: Studio, library: Library) -> dict[str, Any]:
+def build(studio: Studio, library: Library, pictures: Pictures) -> dict[str, Any]:
     """Lay the tab out and wire it. Returns what other tabs connect to: `to_generate`, `seen`."""
     jobs = studio.jobs
     with gr.Row(equal_height=False):
@@ -213,6 +215,13 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
             )
             knows = gr.HTML("", elem_id="train-knows", apply_default_css=False)
             method = gr.Radio(["synmotion"], value="synmotion", label="Method", elem_id="train-method")
+            mode = gr.Radio(
+                [(MODES[name], name) for name in MODES],
+                value="t2v",
+                label="What it learns to make",
+                info="From a picture: the clips' own first frames are given, and samples begin with ready pictures.",
+                elem_id="train-mode",
+            )
             with gr.Row():
                 num_steps = gr.Number(DEFAULTS.num_steps, label="Steps", min_width=110, elem_id="train-steps")
                 sample_every = gr.Number(
@@ -284,15 +293,16 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
     timer = gr.Timer(POLL_S, active=False)
 
     fields = {
-        "name": name, "backbone": backbone, "method": method, "num_steps": num_steps, "sample_every": sample_every,
-        "save_every": save_every, "sample_subjects": sample_subjects, "batch_size": batch_size, "rank": rank,
+        "name": name, "backbone": backbone, "method": method, "mode": mode, "num_steps": num_steps,
+        "sample_every": sample_every, "save_every": save_every, "sample_subjects": sample_subjects,
+        "batch_size": batch_size, "rank": rank,
         "learning_rate": learning_rate, "seed": seed,
     }  # fmt: skip
     view_parts = [status, plot, outcome, samples, priors, stop, resume, to_generate, start, timer, seen, earlier]
 
     def form(values: Mapping[Any, Any]) -> TrainRun:
         choices = current(values, studio, library)
-        return train_run({key: values[part] for key, part in fields.items()}, choices, library)
+        return train_run({key: values[part] for key, part in fields.items()}, choices, library, pictures)
 
     def show(view: JobView, before: str) -> Updates:
         """Numbers each second; everything else only when it changed, so that playing videos are left alone."""
@@ -393,6 +403,7 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
         updates: Updates = {
             backbone: gr.Dropdown(choices=[(s.title, s.name) for s in SPECS.values()]),
             method: gr.Radio(choices=method_choices(spec)),
+            mode: gr.Radio(choices=[(MODES[name], name) for name in MODES if name in spec.modes]),
             knows: knows_notice(spec, real_footage(choices, spec)),
             summary: clips_summary(choices),
             earlier: gr.Dropdown(choices=past()),
@@ -425,7 +436,7 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
     watched = {studio.train_job, seen}
     shown = [*view_parts, studio.train_job, message]
     everything = {*fields.values(), studio.clips, studio.chosen}
-    filled = [backbone, method, knows, summary, earlier, name, plan_box, command]
+    filled = [backbone, method, mode, knows, summary, earlier, name, plan_box, command]
     calm: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 8}
     started = start.click(guarded(message, on_start), everything, shown, **{**calm, **IN_TURN, "trigger_mode": "once"})
     started.then(None, None, None, js=scroll_to("train-status", unless="train-message"))

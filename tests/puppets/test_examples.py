@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from synmotion_core.clips import dataset, doctor, video
+from synmotion_core.clips.image import load_image
 from synmotion_core.config import ClipSource
-from synmotion_core.puppets.examples import INDEX, main, plan
+from synmotion_core.puppets.examples import INDEX, main, plan, plan_pictures
 from synmotion_core.puppets.motions import MOTIONS
+from synmotion_core.puppets.species import SPECIES
 from synmotion_core.puppets.stage import BACKGROUNDS, COLOURS, render
 from synmotion_core.types import VideoShape
 
 FOLDER = Path(__file__).resolve().parents[2] / "assets" / "clips"
+PICTURES = FOLDER.parent / "pictures"
 SHAPE = VideoShape(num_frames=17, height=64, width=64, fps=8.0)
 
 
@@ -25,8 +29,6 @@ def rows() -> list[dict]:
 
 
 def test_the_index_is_the_plan_and_names_every_file() -> None:
-    from dataclasses import asdict
-
     assert rows() == [asdict(example) for example in plan()]
     files = {str(path.relative_to(FOLDER).as_posix()) for path in FOLDER.rglob("*") if path.is_file()}
     assert files == {row["file"] for row in rows()} | {INDEX}
@@ -70,6 +72,21 @@ def test_writing_them_again_gives_the_same_pictures(tmp_path: Path, monkeypatch:
     first = plan()[:2]
     monkeypatch.setattr(examples, "plan", lambda: first)
     main(["--out", str(tmp_path)])
-    assert json.loads((tmp_path / INDEX).read_text())["clips"][1]["file"] == "wave/wave-02.mp4"
+    clips = tmp_path / "clips"
+    assert json.loads((clips / INDEX).read_text())["clips"][1]["file"] == "wave/wave-02.mp4"
     for example in first:
-        assert np.array_equal(video.read(tmp_path / example.file)[0], video.read(FOLDER / example.file)[0])
+        assert np.array_equal(video.read(clips / example.file)[0], video.read(FOLDER / example.file)[0])
+    for picture in plan_pictures():
+        assert (tmp_path / "pictures" / picture.file).read_bytes() == (PICTURES / picture.file).read_bytes()
+
+
+def test_a_picture_of_every_puppet_that_begins_a_video_as_it_is() -> None:
+    index = json.loads((PICTURES / INDEX).read_text(encoding="utf-8"))
+    assert index["pictures"] == [asdict(picture) for picture in plan_pictures()]
+    assert {p.name for p in PICTURES.iterdir()} == {row["file"] for row in index["pictures"]} | {INDEX}
+    assert {picture.species for picture in plan_pictures()} == set(SPECIES)
+    assert len({picture.colour for picture in plan_pictures()}) == len(SPECIES)
+    for picture in plan_pictures():
+        frames, found = load_image(PICTURES / picture.file, SHAPE, puppets_only="puppet-hunyuan")
+        assert np.array_equal(frames[0], render(picture.scene).frames[0])
+        assert found == ()

@@ -13,7 +13,9 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from synmotion_core.jobs import Jobs
+from synmotion_core.puppets.examples import write_pictures
 from synmotion_core.ui.chosen import Library
+from synmotion_core.ui.pictures import Pictures
 from synmotion_core.workspace import Workspace
 from tests.ui.studio import CLIPS_A_SET, EVIL, SETS, PuppetRunner, Site, draw, write_adapter
 
@@ -33,6 +35,11 @@ def library(workspace: Workspace, assets: Path) -> Library:
     return Library(workspace, assets)
 
 
+@pytest.fixture
+def pictures(workspace: Workspace, assets: Path) -> Pictures:
+    return Pictures(workspace, assets)
+
+
 @pytest.fixture(scope="session")
 def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An assets folder with two example sets of three clips and one ready adapter whose words try to be HTML."""
@@ -44,6 +51,7 @@ def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
             draw(root / "clips" / file, motion=name, seed=seed)
             rows.append({"file": file, "subject": "a person", "motion": verb})
     (root / "clips" / "index.json").write_text(json.dumps({"clips": rows}), encoding="utf-8")
+    write_pictures(root / "pictures")
     write_adapter(root / "adapters" / "clap.safetensors", subject="a person", motion=EVIL, steps=300, clips=12)
     return root
 

@@ -175,6 +175,7 @@ def train_form(**changes: Any) -> dict[str, Any]:
         "name": "",
         "backbone": "puppet-hunyuan",
         "method": "synmotion",
+        "mode": "t2v",
         "num_steps": 400,
         "sample_every": 100,
         "save_every": 100,

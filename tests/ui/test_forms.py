@@ -18,12 +18,13 @@ from synmotion_core.ui import (
     forms,
 )
 from synmotion_core.ui.chosen import Library
+from synmotion_core.ui.pictures import Pictures
 from tests.ui.studio import PUPPETS, example, generate_form, train_form
 
 
-def test_a_train_form_is_the_run(library: Library) -> None:
+def test_a_train_form_is_the_run(library: Library, pictures: Pictures) -> None:
     choice = dataclasses.replace(example(library), start_s=0.5, end_s=2.0, resample_fps=8.0)
-    run = forms.train_run(train_form(num_steps=30.0, rank=8), (choice,), library)
+    run = forms.train_run(train_form(num_steps=30.0, rank=8), (choice,), library, pictures)
     source = ClipSource(
         path=library.path(choice.source), subject="a person", motion="claps", start_s=0.5, end_s=2.0, resample_fps=8.0
     )
@@ -33,8 +34,15 @@ def test_a_train_form_is_the_run(library: Library) -> None:
         method_config={"rank": 8},
         train=TrainConfig(num_steps=30, sample_subjects=("a red cat",)),
     )
-    assert forms.train_run(train_form(name=" my-own "), (choice,), library).name == "my-own"
-    assert forms.train_run(train_form(), (choice,), library).method_config == {}, "defaults stay out of the command"
+    assert forms.train_run(train_form(name=" my-own "), (choice,), library, pictures).name == "my-own"
+    assert forms.train_run(train_form(), (choice,), library, pictures).method_config == {}, (
+        "defaults stay out of the command"
+    )
+    run = forms.train_run(
+        train_form(mode="i2v", sample_subjects="a blue robot\na red cat"), (choice,), library, pictures
+    )
+    assert run.mode == "i2v"
+    assert [path.name for path in run.train.sample_images] == ["blue-robot.png", "red-cat.png"]
 
 
 @pytest.mark.parametrize(
@@ -49,22 +57,25 @@ def test_a_train_form_is_the_run(library: Library) -> None:
         ({"learning_rate": 2}, "learning_rate must be above 0"),
         ({"name": "../up"}, "cannot be a file name"),
         ({"method": "synmotoin"}, "synmotion"),
+        ({"mode": "i2v", "sample_subjects": "a red cat\na zebra"}, "no ready picture of 'a zebra' for the samples"),
     ],
 )
-def test_a_bad_train_form_names_the_field(library: Library, changes: dict[str, Any], words: str) -> None:
+def test_a_bad_train_form_names_the_field(
+    library: Library, pictures: Pictures, changes: dict[str, Any], words: str
+) -> None:
     with pytest.raises(ConfigError) as refused:
-        forms.train_run(train_form(**changes), (example(library),), library)
+        forms.train_run(train_form(**changes), (example(library),), library, pictures)
     assert words in str(refused.value)
 
 
-def test_a_training_needs_clips_of_one_motion_with_words(library: Library) -> None:
+def test_a_training_needs_clips_of_one_motion_with_words(library: Library, pictures: Pictures) -> None:
     one = example(library)
     with pytest.raises(ConfigError, match="no clips yet"):
-        forms.train_run(train_form(), (), library)
+        forms.train_run(train_form(), (), library, pictures)
     with pytest.raises(ConfigError, match="one adapter learns one motion, these clips name claps; jumps"):
-        forms.train_run(train_form(), (one, dataclasses.replace(one, motion="jumps")), library)
+        forms.train_run(train_form(), (one, dataclasses.replace(one, motion="jumps")), library, pictures)
     with pytest.raises(PromptError, match="the subject is empty"):
-        forms.train_run(train_form(), (dataclasses.replace(one, subject=""),), library)
+        forms.train_run(train_form(), (dataclasses.replace(one, subject=""),), library, pictures)
 
 
 def test_a_generate_form_is_the_run(tmp_path: Path) -> None:
@@ -76,6 +87,11 @@ def test_a_generate_form_is_the_run(tmp_path: Path) -> None:
     assert (run.adapter, run.backbone, run.seeds, run.compare) == (file, "large", (3, 4, 5), True)
     assert (run.strength, run.num_inference_steps, run.guidance_scale) == (0.5, 8, 2.0)
     assert (run.guidance_until, run.eta) == (0.2, 0.5)
+    assert run.images == ()
+    two = (tmp_path / "a.png", tmp_path / "b.png")
+    assert forms.generate_run(generate_form(), None, two).images == two
+    with pytest.raises(ConfigError, match="one picture a subject, in the same order: got 1 pictures for 2 subjects"):
+        forms.generate_run(generate_form(), None, two[:1])
 
 
 @pytest.mark.parametrize(

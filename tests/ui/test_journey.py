@@ -15,7 +15,10 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from synmotion_core.adapters.file import read_info
+from synmotion_core.backbones import find_spec
 from synmotion_core.clips import video
+from synmotion_core.clips.image import load_image
+from synmotion_core.evaluation.figures import decibels
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 900_000  # milliseconds: 48 subject priors and a training, on a machine that may be busy
@@ -99,6 +102,20 @@ def test_from_examples_to_a_new_subject(studio: tuple[str, Path], chromium: Brow
     page.wait_for_function("document.querySelector('#gen-results video').currentTime > 0.2", timeout=60_000)
     made = sorted((home / "videos").rglob("*.mp4"))
     assert len(made) == 2
+
+    page.locator("#gen-begin button").first.click()
+    page.locator("#gen-ready").click()
+    expect(page.locator("#gen-pictures figure")).to_have_count(4, timeout=60_000)
+    page.locator("#gen-compare input").uncheck()
+    page.locator("#gen-start").click()
+    page.locator('#gen-status [data-status="finished"]').wait_for(timeout=PATIENCE)
+    expect(page.locator("#gen-results video")).to_have_count(4, timeout=60_000)
+    made = sorted((home / "videos").rglob("*.mp4"))
+    assert len(made) == 6
+    red_cat = next(path for path in made if "red-cat" in path.name)
+    first = video.read(red_cat)[0][0]
+    picture = load_image(ROOT / "assets" / "pictures" / "red-cat.png", find_spec("puppet-hunyuan").default_shape)[0][0]
+    assert decibels(first.astype(float) - picture) > 25  # the autoencoder's and the file's own losses
     for path in made:
         facts = video.probe(path)
         assert (facts.num_frames, facts.width, facts.height, facts.fps, facts.codec) == (17, 64, 64, 8, "h264")

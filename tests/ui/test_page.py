@@ -16,6 +16,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from synmotion_core.clips import video
+from synmotion_core.clips.frames import png
 from synmotion_core.config import GenerateRun, TrainRun
 from synmotion_core.ui.chosen import Library, read_memory
 from tests.ui.studio import CLIPS_A_SET, Site, draw
@@ -220,6 +221,59 @@ def test_a_training_from_start_to_its_first_video(open_page: Any, site: Site) ->
     assert made.adapter is not None
     assert made.adapter.parent == site.workspace.adapters
     assert (made.subjects, made.seeds, made.compare) == (("a green frog",), (0,), True)
+
+
+def test_videos_that_begin_with_pictures(open_page: Any, site: Site, tmp_path: Path) -> None:
+    page = open_page()
+    tab(page, "3 · Generate")
+    expect(page.locator("#gen-about")).to_contain_text("learnt from", timeout=SLOW)
+    page.locator("#gen-begin button").first.click()
+    page.locator("#gen-ready").click()
+    strip = page.locator("#gen-pictures figure")
+    expect(strip).to_have_count(4, timeout=SLOW)
+    expect(strip.first).to_contain_text("a red cat")
+    page.locator("#gen-subjects textarea").fill("a red cat\na blue robot")  # two pictures too many
+    expect(page.locator("#gen-pictures")).to_contain_text("no subject yet: add a line above", timeout=SLOW)
+    page.locator("#gen-start").click()
+    expect(page.locator("#gen-message")).to_contain_text(
+        "one picture a subject, in the same order: got 4 pictures for 2 subjects", timeout=SLOW
+    )
+    page.locator("#gen-none").click()
+    expect(strip).to_have_count(0, timeout=SLOW)
+    wide, torn = tmp_path / "my cat.png", tmp_path / "torn.png"
+    wide.write_bytes(png(np.full((64, 128, 3), 180, np.uint8)))
+    torn.write_bytes(wide.read_bytes()[:60])
+    page.locator("#gen-subjects textarea").fill("a red cat")
+    page.locator("#gen-begin input[type=file]").set_input_files([str(wide), str(torn)])
+    expect(strip).to_have_count(1, timeout=SLOW)
+    expect(page.locator("#gen-pictures")).to_contain_text("the middle 64x64 is kept")
+    expect(page.locator("#gen-message")).to_contain_text("torn.png: damaged")
+    page.get_by_text("The same as this command").last.click()
+    expect(page.locator("#gen-command")).to_contain_text("--image", timeout=SLOW)
+    page.locator("#gen-start").click()
+    status(page, "#gen-status", "finished")
+    made = site.runner.runs[-1]
+    assert isinstance(made, GenerateRun)
+    (image,) = made.images
+    assert image.parent == site.workspace.pictures
+    assert image.read_bytes() == wide.read_bytes(), "what was given, not what a page made of it"
+
+
+def test_training_on_first_frames(open_page: Any, site: Site) -> None:
+    page = open_page()
+    take_examples(page)
+    tab(page, "2 · Train")
+    page.locator("#train-mode").get_by_text("Videos that begin with a picture").click()
+    page.locator("#train-steps input").fill("4")
+    page.locator("#train-subjects textarea").fill("a red zebra")
+    expect(page.locator("#train-plan")).to_contain_text("no ready picture of 'a red zebra'", timeout=SLOW)
+    page.locator("#train-subjects textarea").fill("a red cat")
+    expect(page.locator("#train-plan")).to_contain_text("clips to encode", timeout=SLOW)
+    page.locator("#train-start").click()
+    status(page, "#train-status", "finished")
+    run = site.runner.runs[-1]
+    assert isinstance(run, TrainRun)
+    assert (run.mode, [path.name for path in run.train.sample_images]) == ("i2v", ["red-cat.png"])
 
 
 def test_samples_play_in_step_with_the_reference(open_page: Any) -> None:
