@@ -196,6 +196,10 @@ def add_generate_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--eta", type=float, metavar="E", help="share of fresh noise in a step, 0 to 1 (default: the backbone's own)"
     )
+    text = "embedded guidance, of backbones that are distilled for it (default: the backbone's own)"
+    group.add_argument("--embedded-guidance", type=float, metavar="G", help=text)
+    text = "shift of the noise levels: larger spends more steps on noise (default: the scheduler's own)"
+    group.add_argument("--flow-shift", type=float, metavar="A", help=text)
     group.add_argument("--frames", type=int, metavar="N", help="frames a video (default: the backbone's own)")
     group.add_argument("--backbone", help="see `models` (default: the adapter's)")
 

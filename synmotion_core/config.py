@@ -95,27 +95,30 @@ class TrainRun:
 class Sampling:
     """How videos are sampled: strength 0 is the base bit for bit, 1 the adapter as trained, up to 2.
 
-    None for num_inference_steps (1 to 200), guidance_scale (0 to 30), guidance_until or eta (0 to 1) takes the
-    backbone's own; generation.SamplerConfig says what they do.
+    None for num_inference_steps (1 to 200), guidance_scale and embedded_guidance (0 to 30), guidance_until and eta (0
+    to 1) or flow_shift (above 0, at most 100) takes the backbone's own; generation.SamplerConfig says what they do.
     """
 
     strength: float = 1.0
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
     guidance_until: float | None = None
+    embedded_guidance: float | None = None
     eta: float | None = None
+    flow_shift: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 2:
             raise ConfigError(f"strength must be between 0 and 2, got {self.strength}")
         if self.num_inference_steps is not None and not 1 <= self.num_inference_steps <= 200:
             raise ConfigError(f"num_inference_steps must be between 1 and 200, got {self.num_inference_steps}")
-        if self.guidance_scale is not None and not 0 <= self.guidance_scale <= 30:
-            raise ConfigError(f"guidance_scale must be between 0 and 30, got {self.guidance_scale}")
-        for name in ("guidance_until", "eta"):
+        most = {"guidance_scale": 30, "embedded_guidance": 30, "guidance_until": 1, "eta": 1}
+        for name, limit in most.items():
             value = getattr(self, name)
-            if value is not None and not 0 <= value <= 1:
-                raise ConfigError(f"{name} must be between 0 and 1, got {value}")
+            if value is not None and not 0 <= value <= limit:
+                raise ConfigError(f"{name} must be between 0 and {limit}, got {value}")
+        if self.flow_shift is not None and not 0 < self.flow_shift <= 100:
+            raise ConfigError(f"flow_shift must be above 0 and at most 100, got {self.flow_shift}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from synmotion_core.clips import video
-from synmotion_core.errors import Cancelled
+from synmotion_core.errors import Cancelled, IncompatibleError
 from synmotion_core.interfaces import Backbone, Method
 from synmotion_core.types import (
     Condition,
@@ -47,7 +47,8 @@ class SamplerConfig:
 
     eta in 0..1 is the share of fresh noise in a step, drawn from the video's own seed; 0 is the scheduler's own path.
     Below the noise level guidance_until the null pass is left out, as at guidance_scale 1: a limited interval
-    (Kynkaanniemi et al. 2024); 0 guides to the end.
+    (Kynkaanniemi et al. 2024); 0 guides to the end. embedded_guidance is an input of denoisers that were distilled for
+    it, None for others. flow_shift moves the noise levels, (4) in diffusion.py; None leaves them to the scheduler.
     mixed_precision "bf16" runs the denoiser under autocast, "no" in the weights' own type.
     """
 
@@ -57,6 +58,8 @@ class SamplerConfig:
     strength: float = 1.0
     eta: float = 0.0
     guidance_until: float = 0.0
+    embedded_guidance: float | None = None
+    flow_shift: float | None = None
     mixed_precision: str = "bf16"
 
 
@@ -67,11 +70,18 @@ def default_sampler(
     num_inference_steps: int | None = None,
     guidance_scale: float | None = None,
     guidance_until: float | None = None,
+    embedded_guidance: float | None = None,
+    flow_shift: float | None = None,
     eta: float | None = None,
     num_frames: int | None = None,
 ) -> SamplerConfig:
-    """The backbone's own settings where none is given. Raises ShapeError for frames it cannot take."""
+    """The backbone's own settings where none is given.
+
+    Raises ShapeError for frames it cannot take, IncompatibleError for an embedded guidance where it has none.
+    """
     spec = backbone.spec
+    if embedded_guidance is not None and "embedded_guidance" not in spec.features:
+        raise IncompatibleError(f"{spec.name} takes no embedded guidance: leave it out, or set guidance_scale")
     own = spec.default_shape
     shape = (
         own
@@ -86,6 +96,8 @@ def default_sampler(
         strength=strength,
         eta=spec.eta if eta is None else eta,
         guidance_until=spec.guidance_until if guidance_until is None else guidance_until,
+        embedded_guidance=spec.embedded_guidance if embedded_guidance is None else embedded_guidance,
+        flow_shift=flow_shift,
     )
 
 
@@ -100,15 +112,18 @@ def draw_noise(backbone: Backbone, sources: Sequence[torch.Generator], shape: Vi
     return torch.stack([torch.randn(size, generator=source) for source in sources]).to(backbone.device)
 
 
-def _condition(method: Method | None, text: TextCondition, strength: float, image_latents: Tensor | None) -> Condition:
+def _condition(
+    method: Method | None, text: TextCondition, config: SamplerConfig, image_latents: Tensor | None
+) -> Condition:
     if method is not None:
-        return replace(method.condition(text, strength), image_latents=image_latents)
-    return Condition(
-        prompt_embeds=text.prompt_embeds,
-        prompt_attention_mask=text.prompt_attention_mask,
-        pooled_prompt_embeds=text.pooled_prompt_embeds,
-        image_latents=image_latents,
-    )
+        made = method.condition(text, config.strength)
+    else:
+        made = Condition(
+            prompt_embeds=text.prompt_embeds,
+            prompt_attention_mask=text.prompt_attention_mask,
+            pooled_prompt_embeds=text.pooled_prompt_embeds,
+        )
+    return replace(made, image_latents=image_latents, guidance=config.embedded_guidance)
 
 
 @torch.no_grad()
@@ -139,15 +154,15 @@ def denoise(
         both = stack_text([text, backbone.encode_text([""] * len(prompts))])
     sources = noise_sources(seeds)
     latents = backbone.start_latents(draw_noise(backbone, sources, config.shape), image)
-    solver = backbone.solver(config.num_inference_steps, config.shape, config.eta)
+    solver = backbone.solver(config.num_inference_steps, config.shape, config.eta, config.flow_shift)
     if method is not None:
         method.set_strength(config.strength)
     try:
         with torch.autocast(backbone.device.type, torch.bfloat16, enabled=config.mixed_precision == "bf16"):
-            condition = _condition(method, both, config.strength, image_twice if guided else image)
+            condition = _condition(method, both, config, image_twice if guided else image)
             for now in solver.sigmas[:-1].tolist():
                 if guided and now < config.guidance_until:
-                    guided, condition = False, _condition(method, text, config.strength, image)
+                    guided, condition = False, _condition(method, text, config, image)
                 batch = torch.cat([latents, latents]) if guided else latents
                 level = torch.full((len(batch),), now, device=backbone.device)
                 velocity = backbone.predict(batch, level, condition)

@@ -59,6 +59,7 @@ class BackboneSpec:
     knows: str  # one line for people: what it can draw
     image_frames: int = 0  # leading latent frames that a first image fixes (i2v): neither noised, learnt nor stepped
     eta: float = 0.0  # the share of fresh noise in a sampling step, 0 to 1
+    embedded_guidance: float | None = None  # what the denoiser is told when sampling; None: it takes no such input
     guidance_until: float = 0.0  # the noise level, 0 to 1, below which it is not guided
     options: Mapping[str, Any] = field(default_factory=dict)  # the family's own settings
 
@@ -129,11 +130,10 @@ class Backbone(Protocol):
         ...
 
     def encode_image(self, pixels: Tensor) -> Latents:
-        """First images [B, 3, H, W] in [-1, 1] -> the condition that `Condition.image_latents` takes, float32."""
-        ...
+        """First images [B, 3, H, W] in [-1, 1] -> the condition that `Condition.image_latents` takes, float32.
 
-    def first_images(self, latents: Latents) -> Latents:
-        """The same condition, from whole videos that are encoded already: of their own first frames."""
+        Not the first frame of a whole video's latents: HunyuanVideo's autoencoder normalises over time.
+        """
         ...
 
     def start_latents(self, noise: Latents, image_latents: Latents | None) -> Latents:
@@ -152,8 +152,13 @@ class Backbone(Protocol):
         """
         ...
 
-    def solver(self, num_inference_steps: int, shape: VideoShape, eta: float = 0.0) -> Solver:
-        """A fresh run along the scheduler's own noise levels; eta in 0..1 is the share of fresh noise in a step."""
+    def solver(
+        self, num_inference_steps: int, shape: VideoShape, eta: float = 0.0, flow_shift: float | None = None
+    ) -> Solver:
+        """A fresh run along the scheduler's own noise levels; eta in 0..1 is the share of fresh noise in a step.
+
+        flow_shift: another shift of these levels, (4) in diffusion.py, than the scheduler's own.
+        """
         ...
 
     def attention_targets(self, projections: str = "qkv") -> str:

@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from synmotion_core.generation import SamplerConfig
     from synmotion_core.training.trainer import TrainingSet
-    from synmotion_core.types import Draw
+    from synmotion_core.types import Draw, Mode
 
 _pool_lock = threading.Lock()
 _pool: dict[str, Backbone] = {}
@@ -70,11 +71,9 @@ def train(
     backbone = borrow_backbone(config.backbone)
     try:
         data: dict[Draw, TrainingSet] = {}
-        data["reference"] = yield from _encode(backbone, clips, cache, cancel)
+        data["reference"] = yield from _encode(backbone, clips, config.mode, cache, cancel)
         if entry.draws_priors(method_config):
             data["prior"] = yield from _priors(backbone, config, cache, cancel)
-        if config.mode == "i2v":
-            data = {key: _from_first_frames(backbone, each) for key, each in data.items()}
     except Cancelled:
         yield Stopped(step=0)
         return
@@ -148,12 +147,6 @@ def _load_images(paths: Sequence[Path], spec: BackboneSpec) -> tuple[torch.Tenso
     return torch.cat(pictures), warnings
 
 
-def _from_first_frames(backbone: Backbone, data: TrainingSet) -> TrainingSet:
-    """The same videos, each to be learnt from its own first frame."""
-    images = backbone.first_images(data.latents.to(backbone.device)).to(data.latents)
-    return dataclasses.replace(data, image_latents=images)
-
-
 def _settings_key(config: TrainRun, method_config: Any, fingerprint: str, clips: list[Clip]) -> str:
     """What a checkpoint belongs to: everything that shapes the steps, but not what is shown.
 
@@ -171,7 +164,7 @@ def _settings_key(config: TrainRun, method_config: Any, fingerprint: str, clips:
     return content_key(values, [(c.content_hash, c.prompt.text) for c in clips])
 
 
-def _encode(backbone: Backbone, clips: list[Clip], cache: Path, cancel: threading.Event) -> Iterator[Any]:
+def _encode(backbone: Backbone, clips: list[Clip], mode: Mode, cache: Path, cancel: threading.Event) -> Iterator[Any]:
     import torch
 
     from synmotion_core.training.cache import EncodingCache
@@ -180,15 +173,18 @@ def _encode(backbone: Backbone, clips: list[Clip], cache: Path, cancel: threadin
 
     encodings = EncodingCache(cache, backbone)
     yield Started(what="encode", total=len(clips))
-    latents, texts = [], []
+    latents, texts, images = [], [], []
     for index, clip in enumerate(clips):
         if cancel.is_set():
             raise Cancelled("stopped by request")
         known = encodings.has_latents(clip)
         latents.append(encodings.latents(clip))
         texts.append(encodings.text(clip.prompt))
+        if mode == "i2v":
+            images.append(encodings.first_frame(clip))
         yield Progress(stage="encode", step=index + 1, total=len(clips), note="from the cache" if known else clip.name)
-    return TrainingSet(latents=torch.cat(latents), text=stack_text(texts))
+    image_latents = torch.cat(images) if images else None
+    return TrainingSet(latents=torch.cat(latents), text=stack_text(texts), image_latents=image_latents)
 
 
 def draw_priors(config: TrainRun, cache: Path, *, cancel: threading.Event) -> Iterator[Event]:
@@ -230,8 +226,14 @@ def _priors(backbone: Backbone, config: TrainRun, cache: Path, cancel: threading
     yield Started(what="prior", total=len(plan))
     yield from priors.draw_priors(backbone, plan, cache, key, sample, write, cancel=cancel)
     encodings = EncodingCache(cache, backbone)
-    latents = torch.cat([priors.read_prior(priors.prior_path(backbone, p, s, cache, key)) for p, s in plan])
-    return TrainingSet(latents=latents, text=stack_text([encodings.text(p) for p, _ in plan]))
+    paths = [priors.prior_path(backbone, p, s, cache, key) for p, s in plan]
+    latents = [priors.read_prior(path) for path in paths]
+    images = None
+    if config.mode == "i2v":
+        each = zip(paths, latents, strict=True)
+        images = torch.cat([encodings.image(p.stem, partial(priors.first_frame, backbone, z)) for p, z in each])
+    text = stack_text([encodings.text(p) for p, _ in plan])
+    return TrainingSet(latents=torch.cat(latents), text=text, image_latents=images)
 
 
 def _samples(
@@ -326,6 +328,8 @@ def generate(config: GenerateRun, folder: Path, *, cancel: threading.Event) -> I
         num_inference_steps=config.num_inference_steps,
         guidance_scale=config.guidance_scale,
         guidance_until=config.guidance_until,
+        embedded_guidance=config.embedded_guidance,
+        flow_shift=config.flow_shift,
         eta=config.eta,
         num_frames=config.num_frames,
     )

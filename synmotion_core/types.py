@@ -175,13 +175,15 @@ def stack_text(parts: Sequence[TextCondition]) -> TextCondition:
 class Condition:
     """What the denoiser receives: the text after the method's work, and for I2V the first image.
 
-    image_latents: what Backbone.encode_image gives (HunyuanVideo: [B, C, 1, h, w]), or None for T2V.
+    image_latents: what Backbone.encode_image gives (HunyuanVideo: [B, C, 1, h, w]), or None for T2V. guidance: what a
+    denoiser with embedded guidance is told; None is the backbone's own value for training.
     """
 
     prompt_embeds: Tensor
     prompt_attention_mask: Tensor
     pooled_prompt_embeds: Tensor | None
     image_latents: Tensor | None = None
+    guidance: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

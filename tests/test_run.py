@@ -107,6 +107,10 @@ def test_clips_in_a_picture_moves(clips: tuple[ClipSource, ...], picture: Path, 
     events = list(run.train(config, tmp_path / "job", cache=tmp_path / "cache", cancel=threading.Event()))
     adapter = events[-1].path
     assert read_info(adapter).mode == "i2v"
+    pictures = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "cache" / "images").iterdir()}
+    assert len(pictures) == 2 + 2, "of the clips and of the priors, encoded once"
+    list(run.train(config, tmp_path / "again", cache=tmp_path / "cache", cancel=threading.Event()))
+    assert {p.name: p.stat().st_mtime_ns for p in (tmp_path / "cache" / "images").iterdir()} == pictures
     [sample] = [e for e in events if isinstance(e, Sampled) and e.step]
     wanted = GenerateRun(subjects=("a red cat",), images=(picture,), motion="waves", adapter=adapter, seeds=(1, 2))
     made = [e for e in run.generate(wanted, tmp_path / "out", cancel=threading.Event()) if isinstance(e, Sampled)]

@@ -6,6 +6,7 @@ Importing this module loads no model library: the page and `--help` read specs a
 from __future__ import annotations
 
 import difflib
+from pathlib import Path
 
 from synmotion_core.backbones.hunyuan_video import SPECS as _HUNYUAN_VIDEO
 from synmotion_core.errors import ConfigError
@@ -23,16 +24,17 @@ def find_spec(name: str) -> BackboneSpec:
     return SPECS[name]
 
 
-def load_backbone(name: str, *, device: str | None = None) -> Backbone:
+def load_backbone(name: str, *, device: str | None = None, folder: Path | None = None) -> Backbone:
     """Load a backbone, frozen and in evaluation mode. device None = CUDA where there is one, else the CPU.
 
+    folder: a diffusers folder with the weights, instead of the row's own source.
     Raises ConfigError for an unknown name and MissingError when files or the needed device are absent.
     """
     spec = find_spec(name)
     if spec.family == "hunyuan_video":
         from synmotion_core.backbones.hunyuan_video import HunyuanVideo
 
-        return HunyuanVideo.load(spec, device=device)
+        return HunyuanVideo.load(spec, device=device, folder=folder)
     raise ConfigError(f"backbone {name!r} is of the unknown family {spec.family!r}")
 
 

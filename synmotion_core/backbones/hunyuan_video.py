@@ -79,15 +79,64 @@ SPECS: tuple[BackboneSpec, ...] = (
             "prior_motions": ("stands", "walks", "jumps", "sways", "sits", "flaps", "kicks", "moves"),
         },
     ),
+    BackboneSpec(
+        name="hunyuanvideo",
+        title="HunyuanVideo 13B, from text",
+        family="hunyuan_video",
+        repo="hunyuanvideo-community/HunyuanVideo",
+        revision="e8c2aaa66fe3742a32c11a6766aecbf07c56e773",
+        licence="tencent-hunyuan-community",
+        licence_link="https://huggingface.co/tencent/HunyuanVideo/blob/main/LICENSE",
+        modes=("t2v",),
+        features=frozenset({"token_roles", "free_text", "attention_lora", "true_cfg", "embedded_guidance"}),
+        default_shape=VideoShape(num_frames=49, height=320, width=512, fps=24.0),
+        frame_multiple=4,
+        size_multiple=16,
+        num_inference_steps=50,
+        guidance_scale=1.0,  # distilled: true guidance is off, and doubles the cost where it is on
+        embedded_guidance=6.0,
+        max_prompt_tokens=256,
+        parameters={
+            "transformer": 12_821_012_544,
+            "vae": 246_478_803,
+            "text_encoder": 7_505_186_816,
+            "text_encoder_2": 123_060_480,
+        },
+        needs_gpu=True,
+        knows="people, animals and things, filmed or drawn. Its licence excludes the EU, the UK and South Korea",
+        options={
+            "prompt_template": {
+                # the pipeline's own, word for word: crop_start counts its tokens
+                "template": "<|start_header_id|>system<|end_header_id|>\n\nDescribe the video by detailing the "
+                "following aspects: 1. The main content and theme of the video.2. The color, shape, size, texture, "
+                "quantity, text, and spatial relationships of the objects.3. Actions, events, behaviors temporal "
+                "relationships, physical movement changes of the objects.4. background environment, light, style and "
+                "atmosphere.5. camera angles, movements, and transitions used in the video:<|eot_id|>"
+                "<|start_header_id|>user<|end_header_id|>\n\n{}<|eot_id|>",
+                "crop_start": 95,
+            },
+            "sigma_shift": 7.0,  # as public trainers draw them; sampling shifts by as much
+            "training_guidance": 1.0,  # finetrainers and musubi-tuner train so
+            "token_px": 16,
+            "prior_subjects": ("panda", "tiger", "dog", "monkey", "robot", "teddy bear", "man", "woman"),
+            "prior_motions": (
+                "is standing",
+                "is walking",
+                "is running",
+                "is sitting",
+                "is jumping",
+                "is looking around",
+            ),
+        },
+    ),
 )
 
 
-def _fingerprint(spec: BackboneSpec) -> str:
-    """Hub rows are named by repository and revision, what ships by the bytes of its files."""
-    if not spec.repo.startswith("assets:"):
+def _fingerprint(spec: BackboneSpec, folder: Path | None) -> str:
+    """Hub rows are named by repository and revision, folders by the bytes of their files."""
+    if folder is None:
         return f"{spec.repo}@{spec.revision}"
     digest = hashlib.sha256()
-    folder = ASSETS / spec.repo.removeprefix("assets:")
     for path in sorted(p for p in folder.rglob("*") if p.suffix in (".safetensors", ".json")):
         digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
     return f"{spec.name}@{digest.hexdigest()[:16]}"
@@ -96,7 +145,7 @@ def _fingerprint(spec: BackboneSpec) -> str:
 class HunyuanVideo:
     """A loaded HunyuanVideo-class backbone. See interfaces.Backbone for the contract of each member."""
 
-    def __init__(self, spec: BackboneSpec, pipe: HunyuanVideoPipeline, device: torch.device) -> None:
+    def __init__(self, spec: BackboneSpec, pipe: HunyuanVideoPipeline, device: torch.device, fingerprint: str) -> None:
         self.spec, self.pipe, self.device = spec, pipe, device
         self.denoiser: nn.Module = pipe.transformer
         # one set of weights for both modes: the second form shares every module that an adapter could change
@@ -107,28 +156,27 @@ class HunyuanVideo:
         self.diffusion = FlowMatching(
             sigma_mean=spec.options.get("sigma_mean", 0.0),
             sigma_std=spec.options.get("sigma_std", 1.0),
+            shift=spec.options.get("sigma_shift", 1.0),
             lowest=spec.options.get("sigma_lowest", 0.0),
         )
         # HunyuanVideo predicts the velocity; the puppets' transformer the clean latents, as its scheduler says
         self._predicts_clean = predicts_clean(pipe.scheduler)
         self.text_width = int(pipe.transformer.config["text_embed_dim"])
         self._template: dict[str, Any] = dict(spec.options["prompt_template"])
-        self.fingerprint = _fingerprint(spec)
+        self.fingerprint = fingerprint
         if not pipe.tokenizer.is_fast:
             raise MissingError(f"{spec.name}: token roles need a fast tokenizer, got {type(pipe.tokenizer).__name__}")
 
     @classmethod
-    def load(cls, spec: BackboneSpec, *, device: str | None = None) -> HunyuanVideo:
-        """From assets or the Hub (pinned revision, safetensors only, no remote code)."""
+    def load(cls, spec: BackboneSpec, *, device: str | None = None, folder: Path | None = None) -> HunyuanVideo:
+        """From assets, a diffusers folder, or the Hub (pinned revision). Safetensors only, no remote code."""
         chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         if spec.needs_gpu and chosen.type != "cuda":
             raise MissingError(f"{spec.name} needs a CUDA GPU and none is there: use puppet-hunyuan on this machine")
-        source: str = spec.repo
-        if spec.repo.startswith("assets:"):
+        if folder is None and spec.repo.startswith("assets:"):
             folder = ASSETS / spec.repo.removeprefix("assets:")
             if not (folder / "model_index.json").exists():
                 raise MissingError(f"{spec.name}: {folder.name} is missing from assets; restore it from the repository")
-            source = str(folder)
             # diffusers resolves a class of ours only once its module is imported
             import synmotion_core.puppets.autoencoder  # noqa: F401
         from diffusers import HunyuanVideoPipeline
@@ -139,14 +187,14 @@ class HunyuanVideo:
         transformers_logging.disable_progress_bar()
         dtype = torch.bfloat16 if chosen.type == "cuda" else torch.float32
         pipe = HunyuanVideoPipeline.from_pretrained(
-            source,
-            revision=spec.revision,
+            spec.repo if folder is None else folder,
+            revision=spec.revision if folder is None else None,
             dtype={"default": dtype, "vae": torch.float32},
             use_safetensors=True,
-            local_files_only=source != spec.repo,
+            local_files_only=folder is not None,
         )
         pipe.set_progress_bar_config(disable=True)
-        return cls(spec, pipe, chosen)
+        return cls(spec, pipe, chosen, _fingerprint(spec, folder))
 
     # ------------------------------------------------------------------ video
 
@@ -168,9 +216,6 @@ class HunyuanVideo:
         if pixels.ndim != 4 or pixels.shape[1] != 3:
             raise ShapeError(f"images must be [B, 3, H, W], got {tuple(pixels.shape)}")
         return self.encode_video(pixels[:, :, None])
-
-    def first_images(self, latents: Tensor) -> Tensor:
-        return latents[:, :, :1]  # the VAE is causal: it codes the first frame by itself
 
     def start_latents(self, noise: Tensor, image_latents: Tensor | None) -> Tensor:
         return noise if image_latents is None else start_from(noise, image_latents)
@@ -249,8 +294,8 @@ class HunyuanVideo:
         dtype = self.dtype
         guidance = None
         if self.pipe.transformer.config["guidance_embeds"]:
-            scale = float(self.spec.options.get("training_guidance", 1.0))
-            guidance = torch.full_like(sigmas, scale * 1000.0, dtype=dtype, device=self.device)
+            scale = self.spec.options["training_guidance"] if condition.guidance is None else condition.guidance
+            guidance = torch.full_like(sigmas, float(scale), dtype=dtype, device=self.device) * 1000.0
         with attention_for(self.device):
             predicted = denoiser(
                 hidden_states=noisy_latents.to(dtype),
@@ -267,8 +312,10 @@ class HunyuanVideo:
             return predicted
         return torch.cat([torch.zeros_like(predicted[:, :, :1]), predicted[:, :, 1:]], dim=2)
 
-    def solver(self, num_inference_steps: int, shape: VideoShape, eta: float = 0.0) -> FlowSolver:
-        return FlowSolver(self.pipe.scheduler, num_inference_steps, eta)
+    def solver(
+        self, num_inference_steps: int, shape: VideoShape, eta: float = 0.0, flow_shift: float | None = None
+    ) -> FlowSolver:
+        return FlowSolver(self.pipe.scheduler, num_inference_steps, eta, flow_shift)
 
     def attention_targets(self, projections: str = "qkv") -> str:
         own = {"q": "to_q", "k": "to_k", "v": "to_v", "o": r"to_out\.0"}

@@ -27,7 +27,7 @@ class FlowSolver:
     scheduler is a stock one of flow matching; a fresh copy of it steps, since some remember what came before (UniPC, of
     order 2). It is fed velocities: the copy of one that takes clean latents is set to them, which is the same by (3) of
     diffusion.py. Our transformer is told the exact level; what the stock pipelines tell theirs, UniPC rounds to whole
-    thousandths.
+    thousandths. flow_shift replaces the scheduler's own shift of the levels.
 
     eta in 0..1 replaces a part of the noise at every step by fresh noise (an ancestral step, of first order), so that
     what an earlier step got wrong can still be put right; 0 leaves the steps to the scheduler. Flow-matching schedulers
@@ -40,11 +40,15 @@ class FlowSolver:
     which is (1 - s') x plus noise of level s', as (1) there asks for.
     """
 
-    def __init__(self, scheduler: Any, num_inference_steps: int, eta: float = 0.0) -> None:
+    def __init__(
+        self, scheduler: Any, num_inference_steps: int, eta: float = 0.0, flow_shift: float | None = None
+    ) -> None:
         if not 0 <= eta <= 1:
             raise ConfigError(f"eta must be between 0 (no fresh noise) and 1, got {eta}")
         self.eta = eta
-        own = {"prediction_type": _VELOCITY} if predicts_clean(scheduler) else {}
+        own: dict[str, Any] = {"prediction_type": _VELOCITY} if predicts_clean(scheduler) else {}
+        if flow_shift is not None:
+            own["flow_shift" if "flow_shift" in scheduler.config else "shift"] = flow_shift
         self._scheduler = type(scheduler).from_config(scheduler.config, **own)
         # the pipelines ask for the same: evenly from 1, then shifted by the scheduler
         self._scheduler.set_timesteps(sigmas=np.linspace(1.0, 0.0, num_inference_steps + 1)[:-1], device="cpu")

@@ -17,8 +17,8 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field, replace
-from functools import cache
+from dataclasses import asdict, dataclass, field
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -80,22 +80,18 @@ def reference_clips(motion: str, num: int, seed: int, *, described: bool = True)
     return clips
 
 
-def from_first_frames(backbone: Backbone, data: TrainingSet) -> TrainingSet:
-    """The same videos, each to be learnt from its own first frame (I2V)."""
-    return replace(data, image_latents=backbone.first_images(data.latents))
-
-
-def reference_set(backbone: Backbone, clips: Sequence[Clip], cache: Path) -> TrainingSet:
-    """Encoded reference clips."""
+def reference_set(backbone: Backbone, clips: Sequence[Clip], cache: Path, mode: Mode = "t2v") -> TrainingSet:
+    """Encoded reference clips, in I2V with their first frames."""
     encodings = EncodingCache(cache, backbone)
     return TrainingSet(
         latents=torch.cat([encodings.latents(c) for c in clips]),
         text=stack_text([encodings.text(c.prompt) for c in clips]),
+        image_latents=torch.cat([encodings.first_frame(c) for c in clips]) if mode == "i2v" else None,
     )
 
 
-def prior_set(backbone: Backbone, cache: Path, config: PriorConfig) -> TrainingSet:
-    """Subject priors, drawn where they are missing."""
+def prior_set(backbone: Backbone, cache: Path, config: PriorConfig, mode: Mode = "t2v") -> TrainingSet:
+    """Subject priors, drawn where they are missing, in I2V with their first frames."""
     plan = prior_videos.plan_priors(dict(backbone.spec.options), config)
     sampler = default_sampler(backbone)
     key = asdict(sampler)
@@ -113,10 +109,13 @@ def prior_set(backbone: Backbone, cache: Path, config: PriorConfig) -> TrainingS
         pass
     encodings = EncodingCache(cache, backbone)
     paths = [prior_videos.prior_path(backbone, p, s, cache, key) for p, s in plan]
-    return TrainingSet(
-        latents=torch.cat([prior_videos.read_prior(p) for p in paths]),
-        text=stack_text([encodings.text(p) for p, _ in plan]),
-    )
+    latents = [prior_videos.read_prior(p) for p in paths]
+    images = None
+    if mode == "i2v":
+        each = zip(paths, latents, strict=True)
+        images = torch.cat([encodings.image(p.stem, partial(prior_videos.first_frame, backbone, z)) for p, z in each])
+    text = stack_text([encodings.text(p) for p, _ in plan])
+    return TrainingSet(latents=torch.cat(latents), text=text, image_latents=images)
 
 
 def targets(motion: str, num: int, seed: int, *, described: bool = True) -> list[tuple[Prompt, str, str]]:
@@ -312,11 +311,9 @@ def _train_and_draw(backbone: Backbone, unit: Unit, root: Path) -> tuple[list[Fr
 def _train(backbone: Backbone, unit: Unit, method: Method, root: Path, path: Path) -> None:
     """The adapter's tensors go to `path`, with the seconds that it took."""
     clips = reference_clips(unit.motion, unit.num_clips, unit.seed, described=unit.described)
-    data: dict[Any, TrainingSet] = {"reference": reference_set(backbone, clips, root)}
+    data: dict[Any, TrainingSet] = {"reference": reference_set(backbone, clips, root, unit.mode)}
     if find_method(unit.method).draws_priors(_config(unit)):
-        data["prior"] = prior_set(backbone, root, PriorConfig())
-    if unit.mode == "i2v":
-        data = {key: from_first_frames(backbone, each) for key, each in data.items()}
+        data["prior"] = prior_set(backbone, root, PriorConfig(), unit.mode)
     own = from_dict(TrainConfig, {**to_dict(unit.train), "seed": unit.seed, "save_every": 0, "sample_every": 0})
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:

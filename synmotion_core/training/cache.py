@@ -1,6 +1,7 @@
 """Frozen encodings, cached by content: the same clip on the same backbone is encoded once, in any run.
 
     <root>/latents/<key>.safetensors    key = SHA-256(backbone fingerprint, clip's content hash)
+    <root>/images/<key>.safetensors     key = SHA-256(backbone fingerprint, content hash), of a video's first frame
     <root>/text/<key>.safetensors       key = SHA-256(backbone fingerprint, words and their roles)
 
 Files are sealed (storage.py); a damaged one is encoded anew, and the log says so.
@@ -50,6 +51,22 @@ class EncodingCache:
             return {"latents": self.backbone.encode_video(to_pixels(clip.frames)).float().cpu()}
 
         return self._fetch(self._latents_path(clip), encode)["latents"]
+
+    def image(self, content: str, frame: Callable[[], Tensor]) -> Tensor:
+        """Backbone.encode_image of one picture, on the CPU; `content` names the video whose first `frame` it is.
+
+        frame() gives it as [1, 3, H, W] in [-1, 1].
+        """
+        key = content_key(self.backbone.fingerprint, "image", content)
+
+        def encode() -> dict[str, Tensor]:
+            return {"image_latents": self.backbone.encode_image(frame()).float().cpu()}
+
+        return self._fetch(self.root / "images" / f"{key}.safetensors", encode)["image_latents"]
+
+    def first_frame(self, clip: Clip) -> Tensor:
+        """`image` of a clip."""
+        return self.image(clip.content_hash, lambda: to_pixels(clip.frames[:1])[:, :, 0])
 
     def text(self, prompt: Prompt) -> TextCondition:
         """One row, on the CPU."""

@@ -92,6 +92,11 @@ def prior_path(backbone: Backbone, prompt: Prompt, seed: int, root: Path, sample
     return root / "priors" / f"{key}.safetensors"
 
 
+def first_frame(backbone: Backbone, latents: Tensor) -> Tensor:
+    """What a video of these latents [1, C, f, h, w] begins with: [1, 3, H, W] in [-1, 1]."""
+    return backbone.decode_latents(latents)[:, :, 0]
+
+
 def read_prior(path: Path) -> Tensor:
     """[1, C, f, h, w]. A damaged file is removed, so that the next run draws it anew, and AdapterError says so."""
     try:

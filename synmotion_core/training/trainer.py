@@ -40,7 +40,7 @@ SMOOTHING = 0.95
 class TrainingSet:
     """Frozen encodings: latents [N, C, f, h, w] and text conditions of N rows, on the CPU.
 
-    image_latents: Backbone.first_images of the latents, to train image to video; None trains text to video.
+    image_latents: Backbone.encode_image of the videos' first frames, to train image to video; None: text to video.
     """
 
     latents: Tensor

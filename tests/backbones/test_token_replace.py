@@ -80,11 +80,11 @@ def test_what_noisy_latents_hold_in_the_images_place_does_not_matter() -> None:
         assert torch.equal(backbone.predict(x, s, condition), backbone.predict(other, s, condition))
 
 
-def test_the_first_image_of_a_video_is_its_first_frame_encoded_alone() -> None:
+def test_an_image_is_encoded_as_the_first_frame_of_a_video() -> None:
     backbone = puppet_backbone()
     pixels = torch.from_numpy(render(RED_CAT).frames.copy()).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
     torch.testing.assert_close(
-        backbone.first_images(backbone.encode_video(pixels)), backbone.encode_image(pixels[:, :, 0]), rtol=0, atol=1e-6
+        backbone.encode_video(pixels)[:, :, :1], backbone.encode_image(pixels[:, :, 0]), rtol=0, atol=1e-6
     )
     with pytest.raises(ShapeError, match=r"images must be \[B, 3, H, W\]"):
         backbone.encode_image(pixels)

@@ -1,0 +1,97 @@
+"""Real rows at a tiny size: the row itself, its real loading code, and random weights of the same classes on disk.
+
+What differs from the row is named here and nowhere else: sizes, and what the tiny tokenizers make of the template.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import torch
+from diffusers import (
+    AutoencoderKLHunyuanVideo,
+    FlowMatchEulerDiscreteScheduler,
+    HunyuanVideoPipeline,
+    HunyuanVideoTransformer3DModel,
+)
+from transformers import CLIPTextConfig, CLIPTextModel, LlamaConfig, LlamaModel
+
+from synmotion_core.backbones import find_spec, load_backbone
+from synmotion_core.interfaces import Backbone, BackboneSpec
+from synmotion_core.puppets.blueprint import clip_tokenizer, corpus_of_captions, llama_tokenizer
+from synmotion_core.types import VideoShape
+
+SHAPE = VideoShape(num_frames=9, height=32, width=48, fps=24.0)
+
+
+def _hunyuan_folder(folder: Path) -> None:
+    torch.manual_seed(11)
+    captions = corpus_of_captions(600)
+    tokenizer, tokenizer_2 = llama_tokenizer(captions), clip_tokenizer(captions)
+    tokenizer.model_max_length = 2048
+    text_encoder = LlamaModel(
+        LlamaConfig(
+            vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=4,
+            num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=2048, pad_token_id=0,
+            bos_token_id=1, eos_token_id=2,
+        )
+    )  # fmt: skip
+    ends: Any = tokenizer_2.eos_token_id
+    text_encoder_2 = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer_2), hidden_size=16, intermediate_size=32, num_hidden_layers=2,
+            num_attention_heads=2, max_position_embeddings=77, projection_dim=16, pad_token_id=ends,
+            bos_token_id=tokenizer_2.bos_token_id, eos_token_id=ends,
+        )
+    )  # fmt: skip
+    transformer = HunyuanVideoTransformer3DModel(
+        in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=16, num_layers=2, num_single_layers=2,
+        num_refiner_layers=1, patch_size=2, patch_size_t=1, guidance_embeds=True, text_embed_dim=32,
+        pooled_projection_dim=16, rope_axes_dim=(4, 6, 6),
+    )  # fmt: skip
+    vae = AutoencoderKLHunyuanVideo(
+        latent_channels=4, block_out_channels=(8, 8, 8, 8), layers_per_block=1, norm_num_groups=4
+    )
+    pipe = HunyuanVideoPipeline(
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        transformer=transformer,
+        vae=vae,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=7.0),
+        text_encoder_2=text_encoder_2,
+        tokenizer_2=tokenizer_2,
+    )
+    pipe.save_pretrained(folder)
+
+
+def tiny_spec(name: str) -> BackboneSpec:
+    """The row with a small shape, for the CPU, its template's tokens counted by the tiny tokenizer."""
+    spec = find_spec(name)
+    template = dict(spec.options["prompt_template"])
+    head = llama_tokenizer(corpus_of_captions(600))(template["template"].split("{}")[0]).input_ids
+    template["crop_start"] = len(head)
+    return dataclasses.replace(
+        spec, needs_gpu=False, default_shape=SHAPE, num_inference_steps=3,
+        options={**spec.options, "prompt_template": template},
+    )  # fmt: skip
+
+
+FOLDERS = {"hunyuanvideo": _hunyuan_folder}
+
+
+@cache
+def tiny_backbone(name: str) -> Backbone:
+    """Loaded as a row is, from a folder; in float32."""
+    from synmotion_core import backbones
+
+    folder = Path(mkdtemp(prefix=f"tiny-{name}-"))
+    FOLDERS[name](folder)
+    before, backbones.SPECS[name] = backbones.SPECS[name], tiny_spec(name)
+    try:
+        return load_backbone(name, device="cpu", folder=folder)
+    finally:
+        backbones.SPECS[name] = before
