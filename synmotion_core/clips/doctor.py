@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 Severity = Literal["block", "warn", "info"]
 
-REAL_BACKBONES = ("hunyuanvideo", "wan2.1")
+REAL_BACKBONES = ("hunyuanvideo",)
 THUMBNAIL_PX = 128  # the shorter side at which pictures are judged
 RATE_TOLERANCE = 0.005
 _STILL_LEVELS = 8  # of 255: no pixel changes by more in a still video
@@ -277,7 +277,7 @@ def footage(
     if sized and (frames is None or _flatness(frames) > _PUPPET_FLAT):
         return []
     what = "this picture is none" if sized else f"this {kind} is {width}x{height}"
-    instead = f"For real footage use {' or '.join(real)}, which need a GPU"
+    instead = f"For real footage use {' or '.join(real)}, with a GPU"
     return [_warn("footage", f"{backbone} only knows {_PUPPET_PX}x{_PUPPET_PX} puppets and {what}. {instead}")]
 
 

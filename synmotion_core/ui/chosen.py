@@ -244,7 +244,7 @@ class _Target:
         from synmotion_core.backbones import SPECS
 
         real = tuple(s.name for s in SPECS.values() if s.needs_gpu)
-        return cls(spec.name, spec.default_shape, "" if spec.needs_gpu else spec.name, real or ("HunyuanVideo", "Wan"))
+        return cls(spec.name, spec.default_shape, "" if spec.needs_gpu else spec.name, real)
 
 
 @functools.lru_cache(maxsize=512)

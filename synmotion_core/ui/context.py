@@ -52,6 +52,13 @@ def remembered(key: str, default: Mapping[str, Any]) -> gr.BrowserState:
     return gr.BrowserState(dict(default), storage_key=f"synmotion-{key}", secret=_SECRET)
 
 
+def backbone_choices() -> list[tuple[str, str]]:
+    """(what a person reads, name) of every backbone."""
+    from synmotion_core.backbones import SPECS
+
+    return [(f"{s.title} (needs a CUDA GPU)" if s.needs_gpu else s.title, s.name) for s in SPECS.values()]
+
+
 def job_id(memory: Any) -> str:
     """The id in a remembered value, "" when there is none; what a browser sends is not trusted to be well formed."""
     value = memory.get("id", "") if isinstance(memory, Mapping) else ""

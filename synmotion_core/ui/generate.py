@@ -20,7 +20,7 @@ from synmotion_core.config import GenerateRun, motion_name
 from synmotion_core.errors import MissingError, UserInputError
 from synmotion_core.ui import media, progress
 from synmotion_core.ui.chosen import run_name
-from synmotion_core.ui.context import ASSETS, PATIENCE_S, POLL_S, Studio, job_id, scroll_to
+from synmotion_core.ui.context import ASSETS, PATIENCE_S, POLL_S, Studio, backbone_choices, job_id, scroll_to
 from synmotion_core.ui.forms import generate_run, lines
 from synmotion_core.ui.notices import Updates, empty, guarded, hint, notice, notices, quiet
 from synmotion_core.ui.pictures import strip_html
@@ -329,15 +329,13 @@ def build(studio: Studio, pictures: Pictures) -> dict[str, Any]:
 
     def offer(wanted: str) -> Updates:
         """The list of adapters with `wanted` chosen, or the first when that is not there."""
-        from synmotion_core.backbones import SPECS
-
         found, problems = find_adapters(studio.workspace, studio.assets)
         chosen = next((c for c in found if c.id == wanted), found[0] if found else None)
         choices = [(c.label, c.id) for c in found] + [("no adapter: the backbone alone", BASE_ALONE)]
         updates: Updates = {
             adapter: gr.Dropdown(choices=choices, value=chosen.id if chosen else BASE_ALONE),
             info: about(chosen) + notices("warning", problems),
-            backbone: gr.Dropdown(choices=[(s.title, s.name) for s in SPECS.values()]),
+            backbone: gr.Dropdown(choices=backbone_choices()),
         }
         return updates | ({motion: chosen.info.motion} if chosen else {})
 

@@ -20,7 +20,7 @@ from synmotion_core.errors import UserInputError
 from synmotion_core.training.settings import TrainConfig
 from synmotion_core.ui import media, progress
 from synmotion_core.ui.chosen import ClipChoice, Library, current, in_words, run_name
-from synmotion_core.ui.context import IN_TURN, PATIENCE_S, POLL_S, Studio, job_id, scroll_to
+from synmotion_core.ui.context import IN_TURN, PATIENCE_S, POLL_S, Studio, backbone_choices, job_id, scroll_to
 from synmotion_core.ui.forms import refuse_blocked, train_run
 from synmotion_core.ui.notices import Updates, empty, guarded, hint, notice, notices, quiet
 
@@ -63,11 +63,7 @@ def knows_notice(spec: BackboneSpec, real_footage: bool) -> str:
     if not real_footage:
         return notice("info", f"It draws {spec.knows}.")
     others = [s.title for s in SPECS.values() if s.needs_gpu]
-    rest = (
-        f"For real footage choose {' or '.join(others)}; these need a CUDA GPU."
-        if others
-        else "Models for real footage (HunyuanVideo, Wan) need a CUDA GPU; this version of the studio offers none yet."
-    )
+    rest = f"For real footage choose “{'” or “'.join(others)}”, with a CUDA GPU."
     return notice(
         "warning", f"Your own clips meet a backbone that knows {spec.knows}. It cannot learn from real footage. {rest}"
     )
@@ -396,12 +392,12 @@ def build(studio: Studio, library: Library, pictures: Pictures) -> dict[str, Any
 
     def fill(values: Mapping[Any, Any]) -> Updates:
         """Everything that the registries, the clips and the past know; runs after the page has appeared."""
-        from synmotion_core.backbones import SPECS, find_spec
+        from synmotion_core.backbones import find_spec
 
         spec = find_spec(values[backbone])
         choices = current(values, studio, library)
         updates: Updates = {
-            backbone: gr.Dropdown(choices=[(s.title, s.name) for s in SPECS.values()]),
+            backbone: gr.Dropdown(choices=backbone_choices()),
             method: gr.Radio(choices=method_choices(spec)),
             mode: gr.Radio(choices=[(MODES[name], name) for name in MODES if name in spec.modes]),
             knows: knows_notice(spec, real_footage(choices, spec)),

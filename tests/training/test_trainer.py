@@ -170,8 +170,8 @@ def test_a_prior_step_goes_towards_the_base_or_the_clips(
         drawn.append(draw(*args))
         return drawn[-1]
 
-    def measuring(predicted: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-        found = error(predicted, wanted)
+    def measuring(predicted: torch.Tensor, wanted: torch.Tensor, skip_frames: int) -> torch.Tensor:
+        found = error(predicted, wanted, skip_frames)
         aimed.append((wanted, found.detach()))
         return found
 
@@ -201,7 +201,7 @@ def test_a_prior_step_goes_towards_the_base_or_the_clips(
     finally:
         method.detach()
     assert changed == set(moved)
-    latents, text, noise, sigmas = drawn[0]
+    latents, text, _, noise, sigmas = drawn[0]
     data, shown = aimed[0]
     assert torch.equal(data, noise - latents)
     (progress,) = [e for e in events if isinstance(e, Progress)]

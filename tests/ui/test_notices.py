@@ -68,7 +68,7 @@ def test_what_a_backbone_knows_is_said_where_it_matters(monkeypatch: pytest.Monk
     assert "sm-warning" in said
     assert "GPU" in said
     monkeypatch.setitem(SPECS, "large", REAL)
-    assert "choose Large" in train.knows_notice(PUPPETS, True)
+    assert "“Large”, with a CUDA GPU" in train.knows_notice(PUPPETS, True)
     assert "needs a CUDA GPU" in train.knows_notice(REAL, True)
 
 
