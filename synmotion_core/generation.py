@@ -148,7 +148,7 @@ def denoise(
     guided = config.guidance_scale != 1
     image, kept = (None, 0) if images is None else (backbone.encode_image(images), backbone.spec.image_frames)
     image_twice = None if image is None else torch.cat([image, image])
-    text = both = backbone.encode_prompt(prompts)
+    text = both = backbone.encode_prompt(prompts, images)
     if guided:
         # one pass for both halves: the null rows have no roles, so a method leaves their text alone
         both = stack_text([text, backbone.encode_text([""] * len(prompts))])

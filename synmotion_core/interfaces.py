@@ -27,6 +27,7 @@ Feature = Literal[
     "attention_lora",  # the denoiser's attention projections can carry LoRA
     "temporal_attention",  # separate temporal layers (3-D U-Nets)
     "true_cfg",  # negative prompts and true guidance
+    "image_prompts",  # the text encoder looks at the first image, too
     "embedded_guidance",  # guidance is an input of the denoiser
 ]
 
@@ -121,12 +122,15 @@ class Backbone(Protocol):
         """The mirror of encode_video, clamped to [-1, 1]."""
         ...
 
-    def encode_prompt(self, prompts: Sequence[Prompt]) -> TextCondition:
-        """One encoder pass over each whole prompt, with the tokens' roles. Raises PromptError when one is too long."""
+    def encode_prompt(self, prompts: Sequence[Prompt], images: Pixels | None = None) -> TextCondition:
+        """One encoder pass over each whole prompt, with the tokens' roles. Raises PromptError when one is too long.
+
+        images [B, 3, H, W] are looked at with the feature "image_prompts" (None: black ones), else left alone.
+        """
         ...
 
     def encode_text(self, texts: Sequence[str]) -> TextCondition:
-        """Text without roles (both masks empty): the negative prompt, the empty prompt."""
+        """Text without roles (both masks empty), and black images: the negative prompt, the empty prompt."""
         ...
 
     def encode_image(self, pixels: Tensor) -> Latents:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from synmotion_core.backbones import find_spec, load_backbone
 from synmotion_core.config import GenerateRun, TrainRun, from_dict, motion_name, to_dict
-from synmotion_core.errors import Cancelled, ConfigError
+from synmotion_core.errors import Cancelled, ConfigError, IncompatibleError
 from synmotion_core.interfaces import Backbone, BackboneSpec, Method, check_compatible
 from synmotion_core.types import Clip, Event, Finished, Progress, Prompt, Saved, Started, Stopped, Warned
 
@@ -63,6 +63,11 @@ def train(
     spec = find_spec(config.backbone)
     spec.check_mode(config.mode)
     entry, method_config = _method(config.method, dict(config.method_config), spec)
+    if entry.draws_priors(method_config) and "t2v" not in spec.modes:
+        raise IncompatibleError(
+            f"{spec.name} makes no videos from text alone, so it cannot draw the subject priors of {config.method}: "
+            "train without them (method.alpha=1), or take method lora"
+        )
     sample_images, about_images = _load_images(config.train.sample_images, spec)
     clips, warnings = _load_clips(config, spec)
     warnings += about_images
@@ -167,7 +172,7 @@ def _settings_key(config: TrainRun, method_config: Any, fingerprint: str, clips:
 def _encode(backbone: Backbone, clips: list[Clip], mode: Mode, cache: Path, cancel: threading.Event) -> Iterator[Any]:
     import torch
 
-    from synmotion_core.training.cache import EncodingCache
+    from synmotion_core.training.cache import EncodingCache, first_frame
     from synmotion_core.training.trainer import TrainingSet
     from synmotion_core.types import stack_text
 
@@ -179,9 +184,10 @@ def _encode(backbone: Backbone, clips: list[Clip], mode: Mode, cache: Path, canc
             raise Cancelled("stopped by request")
         known = encodings.has_latents(clip)
         latents.append(encodings.latents(clip))
-        texts.append(encodings.text(clip.prompt))
-        if mode == "i2v":
-            images.append(encodings.first_frame(clip))
+        begins = partial(first_frame, clip) if mode == "i2v" else None
+        texts.append(encodings.text(clip.prompt, clip.content_hash, begins))
+        if begins is not None:
+            images.append(encodings.image(clip.content_hash, begins))
         yield Progress(stage="encode", step=index + 1, total=len(clips), note="from the cache" if known else clip.name)
     image_latents = torch.cat(images) if images else None
     return TrainingSet(latents=torch.cat(latents), text=stack_text(texts), image_latents=image_latents)
@@ -232,7 +238,7 @@ def _priors(backbone: Backbone, config: TrainRun, cache: Path, cancel: threading
     if config.mode == "i2v":
         each = zip(paths, latents, strict=True)
         images = torch.cat([encodings.image(p.stem, partial(priors.first_frame, backbone, z)) for p, z in each])
-    text = stack_text([encodings.text(p) for p, _ in plan])
+    text = stack_text([encodings.text(p) for p, _ in plan])  # what draws priors reads no pictures (checked in `train`)
     return TrainingSet(latents=torch.cat(latents), text=text, image_latents=images)
 
 

@@ -99,9 +99,12 @@ def drawn_tree() -> dict[str, str]:
 
 
 def real_tree() -> dict[str, str]:
-    """The same, from the files: path -> the first sentence of its docstring, where it has one."""
+    """The same, from the files: path -> the first sentence of its docstring, where it has one. `configs` are one line."""
     tree = {}
     for path in (p for p in PACKAGE.rglob("*") if p.is_file() and "__pycache__" not in p.parts):
+        if path.suffix == ".json":
+            tree[f"{name_of(path.parent)}/"] = ""
+            continue
         docstring = ast.get_docstring(syntax(path)) if path.suffix == ".py" else ""
         tree[name_of(path).removesuffix("__init__.py")] = (docstring or "").split("\n")[0].split(". ")[0].rstrip(".")
     # files before folders, each in the order of the alphabet

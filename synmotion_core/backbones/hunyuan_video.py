@@ -26,16 +26,20 @@ import torch
 from torch import Tensor, nn
 
 from synmotion_core.backbones.attention import attention_for
+from synmotion_core.backbones.llava_prompt import encode_with_images, place_roles
 from synmotion_core.backbones.solver import FlowSolver, predicts_clean
 from synmotion_core.backbones.token_replace import start_from, token_replace_form
 from synmotion_core.diffusion import FlowMatching, velocity_from_clean
-from synmotion_core.errors import MissingError, PromptError, ShapeError
+from synmotion_core.errors import ConfigError, MissingError, PromptError, ShapeError
 from synmotion_core.interfaces import BackboneSpec
 from synmotion_core.types import Condition, Prompt, TextCondition, VideoShape
 
 if TYPE_CHECKING:
-    from diffusers import HunyuanVideoPipeline
+    from diffusers import HunyuanVideoImageToVideoPipeline, HunyuanVideoPipeline
 
+    Pipeline = HunyuanVideoPipeline | HunyuanVideoImageToVideoPipeline
+
+Spans = tuple[tuple[int, int], tuple[int, int]]  # of subject and motion, in characters
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 
 SPECS: tuple[BackboneSpec, ...] = (
@@ -129,6 +133,55 @@ SPECS: tuple[BackboneSpec, ...] = (
             ),
         },
     ),
+    BackboneSpec(
+        name="hunyuanvideo-i2v",
+        title="HunyuanVideo 13B, from a picture",
+        family="hunyuan_video",
+        repo="hunyuanvideo-community/HunyuanVideo-I2V",
+        revision="fb9d287ef02fe6d39f2e23df6dcec1294e6c28d2",
+        licence="tencent-hunyuan-community",
+        licence_link="https://github.com/Tencent-Hunyuan/HunyuanVideo-I2V/blob/main/LICENSE.txt",
+        modes=("i2v",),
+        features=frozenset(
+            {"token_roles", "free_text", "attention_lora", "true_cfg", "embedded_guidance", "image_prompts"}
+        ),
+        image_frames=1,
+        default_shape=VideoShape(num_frames=49, height=320, width=512, fps=24.0),
+        frame_multiple=4,
+        size_multiple=16,
+        num_inference_steps=50,
+        guidance_scale=1.0,
+        embedded_guidance=6.0,
+        max_prompt_tokens=256,
+        parameters={
+            "transformer": 12_821_012_544,
+            "vae": 246_478_803,
+            "text_encoder": 8_355_272_704,  # counted from the class; its language half is the row's above
+            "text_encoder_2": 123_060_480,
+        },
+        needs_gpu=True,
+        knows="people, animals and things, filmed or drawn. Its licence excludes the EU, the UK and South Korea",
+        options={
+            "prompt_template": {
+                "template": "<|start_header_id|>system<|end_header_id|>\n\n<image>\nDescribe the video by detailing "
+                "the following aspects according to the reference image: 1. The main content and theme of the video.2. "
+                "The color, shape, size, texture, quantity, text, and spatial relationships of the objects.3. Actions, "
+                "events, behaviors temporal relationships, physical movement changes of the objects.4. background "
+                "environment, light, style and atmosphere.5. camera angles, movements, and transitions used in the "
+                "video:<|eot_id|>\n\n<|start_header_id|>user<|end_header_id|>\n\n{}<|eot_id|>"
+                "<|start_header_id|>assistant<|end_header_id|>\n\n",
+                "crop_start": 103,
+                "image_emb_start": 5,
+                "image_emb_end": 581,
+                "image_emb_len": 576,
+            },
+            "image_embed_interleave": 4,  # of the 16-channel weights; the 33-channel ones take 2
+            "null_image_embed_interleave": 2,  # the stock pipeline does not hand the 4 on to its negative prompt
+            "sigma_shift": 7.0,
+            "training_guidance": 1.0,
+            "token_px": 16,
+        },
+    ),
 )
 
 
@@ -145,9 +198,12 @@ def _fingerprint(spec: BackboneSpec, folder: Path | None) -> str:
 class HunyuanVideo:
     """A loaded HunyuanVideo-class backbone. See interfaces.Backbone for the contract of each member."""
 
-    def __init__(self, spec: BackboneSpec, pipe: HunyuanVideoPipeline, device: torch.device, fingerprint: str) -> None:
+    def __init__(self, spec: BackboneSpec, pipe: Pipeline, device: torch.device, fingerprint: str) -> None:
         self.spec, self.pipe, self.device = spec, pipe, device
         self.denoiser: nn.Module = pipe.transformer
+        form = pipe.transformer.config["image_condition_type"]
+        if form != (None if "t2v" in spec.modes else "token_replace"):
+            raise ConfigError(f"{spec.name}: this transformer is of the form {form!r}, that of {spec.repo} is not")
         # one set of weights for both modes: the second form shares every module that an adapter could change
         self._image_form = token_replace_form(pipe.transformer) if {"t2v", "i2v"} <= set(spec.modes) else self.denoiser
         for part in (pipe.transformer, pipe.vae, pipe.text_encoder, pipe.text_encoder_2):
@@ -179,14 +235,15 @@ class HunyuanVideo:
                 raise MissingError(f"{spec.name}: {folder.name} is missing from assets; restore it from the repository")
             # diffusers resolves a class of ours only once its module is imported
             import synmotion_core.puppets.autoencoder  # noqa: F401
-        from diffusers import HunyuanVideoPipeline
+        from diffusers import HunyuanVideoImageToVideoPipeline, HunyuanVideoPipeline
         from diffusers.utils import logging as diffusers_logging
         from transformers.utils import logging as transformers_logging
 
         diffusers_logging.disable_progress_bar()  # our own events say how far we are
         transformers_logging.disable_progress_bar()
         dtype = torch.bfloat16 if chosen.type == "cuda" else torch.float32
-        pipe = HunyuanVideoPipeline.from_pretrained(
+        family = HunyuanVideoPipeline if "t2v" in spec.modes else HunyuanVideoImageToVideoPipeline
+        pipe = family.from_pretrained(
             spec.repo if folder is None else folder,
             revision=spec.revision if folder is None else None,
             dtype={"default": dtype, "vae": torch.float32},
@@ -228,14 +285,15 @@ class HunyuanVideo:
 
     # ------------------------------------------------------------------ text
 
-    def encode_prompt(self, prompts: Sequence[Prompt]) -> TextCondition:
-        return self._encode([p.text for p in prompts], [(p.span("subject"), p.span("motion")) for p in prompts])
+    def encode_prompt(self, prompts: Sequence[Prompt], images: Tensor | None = None) -> TextCondition:
+        spans = [(p.span("subject"), p.span("motion")) for p in prompts]
+        return self._encode([p.text for p in prompts], spans, images, "image_embed_interleave")
 
     def encode_text(self, texts: Sequence[str]) -> TextCondition:
-        return self._encode(list(texts), [((0, 0), (0, 0))] * len(texts))
+        return self._encode(list(texts), [((0, 0), (0, 0))] * len(texts), None, "null_image_embed_interleave")
 
     @torch.no_grad()
-    def _encode(self, texts: list[str], spans: list[tuple[tuple[int, int], tuple[int, int]]]) -> TextCondition:
+    def _encode(self, texts: list[str], spans: list[Spans], images: Tensor | None, interleave: str) -> TextCondition:
         template = self._template["template"]
         lead = len(template.split("{}")[0])
         wrapped = [template.format(text) for text in texts]
@@ -249,11 +307,8 @@ class HunyuanVideo:
                     f"the prompt {text!r} is {length} tokens long; {self.spec.name} reads at most {limit}: "
                     "use fewer or plainer words"
                 )
+        self._check_marks(texts)
         self._check_clip(texts)
-        mask = inputs["attention_mask"].to(self.device)
-        embeds = self.pipe.text_encoder(
-            input_ids=inputs["input_ids"].to(self.device), attention_mask=mask, output_hidden_states=True
-        ).hidden_states[-3]  # the pipeline's num_hidden_layers_to_skip = 2
         pooled = self.pipe._get_clip_prompt_embeds(texts, device=self.device)
         start, end = inputs["offset_mapping"][..., 0], inputs["offset_mapping"][..., 1]
         roles = []
@@ -262,14 +317,34 @@ class HunyuanVideo:
             high = torch.tensor([s[role][1] + lead for s in spans])[:, None]
             # byte-level tokens carry the space before a word: touch is judged on the last character
             touches = (end > low) & (start < high) & (end - 1 >= low) & (end > start) & (high > low)
-            roles.append(touches[:, crop:].to(self.device))
+            roles.append(touches[:, crop:])
+        ids, mask = inputs["input_ids"].to(self.device), inputs["attention_mask"].to(self.device)
+        if "image_prompts" in self.spec.features:
+            longest = int(lengths.max())
+            every = self.spec.options[interleave]
+            embeds, mask, kept = encode_with_images(
+                self.pipe, self._template, every, texts, ids, images, longest, self.device
+            )
+            roles = [place_roles(role, kept, mask.shape[1]) for role in roles]
+        else:
+            states = self.pipe.text_encoder(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
+            embeds, mask = states[-3][:, crop:], mask[:, crop:]  # the pipeline's num_hidden_layers_to_skip = 2
         return TextCondition(
-            prompt_embeds=embeds[:, crop:].float(),
-            prompt_attention_mask=mask[:, crop:],
+            prompt_embeds=embeds.float(),
+            prompt_attention_mask=mask,
             pooled_prompt_embeds=pooled.float(),
-            subject_tokens=roles[0],
-            motion_tokens=roles[1] & ~roles[0],
+            subject_tokens=roles[0].to(self.device),
+            motion_tokens=(roles[1] & ~roles[0]).to(self.device),
         )
+
+    def _check_marks(self, texts: Sequence[str]) -> None:
+        """The tokenizer's own marks are no words: in a prompt they would end it, or stand for a picture."""
+        for text in texts:
+            for mark in self.pipe.tokenizer.all_special_tokens:
+                if mark in text:
+                    raise PromptError(
+                        f"the prompt {text!r} holds {mark!r}, a mark of the text encoder's own: leave it out"
+                    )
 
     def _check_clip(self, texts: Sequence[str]) -> None:
         limit = min(77, int(self.pipe.tokenizer_2.model_max_length))

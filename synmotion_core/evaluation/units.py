@@ -44,7 +44,7 @@ from synmotion_core.puppets.stage import BACKGROUNDS, COLOURS, Scene, render
 from synmotion_core.storage import read_tensors, replacing, write_tensors
 from synmotion_core.training import priors as prior_videos
 from synmotion_core.training import trainer
-from synmotion_core.training.cache import EncodingCache
+from synmotion_core.training.cache import EncodingCache, first_frame
 from synmotion_core.training.settings import PriorConfig, TrainConfig
 from synmotion_core.training.trainer import TrainingSet
 from synmotion_core.types import Clip, Frames, Mode, Prompt, stack_text
@@ -86,7 +86,9 @@ def reference_set(backbone: Backbone, clips: Sequence[Clip], cache: Path, mode: 
     return TrainingSet(
         latents=torch.cat([encodings.latents(c) for c in clips]),
         text=stack_text([encodings.text(c.prompt) for c in clips]),
-        image_latents=torch.cat([encodings.first_frame(c) for c in clips]) if mode == "i2v" else None,
+        image_latents=torch.cat([encodings.image(c.content_hash, partial(first_frame, c)) for c in clips])
+        if mode == "i2v"
+        else None,
     )
 
 

@@ -2,7 +2,7 @@
 
     <root>/latents/<key>.safetensors    key = SHA-256(backbone fingerprint, clip's content hash)
     <root>/images/<key>.safetensors     key = SHA-256(backbone fingerprint, content hash), of a video's first frame
-    <root>/text/<key>.safetensors       key = SHA-256(backbone fingerprint, words and their roles)
+    <root>/text/<key>.safetensors       key = SHA-256(backbone fingerprint, words and their roles, the picture's video)
 
 Files are sealed (storage.py); a damaged one is encoded anew, and the log says so.
 """
@@ -29,6 +29,11 @@ log = logging.getLogger(__name__)
 def content_key(*parts: object) -> str:
     """Hex SHA-256 of JSON values."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def first_frame(clip: Clip) -> Tensor:
+    """[1, 3, H, W] in [-1, 1]."""
+    return to_pixels(clip.frames[:1])[:, :, 0]
 
 
 class EncodingCache:
@@ -64,16 +69,14 @@ class EncodingCache:
 
         return self._fetch(self.root / "images" / f"{key}.safetensors", encode)["image_latents"]
 
-    def first_frame(self, clip: Clip) -> Tensor:
-        """`image` of a clip."""
-        return self.image(clip.content_hash, lambda: to_pixels(clip.frames[:1])[:, :, 0])
-
-    def text(self, prompt: Prompt) -> TextCondition:
-        """One row, on the CPU."""
-        key = content_key(self.backbone.fingerprint, prompt.subject, prompt.motion, prompt.setting)
+    def text(self, prompt: Prompt, content: str = "", frame: Callable[[], Tensor] | None = None) -> TextCondition:
+        """One row, on the CPU. Where the encoder looks at pictures, at this one, named as for `image`."""
+        seen = frame if "image_prompts" in self.backbone.spec.features else None
+        picture = [] if seen is None else [content]
+        key = content_key(self.backbone.fingerprint, prompt.subject, prompt.motion, prompt.setting, *picture)
 
         def encode() -> dict[str, Tensor]:
-            text = self.backbone.encode_prompt([prompt]).to("cpu")
+            text = self.backbone.encode_prompt([prompt], None if seen is None else seen()).to("cpu")
             own = {
                 "prompt_embeds": text.prompt_embeds,
                 "prompt_attention_mask": text.prompt_attention_mask,

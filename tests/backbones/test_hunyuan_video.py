@@ -19,6 +19,7 @@ from synmotion_core.types import Condition, Prompt
 from tests.backbones.tiny import SHAPE, tiny_backbone
 from tests.models import PROMPTS, noisy, plain
 
+INPUTS = ("hidden_states", "encoder_hidden_states", "encoder_attention_mask", "pooled_projections", "guidance")
 NAME = "hunyuanvideo"
 
 
@@ -79,13 +80,7 @@ def test_predict_is_the_stock_pipelines_call_bit_for_bit(backbone: Any) -> None:
         with torch.no_grad():
             ours = backbone.predict(call["hidden_states"], call["timestep"] / 1000, condition)
         hook.remove()
-        for name in (
-            "hidden_states",
-            "encoder_hidden_states",
-            "encoder_attention_mask",
-            "pooled_projections",
-            "guidance",
-        ):
+        for name in INPUTS:
             assert torch.equal(sent[name], call[name]), name
         torch.testing.assert_close(sent["timestep"], call["timestep"], rtol=1e-6, atol=0)  # by way of sigma
         torch.testing.assert_close(ours, call["output"], rtol=1e-5, atol=1e-6)

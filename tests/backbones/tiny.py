@@ -15,31 +15,58 @@ import torch
 from diffusers import (
     AutoencoderKLHunyuanVideo,
     FlowMatchEulerDiscreteScheduler,
+    HunyuanVideoImageToVideoPipeline,
     HunyuanVideoPipeline,
     HunyuanVideoTransformer3DModel,
 )
-from transformers import CLIPTextConfig, CLIPTextModel, LlamaConfig, LlamaModel
+from transformers import (
+    CLIPImageProcessor,
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlamaModel,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+)
 
 from synmotion_core.backbones import find_spec, load_backbone
 from synmotion_core.interfaces import Backbone, BackboneSpec
 from synmotion_core.puppets.blueprint import clip_tokenizer, corpus_of_captions, llama_tokenizer
 from synmotion_core.types import VideoShape
 
+MARKS = ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<image>")
+IMAGE_TOKENS = 36  # of a picture of 48x48 in patches of 8
 SHAPE = VideoShape(num_frames=9, height=32, width=48, fps=24.0)
 
 
 def _hunyuan_folder(folder: Path) -> None:
+    _save_hunyuan(folder, image_to_video=False)
+
+
+def _hunyuan_i2v_folder(folder: Path) -> None:
+    _save_hunyuan(folder, image_to_video=True)
+
+
+def _save_hunyuan(folder: Path, *, image_to_video: bool) -> None:
     torch.manual_seed(11)
-    captions = corpus_of_captions(600)
-    tokenizer, tokenizer_2 = llama_tokenizer(captions), clip_tokenizer(captions)
-    tokenizer.model_max_length = 2048
-    text_encoder = LlamaModel(
-        LlamaConfig(
-            vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=4,
-            num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=2048, pad_token_id=0,
-            bos_token_id=1, eos_token_id=2,
-        )
+    tokenizer, tokenizer_2 = _tokenizer(), clip_tokenizer(corpus_of_captions(600))
+    words = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=4,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=2048, pad_token_id=0,
+        bos_token_id=1, eos_token_id=2,
     )  # fmt: skip
+    text_encoder: Any = LlamaModel(words)
+    if image_to_video:
+        sight = CLIPVisionConfig(
+            hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=48,
+            patch_size=8,
+        )  # fmt: skip
+        own = LlavaConfig(
+            vision_config=sight, text_config=words, image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+            pad_token_id=0, vision_feature_layer=-1,
+        )  # fmt: skip
+        text_encoder = LlavaForConditionalGeneration(own)
     ends: Any = tokenizer_2.eos_token_id
     text_encoder_2 = CLIPTextModel(
         CLIPTextConfig(
@@ -52,11 +79,14 @@ def _hunyuan_folder(folder: Path) -> None:
         in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=16, num_layers=2, num_single_layers=2,
         num_refiner_layers=1, patch_size=2, patch_size_t=1, guidance_embeds=True, text_embed_dim=32,
         pooled_projection_dim=16, rope_axes_dim=(4, 6, 6),
+        image_condition_type="token_replace" if image_to_video else None,
     )  # fmt: skip
     vae = AutoencoderKLHunyuanVideo(
         latent_channels=4, block_out_channels=(8, 8, 8, 8), layers_per_block=1, norm_num_groups=4
     )
-    pipe = HunyuanVideoPipeline(
+    sees = CLIPImageProcessor(size={"shortest_edge": 48}, crop_size={"height": 48, "width": 48})
+    family: Any = HunyuanVideoImageToVideoPipeline if image_to_video else HunyuanVideoPipeline
+    pipe = family(
         text_encoder=text_encoder,
         tokenizer=tokenizer,
         transformer=transformer,
@@ -64,23 +94,35 @@ def _hunyuan_folder(folder: Path) -> None:
         scheduler=FlowMatchEulerDiscreteScheduler(shift=7.0),
         text_encoder_2=text_encoder_2,
         tokenizer_2=tokenizer_2,
+        **({"image_processor": sees} if image_to_video else {}),
     )
     pipe.save_pretrained(folder)
+
+
+def _tokenizer() -> Any:
+    """As many marks of its own as Llama's: the template's headers and the place of the image are one token each."""
+    tokenizer = llama_tokenizer(corpus_of_captions(600))
+    tokenizer.model_max_length = 2048
+    tokenizer.add_special_tokens({"additional_special_tokens": list(MARKS)})
+    return tokenizer
 
 
 def tiny_spec(name: str) -> BackboneSpec:
     """The row with a small shape, for the CPU, its template's tokens counted by the tiny tokenizer."""
     spec = find_spec(name)
-    template = dict(spec.options["prompt_template"])
-    head = llama_tokenizer(corpus_of_captions(600))(template["template"].split("{}")[0]).input_ids
+    template, tokenizer = dict(spec.options["prompt_template"]), _tokenizer()
+    head = tokenizer(template["template"].split("{}")[0]).input_ids
     template["crop_start"] = len(head)
+    if "image_emb_start" in template:
+        at = head.index(tokenizer.convert_tokens_to_ids("<image>"))
+        template |= {"image_emb_start": at, "image_emb_end": at + IMAGE_TOKENS, "image_emb_len": IMAGE_TOKENS}
     return dataclasses.replace(
         spec, needs_gpu=False, default_shape=SHAPE, num_inference_steps=3,
         options={**spec.options, "prompt_template": template},
     )  # fmt: skip
 
 
-FOLDERS = {"hunyuanvideo": _hunyuan_folder}
+FOLDERS = {"hunyuanvideo": _hunyuan_folder, "hunyuanvideo-i2v": _hunyuan_i2v_folder}
 
 
 @cache

@@ -1,0 +1,70 @@
+"""The real sizes without the weights: every row's transformer on the meta device, and adapters on it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import HunyuanVideoTransformer3DModel
+
+from synmotion_core import backbones
+from synmotion_core.backbones import SPECS
+from synmotion_core.backbones.hunyuan_video import HunyuanVideo
+from synmotion_core.errors import ConfigError
+from synmotion_core.methods.attention_lora import AttentionLora
+
+CONFIGS = Path(backbones.__file__).parent / "configs"
+CLASSES: dict[str, Any] = {"HunyuanVideoTransformer3DModel": HunyuanVideoTransformer3DModel}
+FAMILIES: dict[str, Any] = {"hunyuan_video": HunyuanVideo}
+REAL = [name for name, spec in SPECS.items() if spec.needs_gpu]
+# modules and LoRA parameters at rank 16 of q, k, v: 20 dual blocks with a text side and 40 single ones, all 3072 wide
+ATTACHED = {"hunyuanvideo": (240, 240 * 2 * 3072 * 16), "hunyuanvideo-i2v": (240, 240 * 2 * 3072 * 16)}
+
+
+def transformer(name: str) -> Any:
+    config = json.loads((CONFIGS / f"{name}.json").read_text())
+    with torch.device("meta"):
+        return CLASSES[config["_class_name"]].from_config(config)
+
+
+def test_every_real_row_ships_its_config_and_no_other() -> None:
+    assert {path.stem for path in CONFIGS.iterdir()} == set(REAL) == set(ATTACHED)
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_a_row_counts_its_transformer_right(name: str) -> None:
+    model = transformer(name)
+    assert sum(p.numel() for p in model.parameters()) == SPECS[name].parameters["transformer"]
+    spec = SPECS[name]
+    assert spec.options["token_px"] == 8 * model.config["patch_size"]
+    assert ("embedded_guidance" in spec.features) == model.config["guidance_embeds"]
+    assert (spec.image_frames == 1) == (model.config["image_condition_type"] == "token_replace")
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_adapters_attach_to_the_real_transformer(name: str) -> None:
+    model = transformer(name)
+    targets = FAMILIES[SPECS[name].family].attention_targets
+    with torch.device("meta"):
+        lora = AttentionLora(model, targets(None), rank=16, alpha=16.0, seed=0)
+    modules, parameters = ATTACHED[name]
+    assert len(lora.parameters) == 2 * modules
+    assert sum(p.numel() for p in lora.parameters) == parameters
+    named = [n for n, _ in model.named_parameters() if "lora_" in n]
+    assert len(named) == 2 * modules
+    assert all(n.startswith(("transformer_blocks.", "single_transformer_blocks.")) for n in named), "not the refiner"
+    lora.remove()
+    with torch.device("meta"), pytest.raises(ConfigError, match="no layer of HunyuanVideoTransformer3DModel matches"):
+        AttentionLora(model, r"blocks\.\d+\.attn1\.to_q", rank=16, alpha=16.0, seed=0)
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_a_row_is_pinned_and_says_its_licence(name: str) -> None:
+    spec = SPECS[name]
+    assert spec.revision is not None
+    assert len(spec.revision) == 40
+    assert spec.licence_link.startswith("https://")
+    assert "EU" in spec.knows or "tencent" not in spec.licence
