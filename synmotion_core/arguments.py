@@ -198,6 +198,8 @@ def add_generate_arguments(parser: argparse.ArgumentParser) -> None:
     )
     text = "embedded guidance, of backbones that are distilled for it (default: the backbone's own)"
     group.add_argument("--embedded-guidance", type=float, metavar="G", help=text)
+    text = "what guidance leads away from (default: the backbone's own)"
+    group.add_argument("--negative-prompt", metavar="WORDS", help=text)
     text = "shift of the noise levels: larger spends more steps on noise (default: the scheduler's own)"
     group.add_argument("--flow-shift", type=float, metavar="A", help=text)
     group.add_argument("--frames", type=int, metavar="N", help="frames a video (default: the backbone's own)")

@@ -85,8 +85,8 @@ def generate_run(args: argparse.Namespace) -> GenerateRun:
     given = {"setting": args.setting, "backbone": backbone, "adapter": args.adapter, "strength": args.strength,
              "seeds": args.seeds, "num_inference_steps": args.steps, "guidance_scale": args.guidance,
              "guidance_until": args.guidance_until, "eta": args.eta, "num_frames": args.frames,
-             "embedded_guidance": args.embedded_guidance, "flow_shift": args.flow_shift,
-             "images": args.images}  # fmt: skip
+             "embedded_guidance": args.embedded_guidance, "negative_prompt": args.negative_prompt,
+             "flow_shift": args.flow_shift, "images": args.images}  # fmt: skip
     values = {"subjects": args.subjects, "motion": motion, "compare": args.compare}
     return from_dict(GenerateRun, values | {k: v for k, v in given.items() if v is not None})
 
@@ -285,8 +285,8 @@ def _generate_arguments(run: GenerateRun) -> list[str]:
     plain = GenerateRun(subjects=run.subjects, motion=run.motion)
     options = {"--setting": "setting", "--strength": "strength", "--steps": "num_inference_steps",
                "--guidance": "guidance_scale", "--guidance-until": "guidance_until", "--eta": "eta",
-               "--embedded-guidance": "embedded_guidance", "--flow-shift": "flow_shift",
-               "--frames": "num_frames", "--backbone": "backbone"}  # fmt: skip
+               "--embedded-guidance": "embedded_guidance", "--negative-prompt": "negative_prompt",
+               "--flow-shift": "flow_shift", "--frames": "num_frames", "--backbone": "backbone"}  # fmt: skip
     for option, name in options.items():
         value = getattr(run, name)
         # an adapter would bring its own backbone

@@ -96,7 +96,8 @@ class Sampling:
     """How videos are sampled: strength 0 is the base bit for bit, 1 the adapter as trained, up to 2.
 
     None for num_inference_steps (1 to 200), guidance_scale and embedded_guidance (0 to 30), guidance_until and eta (0
-    to 1) or flow_shift (above 0, at most 100) takes the backbone's own; generation.SamplerConfig says what they do.
+    to 1), negative_prompt or flow_shift (above 0, at most 100) takes the backbone's own. generation.SamplerConfig says
+    what they do.
     """
 
     strength: float = 1.0
@@ -104,6 +105,7 @@ class Sampling:
     guidance_scale: float | None = None
     guidance_until: float | None = None
     embedded_guidance: float | None = None
+    negative_prompt: str | None = None
     eta: float | None = None
     flow_shift: float | None = None
 

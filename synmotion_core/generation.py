@@ -48,7 +48,8 @@ class SamplerConfig:
     eta in 0..1 is the share of fresh noise in a step, drawn from the video's own seed; 0 is the scheduler's own path.
     Below the noise level guidance_until the null pass is left out, as at guidance_scale 1: a limited interval
     (Kynkaanniemi et al. 2024); 0 guides to the end. embedded_guidance is an input of denoisers that were distilled for
-    it, None for others. flow_shift moves the noise levels, (4) in diffusion.py; None leaves them to the scheduler.
+    it, None for others. negative_prompt is what the null pass reads. flow_shift moves the noise levels, (4) in
+    diffusion.py; None leaves them to the scheduler.
     mixed_precision "bf16" runs the denoiser under autocast, "no" in the weights' own type.
     """
 
@@ -59,6 +60,7 @@ class SamplerConfig:
     eta: float = 0.0
     guidance_until: float = 0.0
     embedded_guidance: float | None = None
+    negative_prompt: str = ""
     flow_shift: float | None = None
     mixed_precision: str = "bf16"
 
@@ -71,6 +73,7 @@ def default_sampler(
     guidance_scale: float | None = None,
     guidance_until: float | None = None,
     embedded_guidance: float | None = None,
+    negative_prompt: str | None = None,
     flow_shift: float | None = None,
     eta: float | None = None,
     num_frames: int | None = None,
@@ -97,6 +100,7 @@ def default_sampler(
         eta=spec.eta if eta is None else eta,
         guidance_until=spec.guidance_until if guidance_until is None else guidance_until,
         embedded_guidance=spec.embedded_guidance if embedded_guidance is None else embedded_guidance,
+        negative_prompt=spec.negative_prompt if negative_prompt is None else negative_prompt,
         flow_shift=flow_shift,
     )
 
@@ -151,7 +155,7 @@ def denoise(
     text = both = backbone.encode_prompt(prompts, images)
     if guided:
         # one pass for both halves: the null rows have no roles, so a method leaves their text alone
-        both = stack_text([text, backbone.encode_text([""] * len(prompts))])
+        both = stack_text([text, backbone.encode_text([config.negative_prompt] * len(prompts))])
     sources = noise_sources(seeds)
     latents = backbone.start_latents(draw_noise(backbone, sources, config.shape), image)
     solver = backbone.solver(config.num_inference_steps, config.shape, config.eta, config.flow_shift)

@@ -60,6 +60,7 @@ class BackboneSpec:
     knows: str  # one line for people: what it can draw
     image_frames: int = 0  # leading latent frames that a first image fixes (i2v): neither noised, learnt nor stepped
     eta: float = 0.0  # the share of fresh noise in a sampling step, 0 to 1
+    negative_prompt: str = ""  # what true guidance leads away from
     embedded_guidance: float | None = None  # what the denoiser is told when sampling; None: it takes no such input
     guidance_until: float = 0.0  # the noise level, 0 to 1, below which it is not guided
     options: Mapping[str, Any] = field(default_factory=dict)  # the family's own settings

@@ -335,6 +335,7 @@ def generate(config: GenerateRun, folder: Path, *, cancel: threading.Event) -> I
         guidance_scale=config.guidance_scale,
         guidance_until=config.guidance_until,
         embedded_guidance=config.embedded_guidance,
+        negative_prompt=config.negative_prompt,
         flow_shift=config.flow_shift,
         eta=config.eta,
         num_frames=config.num_frames,

@@ -99,7 +99,7 @@ def drawn_tree() -> dict[str, str]:
 
 
 def real_tree() -> dict[str, str]:
-    """The same, from the files: path -> the first sentence of its docstring, where it has one. `configs` are one line."""
+    """The same, from the files: path -> the first sentence of its docstring, where it has one; of data the folder."""
     tree = {}
     for path in (p for p in PACKAGE.rglob("*") if p.is_file() and "__pycache__" not in p.parts):
         if path.suffix == ".json":

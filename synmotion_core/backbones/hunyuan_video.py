@@ -10,14 +10,11 @@ where the model was distilled for it (value x 1000), true classifier-free guidan
 A first image is the clean first latent frame (token_replace.py): T2V and I2V weights have the same names and shapes, so
 one set that was trained both ways serves both.
 
-Roles: a token belongs to the subject (motion) when its characters touch the subject's (motion's) words, from the fast
-tokenizer's offsets; so a phrase may have any number of tokens, and the prompt template's crop moves text and masks
-together.
+Roles (roles.py): the prompt template's crop moves text and masks together.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +24,8 @@ from torch import Tensor, nn
 
 from synmotion_core.backbones.attention import attention_for
 from synmotion_core.backbones.llava_prompt import encode_with_images, place_roles
+from synmotion_core.backbones.loading import choose_device, load_pipeline
+from synmotion_core.backbones.roles import NO_ROLES, Spans, token_roles
 from synmotion_core.backbones.solver import FlowSolver, predicts_clean
 from synmotion_core.backbones.token_replace import start_from, token_replace_form
 from synmotion_core.diffusion import FlowMatching, velocity_from_clean
@@ -38,9 +37,6 @@ if TYPE_CHECKING:
     from diffusers import HunyuanVideoImageToVideoPipeline, HunyuanVideoPipeline
 
     Pipeline = HunyuanVideoPipeline | HunyuanVideoImageToVideoPipeline
-
-Spans = tuple[tuple[int, int], tuple[int, int]]  # of subject and motion, in characters
-ASSETS = Path(__file__).resolve().parents[2] / "assets"
 
 SPECS: tuple[BackboneSpec, ...] = (
     BackboneSpec(
@@ -185,16 +181,6 @@ SPECS: tuple[BackboneSpec, ...] = (
 )
 
 
-def _fingerprint(spec: BackboneSpec, folder: Path | None) -> str:
-    """Hub rows are named by repository and revision, folders by the bytes of their files."""
-    if folder is None:
-        return f"{spec.repo}@{spec.revision}"
-    digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.suffix in (".safetensors", ".json")):
-        digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
-    return f"{spec.name}@{digest.hexdigest()[:16]}"
-
-
 class HunyuanVideo:
     """A loaded HunyuanVideo-class backbone. See interfaces.Backbone for the contract of each member."""
 
@@ -226,32 +212,12 @@ class HunyuanVideo:
     @classmethod
     def load(cls, spec: BackboneSpec, *, device: str | None = None, folder: Path | None = None) -> HunyuanVideo:
         """From assets, a diffusers folder, or the Hub (pinned revision). Safetensors only, no remote code."""
-        chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        if spec.needs_gpu and chosen.type != "cuda":
-            raise MissingError(f"{spec.name} needs a CUDA GPU and none is there: use puppet-hunyuan on this machine")
-        if folder is None and spec.repo.startswith("assets:"):
-            folder = ASSETS / spec.repo.removeprefix("assets:")
-            if not (folder / "model_index.json").exists():
-                raise MissingError(f"{spec.name}: {folder.name} is missing from assets; restore it from the repository")
-            # diffusers resolves a class of ours only once its module is imported
-            import synmotion_core.puppets.autoencoder  # noqa: F401
         from diffusers import HunyuanVideoImageToVideoPipeline, HunyuanVideoPipeline
-        from diffusers.utils import logging as diffusers_logging
-        from transformers.utils import logging as transformers_logging
 
-        diffusers_logging.disable_progress_bar()  # our own events say how far we are
-        transformers_logging.disable_progress_bar()
-        dtype = torch.bfloat16 if chosen.type == "cuda" else torch.float32
+        chosen = choose_device(spec, device)
         family = HunyuanVideoPipeline if "t2v" in spec.modes else HunyuanVideoImageToVideoPipeline
-        pipe = family.from_pretrained(
-            spec.repo if folder is None else folder,
-            revision=spec.revision if folder is None else None,
-            dtype={"default": dtype, "vae": torch.float32},
-            use_safetensors=True,
-            local_files_only=folder is not None,
-        )
-        pipe.set_progress_bar_config(disable=True)
-        return cls(spec, pipe, chosen, _fingerprint(spec, folder))
+        pipe, fingerprint = load_pipeline(family, spec, chosen, folder)
+        return cls(spec, pipe, chosen, fingerprint)
 
     # ------------------------------------------------------------------ video
 
@@ -290,7 +256,7 @@ class HunyuanVideo:
         return self._encode([p.text for p in prompts], spans, images, "image_embed_interleave")
 
     def encode_text(self, texts: Sequence[str]) -> TextCondition:
-        return self._encode(list(texts), [((0, 0), (0, 0))] * len(texts), None, "null_image_embed_interleave")
+        return self._encode(list(texts), [NO_ROLES] * len(texts), None, "null_image_embed_interleave")
 
     @torch.no_grad()
     def _encode(self, texts: list[str], spans: list[Spans], images: Tensor | None, interleave: str) -> TextCondition:
@@ -310,14 +276,7 @@ class HunyuanVideo:
         self._check_marks(texts)
         self._check_clip(texts)
         pooled = self.pipe._get_clip_prompt_embeds(texts, device=self.device)
-        start, end = inputs["offset_mapping"][..., 0], inputs["offset_mapping"][..., 1]
-        roles = []
-        for role in (0, 1):
-            low = torch.tensor([s[role][0] + lead for s in spans])[:, None]
-            high = torch.tensor([s[role][1] + lead for s in spans])[:, None]
-            # byte-level tokens carry the space before a word: touch is judged on the last character
-            touches = (end > low) & (start < high) & (end - 1 >= low) & (end > start) & (high > low)
-            roles.append(touches[:, crop:])
+        roles = [role[:, crop:] for role in token_roles(inputs["offset_mapping"], spans, lead)]
         ids, mask = inputs["input_ids"].to(self.device), inputs["attention_mask"].to(self.device)
         if "image_prompts" in self.spec.features:
             longest = int(lengths.max())
@@ -334,7 +293,7 @@ class HunyuanVideo:
             prompt_attention_mask=mask,
             pooled_prompt_embeds=pooled.float(),
             subject_tokens=roles[0].to(self.device),
-            motion_tokens=(roles[1] & ~roles[0]).to(self.device),
+            motion_tokens=roles[1].to(self.device),
         )
 
     def _check_marks(self, texts: Sequence[str]) -> None:

@@ -27,7 +27,7 @@ class FlowSolver:
     scheduler is a stock one of flow matching; a fresh copy of it steps, since some remember what came before (UniPC, of
     order 2). It is fed velocities: the copy of one that takes clean latents is set to them, which is the same by (3) of
     diffusion.py. Our transformer is told the exact level; what the stock pipelines tell theirs, UniPC rounds to whole
-    thousandths. flow_shift replaces the scheduler's own shift of the levels.
+    thousandths. flow_shift replaces the scheduler's own shift of the levels; own_levels leaves them to the scheduler.
 
     eta in 0..1 replaces a part of the noise at every step by fresh noise (an ancestral step, of first order), so that
     what an earlier step got wrong can still be put right; 0 leaves the steps to the scheduler. Flow-matching schedulers
@@ -41,7 +41,13 @@ class FlowSolver:
     """
 
     def __init__(
-        self, scheduler: Any, num_inference_steps: int, eta: float = 0.0, flow_shift: float | None = None
+        self,
+        scheduler: Any,
+        num_inference_steps: int,
+        eta: float = 0.0,
+        flow_shift: float | None = None,
+        *,
+        own_levels: bool = False,
     ) -> None:
         if not 0 <= eta <= 1:
             raise ConfigError(f"eta must be between 0 (no fresh noise) and 1, got {eta}")
@@ -50,8 +56,10 @@ class FlowSolver:
         if flow_shift is not None:
             own["flow_shift" if "flow_shift" in scheduler.config else "shift"] = flow_shift
         self._scheduler = type(scheduler).from_config(scheduler.config, **own)
-        # the pipelines ask for the same: evenly from 1, then shifted by the scheduler
-        self._scheduler.set_timesteps(sigmas=np.linspace(1.0, 0.0, num_inference_steps + 1)[:-1], device="cpu")
+        if own_levels:  # as Wan's pipeline asks
+            self._scheduler.set_timesteps(num_inference_steps, device="cpu")
+        else:  # as HunyuanVideo's do: evenly from 1, then shifted by the scheduler
+            self._scheduler.set_timesteps(sigmas=np.linspace(1.0, 0.0, num_inference_steps + 1)[:-1], device="cpu")
         self._scheduler.set_begin_index(0)
         self._taken = 0
         self.sigmas: Tensor = self._scheduler.sigmas.float()

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 Severity = Literal["block", "warn", "info"]
 
-REAL_BACKBONES = ("hunyuanvideo",)
+REAL_BACKBONES = ("hunyuanvideo", "wan2.1-t2v-1.3b")
 THUMBNAIL_PX = 128  # the shorter side at which pictures are judged
 RATE_TOLERANCE = 0.005
 _STILL_LEVELS = 8  # of 255: no pixel changes by more in a still video

@@ -8,20 +8,28 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import HunyuanVideoTransformer3DModel
+from diffusers import HunyuanVideoTransformer3DModel, WanTransformer3DModel
 
 from synmotion_core import backbones
 from synmotion_core.backbones import SPECS
 from synmotion_core.backbones.hunyuan_video import HunyuanVideo
+from synmotion_core.backbones.wan import Wan
 from synmotion_core.errors import ConfigError
 from synmotion_core.methods.attention_lora import AttentionLora
 
 CONFIGS = Path(backbones.__file__).parent / "configs"
-CLASSES: dict[str, Any] = {"HunyuanVideoTransformer3DModel": HunyuanVideoTransformer3DModel}
-FAMILIES: dict[str, Any] = {"hunyuan_video": HunyuanVideo}
+CLASSES: dict[str, Any] = {c.__name__: c for c in (HunyuanVideoTransformer3DModel, WanTransformer3DModel)}
+FAMILIES: dict[str, Any] = {"hunyuan_video": HunyuanVideo, "wan": Wan}
 REAL = [name for name, spec in SPECS.items() if spec.needs_gpu]
-# modules and LoRA parameters at rank 16 of q, k, v: 20 dual blocks with a text side and 40 single ones, all 3072 wide
-ATTACHED = {"hunyuanvideo": (240, 240 * 2 * 3072 * 16), "hunyuanvideo-i2v": (240, 240 * 2 * 3072 * 16)}
+# modules and LoRA parameters at rank 16 of q, k and v. HunyuanVideo: 20 dual blocks with a text side and 40 single
+# ones, all 3072 wide. Wan: two attentions a block; all of 1536 (1.3B) or 5120 (14B), as its text is projected first
+_HUNYUAN = (20 * 6 + 40 * 3, (20 * 6 + 40 * 3) * 2 * 3072 * 16)
+ATTACHED = {
+    "hunyuanvideo": _HUNYUAN,
+    "hunyuanvideo-i2v": _HUNYUAN,
+    "wan2.1-t2v-1.3b": (30 * 6, 30 * 6 * 2 * 1536 * 16),
+    "wan2.1-t2v-14b": (40 * 6, 40 * 6 * 2 * 5120 * 16),
+}
 
 
 def transformer(name: str) -> Any:
@@ -36,12 +44,12 @@ def test_every_real_row_ships_its_config_and_no_other() -> None:
 
 @pytest.mark.parametrize("name", REAL)
 def test_a_row_counts_its_transformer_right(name: str) -> None:
-    model = transformer(name)
-    assert sum(p.numel() for p in model.parameters()) == SPECS[name].parameters["transformer"]
-    spec = SPECS[name]
-    assert spec.options["token_px"] == 8 * model.config["patch_size"]
-    assert ("embedded_guidance" in spec.features) == model.config["guidance_embeds"]
-    assert (spec.image_frames == 1) == (model.config["image_condition_type"] == "token_replace")
+    model, spec = transformer(name), SPECS[name]
+    assert sum(p.numel() for p in model.parameters()) == spec.parameters["transformer"]
+    patch = model.config["patch_size"]
+    assert spec.options["token_px"] == 8 * (patch if isinstance(patch, int) else patch[-1])
+    assert ("embedded_guidance" in spec.features) == model.config.get("guidance_embeds", False)
+    assert (spec.image_frames == 1) == (model.config.get("image_condition_type") == "token_replace")
 
 
 @pytest.mark.parametrize("name", REAL)
@@ -55,10 +63,10 @@ def test_adapters_attach_to_the_real_transformer(name: str) -> None:
     assert sum(p.numel() for p in lora.parameters) == parameters
     named = [n for n, _ in model.named_parameters() if "lora_" in n]
     assert len(named) == 2 * modules
-    assert all(n.startswith(("transformer_blocks.", "single_transformer_blocks.")) for n in named), "not the refiner"
+    assert all(n.split(".")[0].endswith("blocks") for n in named), "not the refiner of the text"
     lora.remove()
-    with torch.device("meta"), pytest.raises(ConfigError, match="no layer of HunyuanVideoTransformer3DModel matches"):
-        AttentionLora(model, r"blocks\.\d+\.attn1\.to_q", rank=16, alpha=16.0, seed=0)
+    with torch.device("meta"), pytest.raises(ConfigError, match=f"no layer of {type(model).__name__} matches"):
+        AttentionLora(model, r"layers\.\d+\.attn\.to_q", rank=16, alpha=16.0, seed=0)
 
 
 @pytest.mark.parametrize("name", REAL)

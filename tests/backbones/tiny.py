@@ -14,10 +14,14 @@ from typing import Any
 import torch
 from diffusers import (
     AutoencoderKLHunyuanVideo,
+    AutoencoderKLWan,
     FlowMatchEulerDiscreteScheduler,
     HunyuanVideoImageToVideoPipeline,
     HunyuanVideoPipeline,
     HunyuanVideoTransformer3DModel,
+    UniPCMultistepScheduler,
+    WanPipeline,
+    WanTransformer3DModel,
 )
 from transformers import (
     CLIPImageProcessor,
@@ -28,6 +32,8 @@ from transformers import (
     LlamaModel,
     LlavaConfig,
     LlavaForConditionalGeneration,
+    UMT5Config,
+    UMT5EncoderModel,
 )
 
 from synmotion_core.backbones import find_spec, load_backbone
@@ -110,19 +116,48 @@ def _tokenizer() -> Any:
 def tiny_spec(name: str) -> BackboneSpec:
     """The row with a small shape, for the CPU, its template's tokens counted by the tiny tokenizer."""
     spec = find_spec(name)
+    small = dataclasses.replace(spec, needs_gpu=False, default_shape=SHAPE, num_inference_steps=3)
+    if "prompt_template" not in spec.options:
+        return small
     template, tokenizer = dict(spec.options["prompt_template"]), _tokenizer()
     head = tokenizer(template["template"].split("{}")[0]).input_ids
     template["crop_start"] = len(head)
     if "image_emb_start" in template:
         at = head.index(tokenizer.convert_tokens_to_ids("<image>"))
         template |= {"image_emb_start": at, "image_emb_end": at + IMAGE_TOKENS, "image_emb_len": IMAGE_TOKENS}
-    return dataclasses.replace(
-        spec, needs_gpu=False, default_shape=SHAPE, num_inference_steps=3,
-        options={**spec.options, "prompt_template": template},
+    return dataclasses.replace(small, options={**spec.options, "prompt_template": template})
+
+
+def _wan_folder(folder: Path) -> None:
+    torch.manual_seed(12)
+    tokenizer = _tokenizer()
+    words = UMT5Config(
+        vocab_size=len(tokenizer), d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4, pad_token_id=0,
+        feed_forward_proj="gated-gelu", relative_attention_num_buckets=8,
     )  # fmt: skip
+    transformer = WanTransformer3DModel(
+        patch_size=(1, 2, 2), num_attention_heads=2, attention_head_dim=12, in_channels=4, out_channels=4, text_dim=32,
+        freq_dim=32, ffn_dim=48, num_layers=2, cross_attn_norm=True, qk_norm="rms_norm_across_heads",
+        rope_max_seq_len=64,
+    )  # fmt: skip
+    vae = AutoencoderKLWan(
+        base_dim=4, z_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1, temperal_downsample=[False, True, True],
+        latents_mean=[-0.7, 0.1, 0.9, 0.0], latents_std=[2.8, 1.4, 2.3, 1.0],
+    )  # fmt: skip
+    scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
+    text_encoder = UMT5EncoderModel(words)
+    pipe = WanPipeline(
+        tokenizer=tokenizer, text_encoder=text_encoder, vae=vae, scheduler=scheduler, transformer=transformer
+    )
+    pipe.save_pretrained(folder)
 
 
-FOLDERS = {"hunyuanvideo": _hunyuan_folder, "hunyuanvideo-i2v": _hunyuan_i2v_folder}
+FOLDERS = {
+    "hunyuanvideo": _hunyuan_folder,
+    "hunyuanvideo-i2v": _hunyuan_i2v_folder,
+    "wan2.1-t2v-1.3b": _wan_folder,
+    "wan2.1-t2v-14b": _wan_folder,
+}
 
 
 @cache

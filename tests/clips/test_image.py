@@ -119,7 +119,7 @@ def test_what_puppets_are_not_is_warned_of(tmp_path: Path) -> None:
         assert not [f for f in load_image(path, SHAPE)[1] if f.code == "footage"]
         [found] = [f for f in load_image(path, SHAPE, puppets_only="puppet-hunyuan")[1] if f.code == "footage"]
         assert words in found.message
-        assert "For real footage use hunyuanvideo, with a GPU" in found.message
+        assert "For real footage use hunyuanvideo or wan2.1-t2v-1.3b, with a GPU" in found.message
 
 
 # ------------------------------------------------------------------------------------------------ hostile

@@ -263,7 +263,7 @@ def test_the_shipped_weights_score_well() -> None:
     """The stock pipeline draws what the prompts say; an untrained one does not."""
     from diffusers import HunyuanVideoPipeline
 
-    from synmotion_core.backbones.hunyuan_video import ASSETS
+    from synmotion_core.backbones.loading import ASSETS
     from synmotion_core.puppets.judge import Judge
     from synmotion_core.puppets.pretrain.score import score
 

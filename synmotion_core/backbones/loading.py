@@ -1,0 +1,63 @@
+"""Where a row's weights come from, on which device, and what names them. Safetensors only, pinned, no remote code."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from synmotion_core.errors import MissingError
+from synmotion_core.interfaces import BackboneSpec
+
+ASSETS = Path(__file__).resolve().parents[2] / "assets"
+
+
+def choose_device(spec: BackboneSpec, device: str | None) -> torch.device:
+    """The device asked for, else CUDA where there is one, else the CPU. Raises MissingError where a row needs CUDA."""
+    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if spec.needs_gpu and chosen.type != "cuda":
+        raise MissingError(f"{spec.name} needs a CUDA GPU and none is there: use puppet-hunyuan on this machine")
+    return chosen
+
+
+def load_pipeline(
+    family: Any, spec: BackboneSpec, device: torch.device, folder: Path | None, **more: Any
+) -> tuple[Any, str]:
+    """A pipeline of the class `family` from a folder, from assets or from the Hub, and the fingerprint of its weights.
+
+    Weights are in bf16 on CUDA and in float32 on the CPU, the VAE always in float32.
+    """
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    diffusers_logging.disable_progress_bar()  # our own events say how far we are
+    transformers_logging.disable_progress_bar()
+    if folder is None and spec.repo.startswith("assets:"):
+        folder = ASSETS / spec.repo.removeprefix("assets:")
+        if not (folder / "model_index.json").exists():
+            raise MissingError(f"{spec.name}: {folder.name} is missing from assets; restore it from the repository")
+        # diffusers resolves a class of ours only once its module is imported
+        import synmotion_core.puppets.autoencoder  # noqa: F401
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    pipe = family.from_pretrained(
+        spec.repo if folder is None else folder,
+        revision=spec.revision if folder is None else None,
+        dtype={"default": dtype, "vae": torch.float32},
+        use_safetensors=True,
+        local_files_only=folder is not None,
+        **more,
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe, _fingerprint(spec, folder)
+
+
+def _fingerprint(spec: BackboneSpec, folder: Path | None) -> str:
+    """Hub rows are named by repository and revision, folders by the bytes of their files."""
+    if folder is None:
+        return f"{spec.repo}@{spec.revision}"
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.suffix in (".safetensors", ".json")):
+        digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
+    return f"{spec.name}@{digest.hexdigest()[:16]}"
