@@ -63,11 +63,7 @@ def train(
     spec = find_spec(config.backbone)
     spec.check_mode(config.mode)
     entry, method_config = _method(config.method, dict(config.method_config), spec)
-    if entry.draws_priors(method_config) and "t2v" not in spec.modes:
-        raise IncompatibleError(
-            f"{spec.name} makes no videos from text alone, so it cannot draw the subject priors of {config.method}: "
-            "train without them (method.alpha=1), or take method lora"
-        )
+    _check_priors(spec, entry, method_config)
     sample_images, about_images = _load_images(config.train.sample_images, spec)
     clips, warnings = _load_clips(config, spec)
     warnings += about_images
@@ -116,6 +112,14 @@ def _method(name: str, values: dict[str, Any], spec: BackboneSpec) -> tuple[Any,
     entry = find_method(name)
     check_compatible(spec, entry.name, entry.requires)
     return entry, from_dict(entry.config, values)
+
+
+def _check_priors(spec: BackboneSpec, entry: Any, method_config: Any) -> None:
+    if entry.draws_priors(method_config) and "t2v" not in spec.modes:
+        raise IncompatibleError(
+            f"{spec.name} makes no videos from text alone, so it cannot draw the subject priors of {entry.name}: "
+            "train without them (method.alpha=1), or take method lora"
+        )
 
 
 def _load_clips(config: TrainRun, spec: BackboneSpec) -> tuple[list[Clip], list[str]]:
@@ -405,7 +409,9 @@ def plan(config: TrainRun, *, seconds_per_step: float | None = None) -> Plan:
     from synmotion_core.training import priors
 
     spec = find_spec(config.backbone)
+    spec.check_mode(config.mode)
     entry, method_config = _method(config.method, dict(config.method_config), spec)
+    _check_priors(spec, entry, method_config)
     shape = spec.default_shape
     parameters = sum(spec.parameters.values())
     bytes_each = 2 if spec.needs_gpu else 4

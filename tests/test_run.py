@@ -146,6 +146,18 @@ def test_a_mode_or_a_picture_that_cannot_be_used_is_refused_before_a_model_is_lo
         list(run.train(config, tmp_path / "job", cache=tmp_path / "cache", cancel=threading.Event()))
 
 
+def test_a_plan_refuses_what_the_training_would(clips: tuple[ClipSource, ...]) -> None:
+    own = dataclasses.replace(small(clips), train=TrainConfig(num_steps=1), backbone="hunyuanvideo-i2v", mode="i2v")
+    with pytest.raises(IncompatibleError, match="hunyuanvideo-i2v makes no videos from text alone, so it cannot draw"):
+        run.plan(own)
+    plan = run.plan(dataclasses.replace(own, method_config={"alpha": 1}))
+    assert plan.prior_videos == 0
+    assert plan.tokens == 13 * 20 * 32, "(49 - 1) / 4 + 1 frames of 320 / 16 by 512 / 16"
+    assert "needs a CUDA GPU" in plan.lines
+    with pytest.raises(IncompatibleError, match=r"wan2\.1-t2v-14b takes no first image"):
+        run.plan(dataclasses.replace(own, backbone="wan2.1-t2v-14b"))
+
+
 def test_what_is_lost_of_a_picture_is_said(tmp_path: Path) -> None:
     wide = tmp_path / "wide.png"
     wide.write_bytes(png(np.full((64, 128, 3), 200, np.uint8)))

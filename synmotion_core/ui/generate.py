@@ -304,7 +304,9 @@ def build(studio: Studio, pictures: Pictures) -> dict[str, Any]:
         return updates
 
     def on_start(values: Mapping[Any, Any]) -> Updates:
-        started = jobs.submit(form(values))
+        run = form(values)
+        spec_of(values).check_mode("i2v" if run.images else "t2v")
+        started = jobs.submit(run)
         return {studio.generate_job: {"id": started}, **show(jobs.snapshot(started), "")}
 
     def on_cancel(values: Mapping[Any, Any]) -> Updates:

@@ -399,7 +399,10 @@ def build(studio: Studio, library: Library, pictures: Pictures) -> dict[str, Any
         updates: Updates = {
             backbone: gr.Dropdown(choices=backbone_choices()),
             method: gr.Radio(choices=method_choices(spec)),
-            mode: gr.Radio(choices=[(MODES[name], name) for name in MODES if name in spec.modes]),
+            mode: gr.Radio(
+                choices=[(MODES[name], name) for name in MODES if name in spec.modes],
+                value=values[mode] if values[mode] in spec.modes else spec.modes[0],
+            ),
             knows: knows_notice(spec, real_footage(choices, spec)),
             summary: clips_summary(choices),
             earlier: gr.Dropdown(choices=past()),
