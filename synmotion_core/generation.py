@@ -80,11 +80,16 @@ def default_sampler(
 ) -> SamplerConfig:
     """The backbone's own settings where none is given.
 
-    Raises ShapeError for frames it cannot take, IncompatibleError for an embedded guidance where it has none.
+    Raises ShapeError for frames it cannot take, IncompatibleError for an embedded guidance where it has none and for a
+    negative prompt that nothing would read.
     """
     spec = backbone.spec
     if embedded_guidance is not None and "embedded_guidance" not in spec.features:
         raise IncompatibleError(f"{spec.name} takes no embedded guidance: leave it out, or set guidance_scale")
+    if guidance_scale is None:
+        guidance_scale = spec.guidance_scale
+    if negative_prompt is not None and guidance_scale == 1:
+        raise IncompatibleError("a negative_prompt has no effect at guidance_scale 1: set another one, or leave it out")
     own = spec.default_shape
     shape = (
         own
@@ -94,7 +99,7 @@ def default_sampler(
     spec.check_shape(shape)
     return SamplerConfig(
         num_inference_steps=num_inference_steps or spec.num_inference_steps,
-        guidance_scale=spec.guidance_scale if guidance_scale is None else guidance_scale,
+        guidance_scale=guidance_scale,
         shape=shape,
         strength=strength,
         eta=spec.eta if eta is None else eta,

@@ -152,7 +152,7 @@ def _load_images(paths: Sequence[Path], spec: BackboneSpec) -> tuple[torch.Tenso
     for path in paths:
         frames, findings = load_image(path, spec.default_shape, puppets_only="" if spec.needs_gpu else spec.name)
         pictures.append(to_pixels(frames)[:, :, 0])
-        warnings += [f"{path.name}: {finding.message}" for finding in findings if finding.severity == "warn"]
+        warnings += [f"{path.name}: {finding.message}" for finding in findings]  # no doctor tells of the small ones
     return torch.cat(pictures), warnings
 
 
@@ -199,6 +199,7 @@ def _encode(backbone: Backbone, clips: list[Clip], mode: Mode, cache: Path, canc
 
 def draw_priors(config: TrainRun, cache: Path, *, cancel: threading.Event) -> Iterator[Event]:
     """Only the subject prior videos of a run: draws what is missing; Sampled events name the files."""
+    find_spec(config.backbone).check_mode("t2v")
     backbone = borrow_backbone(config.backbone)
     try:
         yield from _priors(backbone, config, cache, cancel)
@@ -359,6 +360,9 @@ def generate(config: GenerateRun, folder: Path, *, cancel: threading.Event) -> I
             yield Warned(message=message)
         if named:
             yield Warned(message=f"“{config.motion}” is the name of what this adapter learnt: drawn as “{motion}”")
+        if info is not None and (info.mode == "i2v") != bool(config.images):
+            trained = "to begin with a picture" if info.mode == "i2v" else "on words alone"
+            yield Warned(message=f"this adapter was trained {trained}: in the other mode it may miss the motion")
         if info is not None and info.fingerprint != backbone.fingerprint:
             made_on = info.fingerprint or "unnamed weights"
             yield Warned(

@@ -164,6 +164,9 @@ generate_runs = st.builds(
     guidance_scale=st.none() | st.floats(0, 30),
     guidance_until=st.none() | st.floats(0, 1),
     eta=st.none() | st.floats(0, 1),
+    embedded_guidance=st.none() | st.floats(0, 30),
+    negative_prompt=st.none() | words,
+    flow_shift=st.none() | st.floats(0.01, 100),
     num_frames=st.none() | st.integers(1, 200),
 )
 

@@ -73,6 +73,9 @@ generate_runs = st.builds(
     guidance_scale=st.none() | st.floats(0, 30),
     guidance_until=st.none() | st.floats(0, 1),
     eta=st.none() | st.floats(0, 1),
+    embedded_guidance=st.none() | st.floats(0, 30),
+    negative_prompt=st.none() | texts,
+    flow_shift=st.none() | st.floats(0.01, 100),
 )
 
 
@@ -165,6 +168,8 @@ def test_the_least_that_can_be_said() -> None:
         (GenerateRun, GENERATE | {"num_inference_steps": 0}, "num_inference_steps must be between 1 and 200"),
         (GenerateRun, GENERATE | {"guidance_scale": 31}, "guidance_scale must be between 0 and 30"),
         (GenerateRun, GENERATE | {"eta": 1.5}, "eta must be between 0 and 1, got 1.5"),
+        (GenerateRun, GENERATE | {"embedded_guidance": 31}, "embedded_guidance must be between 0 and 30, got 31"),
+        (GenerateRun, GENERATE | {"flow_shift": 0}, "flow_shift must be above 0 and at most 100, got 0"),
         (GenerateRun, GENERATE | {"guidance_until": -1}, "guidance_until must be between 0 and 1, got -1"),
     ],
 )

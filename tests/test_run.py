@@ -113,8 +113,14 @@ def test_clips_in_a_picture_moves(clips: tuple[ClipSource, ...], picture: Path, 
     assert {p.name: p.stat().st_mtime_ns for p in (tmp_path / "cache" / "images").iterdir()} == pictures
     [sample] = [e for e in events if isinstance(e, Sampled) and e.step]
     wanted = GenerateRun(subjects=("a red cat",), images=(picture,), motion="waves", adapter=adapter, seeds=(1, 2))
-    made = [e for e in run.generate(wanted, tmp_path / "out", cancel=threading.Event()) if isinstance(e, Sampled)]
+    events = list(run.generate(wanted, tmp_path / "out", cancel=threading.Event()))
+    assert not [e for e in events if isinstance(e, Warned)]
+    made = [e for e in events if isinstance(e, Sampled)]
     assert len(made) == 2
+    words_alone = dataclasses.replace(wanted, images=(), num_inference_steps=1)
+    events = list(run.generate(words_alone, tmp_path / "text", cancel=threading.Event()))
+    (said,) = [e.message for e in events if isinstance(e, Warned)]
+    assert "trained to begin with a picture: in the other mode it may miss the motion" in said
     shown = load_image(picture, find_spec("puppet-hunyuan").default_shape)[0][0]
     for event in (sample, *made):
         frames, _ = video.read(event.path)
@@ -146,6 +152,12 @@ def test_a_mode_or_a_picture_that_cannot_be_used_is_refused_before_a_model_is_lo
         list(run.train(config, tmp_path / "job", cache=tmp_path / "cache", cancel=threading.Event()))
 
 
+def test_priors_are_refused_where_no_text_makes_a_video(clips: tuple[ClipSource, ...], tmp_path: Path) -> None:
+    own = dataclasses.replace(small(clips), train=TrainConfig(num_steps=1), backbone="hunyuanvideo-i2v", mode="i2v")
+    with pytest.raises(IncompatibleError, match="hunyuanvideo-i2v makes no videos from text alone"):
+        list(run.draw_priors(own, tmp_path, cancel=threading.Event()))
+
+
 def test_a_plan_refuses_what_the_training_would(clips: tuple[ClipSource, ...]) -> None:
     own = dataclasses.replace(small(clips), train=TrainConfig(num_steps=1), backbone="hunyuanvideo-i2v", mode="i2v")
     with pytest.raises(IncompatibleError, match="hunyuanvideo-i2v makes no videos from text alone, so it cannot draw"):
@@ -164,6 +176,11 @@ def test_what_is_lost_of_a_picture_is_said(tmp_path: Path) -> None:
     wanted = GenerateRun(subjects=("a red cat",), motion="walks", images=(wide,), num_inference_steps=1)
     events = list(run.generate(wanted, tmp_path / "out", cancel=threading.Event()))
     said = [e.message for e in events if isinstance(e, Warned)]
+    small = tmp_path / "small.png"
+    small.write_bytes(png(np.full((64, 70, 3), 200, np.uint8)))
+    events += run.generate(dataclasses.replace(wanted, images=(small,)), tmp_path / "out", cancel=threading.Event())
+    said = [e.message for e in events if isinstance(e, Warned)]
+    assert any(message.startswith("small.png: of 70x64 the middle 64x64 is kept") for message in said)
     assert "wide.png: of 128x64 the middle 64x64 is kept and made 64x64: 50 % of the picture is cut off" in said
     assert any("only knows 64x64 puppets" in message for message in said)
 
@@ -190,7 +207,15 @@ def test_every_sampling_setting_reaches_the_sampler(monkeypatch: pytest.MonkeyPa
     for name in ("num_inference_steps", "guidance_scale", "guidance_until", "eta"):
         assert getattr(own, name) == getattr(spec, name)
     given = {"num_inference_steps": 3, "guidance_scale": 1.5, "guidance_until": 0.0, "eta": 0.0, "strength": 0.5}
+    given |= {"negative_prompt": "a blue cat", "flow_shift": 3.0}
     assert sampler(**given) == dataclasses.replace(own, **given)
+    for wrong, words in (
+        ({"negative_prompt": "x", "guidance_scale": 1.0}, "a negative_prompt has no effect at guidance_scale 1"),
+        ({"embedded_guidance": 6.0}, "puppet-hunyuan takes no embedded guidance"),
+    ):
+        run_of = GenerateRun(subjects=("a cat",), motion="walks", **wrong)
+        with pytest.raises(IncompatibleError, match=words):
+            list(run.generate(run_of, tmp_path, cancel=threading.Event()))
 
 
 def test_stop_and_resume_give_the_same_adapter(clips: tuple[ClipSource, ...], tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ class Wan:
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         self.spec.check_mode("i2v")
-        raise ShapeError(f"images must be [B, 3, H, W], got {tuple(pixels.shape)}")
+        raise NotImplementedError("no row of this family begins with a picture yet")
 
     def start_latents(self, noise: Tensor, image_latents: Tensor | None) -> Tensor:
         return noise

@@ -109,8 +109,7 @@ def _decode(path: Path) -> tuple[Frames, list[Finding]]:
                     raise ClipRefused("too_many_pixels", f"{path.name} is {width}x{height}, {most}: export it smaller")
                 pictures = getattr(image, "n_frames", 1)
                 upright = ImageOps.exif_transpose(image)
-                flat, clear = _flat(upright)
-                pixels = np.array(flat, dtype=np.uint8)
+                upright.load()
     except Image.DecompressionBombError as error:
         most = f"at most {MAX_PIXELS / 1e6:.0f} million pixels are taken"
         raise ClipRefused("too_many_pixels", f"{path.name} is larger than that, {most}: export it smaller") from error
@@ -119,6 +118,7 @@ def _decode(path: Path) -> tuple[Frames, list[Finding]]:
     except _DAMAGES as error:
         reason = str(error) or type(error).__name__
         raise ClipRefused("damaged", f"{path.name}: damaged: {reason}: copy or export it again") from error
+    flat, clear = _flat(upright)
     found = []
     if pictures > 1:
         words = f"the file holds {pictures} pictures, the first is used"
@@ -126,14 +126,14 @@ def _decode(path: Path) -> tuple[Frames, list[Finding]]:
     if clear:
         words = f"{clear:.0%} of the picture is transparent: that is made white"
         found.append(Finding(code="transparent", severity="warn", message=words))
-    return pixels, found
+    return np.array(flat, dtype=np.uint8), found
 
 
 def _flat(image: Image) -> tuple[Image, float]:
     """RGB without transparency, and the share of the picture that was not opaque."""
     from PIL import Image as images
 
-    if image.mode == "I;16" or image.mode.startswith("I"):  # 16 bits of grey: PIL's own conversion clips at 255
+    if image.mode.startswith("I"):  # 16 bits of grey: PIL's own conversion clips at 255
         grey = np.asarray(image, np.float32) / 257
         return images.fromarray(grey.clip(0, 255).round().astype(np.uint8)).convert("RGB"), 0.0
     if not image.has_transparency_data:

@@ -194,7 +194,7 @@ def scheduler() -> UniPCMultistepScheduler:
 
 
 def transformer_config(latent_channels: int) -> dict[str, Any]:
-    """Arguments of HunyuanVideoTransformer3DModel. Its I2V twin (heads.py) has the same state dict."""
+    """Arguments of HunyuanVideoTransformer3DModel. Its I2V form (token_replace.py) has the same state dict."""
     return {
         "in_channels": latent_channels,
         "out_channels": latent_channels,

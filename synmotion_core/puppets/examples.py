@@ -29,6 +29,7 @@ from synmotion_core.puppets.captions import subject_phrase
 from synmotion_core.puppets.kinematics import FPS, NUM_FRAMES
 from synmotion_core.puppets.motions import MOTIONS
 from synmotion_core.puppets.stage import BACKGROUNDS, COLOURS, SIZE, Scene, render
+from synmotion_core.storage import replacing
 
 MOTION_NAMES = ("wave", "squat", "clap", "spin")
 SPECIES_NAME = "person"
@@ -125,7 +126,8 @@ def write_pictures(folder: Path) -> list[Picture]:
     pictures = plan_pictures()
     folder.mkdir(parents=True, exist_ok=True)
     for picture in pictures:
-        (folder / picture.file).write_bytes(png(render(picture.scene).frames[0]))
+        with replacing(folder / picture.file) as partial:
+            partial.write_bytes(png(render(picture.scene).frames[0]))
     _write_index(folder, {"format": 1, "size": SIZE, "pictures": [asdict(picture) for picture in pictures]})
     return pictures
 

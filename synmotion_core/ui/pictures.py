@@ -100,7 +100,7 @@ def strip_html(pictures: Pictures, chosen: Sequence[str], subjects: Sequence[str
         except UserInputError as error:
             said.append(notice("error", str(error)))
             continue
-        said += [notice("warning", f"{path.name}: {f.message}") for f in found if f.severity == "warn"]
+        said += [notice("warning" if f.severity == "warn" else "info", f"{path.name}: {f.message}") for f in found]
         data = base64.b64encode(png(frames[0])).decode()
         image = f'<img src="data:image/png;base64,{data}" alt="{escape(who)}">'
         cards.append(f"<figure>{image}<figcaption>{escape(who)}</figcaption></figure>")

@@ -14,6 +14,7 @@ from synmotion_core import backbones
 from synmotion_core.backbones import SPECS
 from synmotion_core.backbones.hunyuan_video import HunyuanVideo
 from synmotion_core.backbones.wan import Wan
+from synmotion_core.clips.doctor import REAL_BACKBONES
 from synmotion_core.errors import ConfigError
 from synmotion_core.methods.attention_lora import AttentionLora
 
@@ -36,6 +37,10 @@ def transformer(name: str) -> Any:
     config = json.loads((CONFIGS / f"{name}.json").read_text())
     with torch.device("meta"):
         return CLASSES[config["_class_name"]].from_config(config)
+
+
+def test_the_doctor_names_backbones_that_are_there() -> None:
+    assert set(REAL_BACKBONES) <= set(REAL)
 
 
 def test_every_real_row_ships_its_config_and_no_other() -> None:

@@ -131,3 +131,16 @@ def test_half_precision_goes_in_and_float32_comes_out() -> None:
     assert stepped.dtype == torch.float32
     exact = latents.bfloat16().float() + (solver.sigmas[1] - solver.sigmas[0]) * velocity.float()
     torch.testing.assert_close(stepped, exact, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "own_levels"),
+    [(name, False) for name in SCHEDULERS] + [(name, True) for name in SCHEDULERS if name.startswith("unipc")],
+)  # Euler's own levels are shifted twice; no pipeline of ours asks for them
+def test_another_shift_moves_the_levels_of_every_scheduler(name: str, own_levels: bool) -> None:
+    def levels(shift: float | None) -> Tensor:
+        return FlowSolver(SCHEDULERS[name], STEPS, flow_shift=shift, own_levels=own_levels).sigmas[:-1]
+
+    even = shift_sigmas(levels(None), 1 / 2.0)  # the schedulers' own shift, undone
+    torch.testing.assert_close(levels(7.0), shift_sigmas(even, 7.0), rtol=1e-3, atol=1e-4)
+    assert (levels(7.0) - levels(None)).abs().max() > 0.1
