@@ -18,7 +18,6 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,14 +25,14 @@ from synmotion_core.backbones import find_spec, load_backbone
 from synmotion_core.config import GenerateRun, TrainRun, from_dict, motion_name, to_dict
 from synmotion_core.errors import Cancelled, ConfigError, IncompatibleError
 from synmotion_core.interfaces import Backbone, BackboneSpec, Method, check_compatible
-from synmotion_core.types import Clip, Event, Finished, Progress, Prompt, Saved, Started, Stopped, Warned
+from synmotion_core.types import Clip, Event, Finished, Prompt, Saved, Started, Stopped, Warned
 
 if TYPE_CHECKING:
     import torch
 
     from synmotion_core.generation import SamplerConfig
     from synmotion_core.training.trainer import TrainingSet
-    from synmotion_core.types import Draw, Mode
+    from synmotion_core.types import Draw
 
 _pool_lock = threading.Lock()
 _pool: dict[str, Backbone] = {}
@@ -69,12 +68,14 @@ def train(
     warnings += about_images
     for message in warnings:
         yield Warned(message=message)
+    from synmotion_core import material
+
     backbone = borrow_backbone(config.backbone)
     try:
         data: dict[Draw, TrainingSet] = {}
-        data["reference"] = yield from _encode(backbone, clips, config.mode, cache, cancel)
+        data["reference"] = yield from material.encode_clips(backbone, clips, config.mode, cache, cancel)
         if entry.draws_priors(method_config):
-            data["prior"] = yield from _priors(backbone, config, cache, cancel)
+            data["prior"] = yield from material.draw_priors(backbone, config.priors, config.mode, cache, cancel)
     except Cancelled:
         yield Stopped(step=0)
         return
@@ -173,78 +174,18 @@ def _settings_key(config: TrainRun, method_config: Any, fingerprint: str, clips:
     return content_key(values, [(c.content_hash, c.prompt.text) for c in clips])
 
 
-def _encode(backbone: Backbone, clips: list[Clip], mode: Mode, cache: Path, cancel: threading.Event) -> Iterator[Any]:
-    import torch
-
-    from synmotion_core.training.cache import EncodingCache, first_frame
-    from synmotion_core.training.trainer import TrainingSet
-    from synmotion_core.types import stack_text
-
-    encodings = EncodingCache(cache, backbone)
-    yield Started(what="encode", total=len(clips))
-    latents, texts, images = [], [], []
-    for index, clip in enumerate(clips):
-        if cancel.is_set():
-            raise Cancelled("stopped by request")
-        known = encodings.has_latents(clip)
-        latents.append(encodings.latents(clip))
-        begins = partial(first_frame, clip) if mode == "i2v" else None
-        texts.append(encodings.text(clip.prompt, clip.content_hash, begins))
-        if begins is not None:
-            images.append(encodings.image(clip.content_hash, begins))
-        yield Progress(stage="encode", step=index + 1, total=len(clips), note="from the cache" if known else clip.name)
-    image_latents = torch.cat(images) if images else None
-    return TrainingSet(latents=torch.cat(latents), text=stack_text(texts), image_latents=image_latents)
-
-
 def draw_priors(config: TrainRun, cache: Path, *, cancel: threading.Event) -> Iterator[Event]:
     """Only the subject prior videos of a run: draws what is missing; Sampled events name the files."""
+    from synmotion_core import material
+
     find_spec(config.backbone).check_mode("t2v")
     backbone = borrow_backbone(config.backbone)
     try:
-        yield from _priors(backbone, config, cache, cancel)
+        yield from material.draw_priors(backbone, config.priors, config.mode, cache, cancel)
     except Cancelled:
         yield Stopped(step=0)
         return
     yield Finished()
-
-
-def _priors(backbone: Backbone, config: TrainRun, cache: Path, cancel: threading.Event) -> Iterator[Any]:
-    import torch
-
-    from synmotion_core import generation
-    from synmotion_core.clips import video
-    from synmotion_core.training import priors
-    from synmotion_core.training.cache import EncodingCache
-    from synmotion_core.training.trainer import TrainingSet
-    from synmotion_core.types import stack_text
-
-    plan = priors.plan_priors(dict(backbone.spec.options), config.priors)
-    sampler = generation.default_sampler(backbone)
-    key = dataclasses.asdict(sampler)
-
-    def sample(prompts: Any, seeds: Any) -> torch.Tensor:
-        latents = None
-        for latents in generation.denoise(backbone, None, prompts, seeds, sampler):  # noqa: B007  (the last counts)
-            if cancel.is_set():
-                raise Cancelled("stopped by request")
-        assert latents is not None
-        return latents
-
-    def write(path: Path, latents: torch.Tensor) -> None:
-        video.write(path, generation.to_frames(backbone.decode_latents(latents))[0], sampler.shape.fps)
-
-    yield Started(what="prior", total=len(plan))
-    yield from priors.draw_priors(backbone, plan, cache, key, sample, write, cancel=cancel)
-    encodings = EncodingCache(cache, backbone)
-    paths = [priors.prior_path(backbone, p, s, cache, key) for p, s in plan]
-    latents = [priors.read_prior(path) for path in paths]
-    images = None
-    if config.mode == "i2v":
-        each = zip(paths, latents, strict=True)
-        images = torch.cat([encodings.image(p.stem, partial(priors.first_frame, backbone, z)) for p, z in each])
-    text = stack_text([encodings.text(p) for p, _ in plan])  # what draws priors reads no pictures (checked in `train`)
-    return TrainingSet(latents=torch.cat(latents), text=text, image_latents=images)
 
 
 def _samples(

@@ -18,20 +18,21 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from synmotion_core import material
 from synmotion_core.backbones import load_backbone
 from synmotion_core.clips.dataset import content_hash, to_pixels
 from synmotion_core.clips.frames import contact_sheet, png
 from synmotion_core.config import Sampling, from_dict, to_dict
 from synmotion_core.errors import AdapterError, ConfigError
 from synmotion_core.evaluation.figures import decibels
-from synmotion_core.generation import default_sampler, denoise, sample_frames, to_frames
+from synmotion_core.generation import default_sampler, sample_frames
 from synmotion_core.interfaces import Backbone, Method
 from synmotion_core.methods import find_method
 from synmotion_core.puppets.captions import subject_phrase
@@ -42,12 +43,10 @@ from synmotion_core.puppets.motions import MOTIONS, RARE
 from synmotion_core.puppets.species import SPECIES
 from synmotion_core.puppets.stage import BACKGROUNDS, COLOURS, Scene, render
 from synmotion_core.storage import read_tensors, replacing, write_tensors
-from synmotion_core.training import priors as prior_videos
 from synmotion_core.training import trainer
-from synmotion_core.training.cache import EncodingCache, first_frame
 from synmotion_core.training.settings import PriorConfig, TrainConfig
 from synmotion_core.training.trainer import TrainingSet
-from synmotion_core.types import Clip, Frames, Mode, Prompt, stack_text
+from synmotion_core.types import Clip, Frames, Mode, Prompt
 
 BACKBONE = "puppet-hunyuan"
 REFERENCE = "person"
@@ -82,42 +81,12 @@ def reference_clips(motion: str, num: int, seed: int, *, described: bool = True)
 
 def reference_set(backbone: Backbone, clips: Sequence[Clip], cache: Path, mode: Mode = "t2v") -> TrainingSet:
     """Encoded reference clips, in I2V with their first frames."""
-    encodings = EncodingCache(cache, backbone)
-    return TrainingSet(
-        latents=torch.cat([encodings.latents(c) for c in clips]),
-        text=stack_text([encodings.text(c.prompt) for c in clips]),
-        image_latents=torch.cat([encodings.image(c.content_hash, partial(first_frame, c)) for c in clips])
-        if mode == "i2v"
-        else None,
-    )
+    return material.whole(material.encode_clips(backbone, clips, mode, cache, threading.Event()))
 
 
 def prior_set(backbone: Backbone, cache: Path, config: PriorConfig, mode: Mode = "t2v") -> TrainingSet:
     """Subject priors, drawn where they are missing, in I2V with their first frames."""
-    plan = prior_videos.plan_priors(dict(backbone.spec.options), config)
-    sampler = default_sampler(backbone)
-    key = asdict(sampler)
-
-    def sample(prompts: Sequence[Prompt], seeds: Sequence[int]) -> torch.Tensor:
-        *_, last = denoise(backbone, None, prompts, seeds, sampler)
-        return last
-
-    def write(path: Path, latents: torch.Tensor) -> None:
-        from synmotion_core.clips import video
-
-        video.write(path, to_frames(backbone.decode_latents(latents))[0], sampler.shape.fps)
-
-    for _ in prior_videos.draw_priors(backbone, plan, cache, key, sample, write, cancel=threading.Event()):
-        pass
-    encodings = EncodingCache(cache, backbone)
-    paths = [prior_videos.prior_path(backbone, p, s, cache, key) for p, s in plan]
-    latents = [prior_videos.read_prior(p) for p in paths]
-    images = None
-    if mode == "i2v":
-        each = zip(paths, latents, strict=True)
-        images = torch.cat([encodings.image(p.stem, partial(prior_videos.first_frame, backbone, z)) for p, z in each])
-    text = stack_text([encodings.text(p) for p, _ in plan])
-    return TrainingSet(latents=torch.cat(latents), text=text, image_latents=images)
+    return material.whole(material.draw_priors(backbone, config, mode, cache, threading.Event()))
 
 
 def targets(motion: str, num: int, seed: int, *, described: bool = True) -> list[tuple[Prompt, str, str]]:

@@ -68,7 +68,7 @@ def draw_priors(
     *,
     cancel: threading.Event,
     batch_size: int = 8,
-) -> Iterator[Event | Tensor]:
+) -> Iterator[Event]:
     """Make what is missing; yields Progress and Sampled events. Read the latents with `read_prior` afterwards."""
     missing = [(p, s) for p, s in plan if not prior_path(backbone, p, s, root, sampler_key).exists()]
     done = len(plan) - len(missing)
@@ -90,11 +90,6 @@ def prior_path(backbone: Backbone, prompt: Prompt, seed: int, root: Path, sample
     """Where a prior's latents live."""
     key = content_key(backbone.fingerprint, prompt.text, seed, sampler_key)
     return root / "priors" / f"{key}.safetensors"
-
-
-def first_frame(backbone: Backbone, latents: Tensor) -> Tensor:
-    """What a video of these latents [1, C, f, h, w] begins with: [1, 3, H, W] in [-1, 1]."""
-    return backbone.decode_latents(latents)[:, :, 0]
 
 
 def read_prior(path: Path) -> Tensor:
