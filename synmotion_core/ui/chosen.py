@@ -13,11 +13,9 @@ workspace, named by their content: a training that is resumed next week still fi
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import math
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -30,8 +28,9 @@ from synmotion_core.clips import doctor, video
 from synmotion_core.clips.doctor import Cut, Finding
 from synmotion_core.command import VIDEO_ENDINGS
 from synmotion_core.config import ClipSource, motion_name
-from synmotion_core.errors import ClipError, MissingError, StorageError, UserInputError
+from synmotion_core.errors import ClipError, MissingError, UserInputError
 from synmotion_core.ui import media
+from synmotion_core.ui.uploads import check_ending, find, keep
 
 if TYPE_CHECKING:
     from synmotion_core.interfaces import BackboneSpec
@@ -156,38 +155,17 @@ class Library:
     def path(self, source: str) -> Path:
         """The file of a source. Raises MissingError unless it is a shipped example or one file in the uploads."""
         folder, _, name = source.partition("/")
-        path = None
+        path = find(name, self.workspace.clips) if folder == "upload" else None
         if source in self._shipped:
             path = self.folder / name
-        elif folder == "upload" and name and Path(name).name == name and not name.startswith("."):
-            path = self.workspace.clips / name
         if path is None or not path.is_file():
             raise MissingError(f"the clip {name[:80]!r} is not there any more: add it again")
         return path
 
     def add(self, upload: Path) -> str:
         """Copy an uploaded file into the workspace; returns its source. Raises StorageError or ClipError."""
-        from synmotion_core.storage import replacing
-        from synmotion_core.workspace import nearest_name
-
-        ending = upload.suffix.lower()
-        if ending not in VIDEO_ENDINGS:
-            raise ClipError(f"{upload.name} is not one of {', '.join(VIDEO_ENDINGS)}: export it as H.264 in .mp4")
-        digest = hashlib.sha256()
-        with upload.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-        stem = nearest_name(upload.stem).encode()[:80].decode(errors="ignore").rstrip(". ") or "clip"
-        target = self.workspace.clips / f"{stem}-{digest.hexdigest()[:10]}{ending}"
-        if not target.exists():
-            try:
-                with replacing(target) as temporary:
-                    shutil.copyfile(upload, temporary)
-            except OSError as error:
-                raise StorageError(
-                    f"{upload.name} could not be copied to {target.parent}: {error.strerror or error}"
-                ) from error
-        return f"upload/{target.name}"
+        check_ending(upload, VIDEO_ENDINGS, "export it as H.264 in .mp4")
+        return f"upload/{keep(upload, self.workspace.clips, 'clip')}"
 
     def clip_source(self, choice: ClipChoice) -> ClipSource:
         """What a run takes. Raises PromptError for missing words, MissingError for a missing file."""

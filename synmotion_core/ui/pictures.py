@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import base64
 import functools
-import hashlib
 import json
-import shutil
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -18,8 +16,9 @@ from typing import TYPE_CHECKING
 
 from synmotion_core.clips.frames import png
 from synmotion_core.clips.image import IMAGE_ENDINGS, load_image
-from synmotion_core.errors import ClipError, ConfigError, MissingError, StorageError, UserInputError
+from synmotion_core.errors import ConfigError, MissingError, UserInputError
 from synmotion_core.ui.notices import notice
+from synmotion_core.ui.uploads import check_ending, find, keep
 
 if TYPE_CHECKING:
     from synmotion_core.interfaces import BackboneSpec
@@ -42,11 +41,9 @@ class Pictures:
     def path(self, wanted: str) -> Path:
         """The file of an id. Raises MissingError unless it is a ready picture or one file among the uploads."""
         folder, _, name = wanted.partition("/")
-        path = None
+        path = find(name, self.workspace.pictures) if folder == "upload" else None
         if wanted in self.ready:
             path = self.folder / name
-        elif folder == "upload" and name and Path(name).name == name and not name.startswith("."):
-            path = self.workspace.pictures / name
         if path is None or not path.is_file():
             raise MissingError(f"the picture {name[:80]!r} is not there any more: add it again")
         return path
@@ -56,24 +53,9 @@ class Pictures:
 
         Raises ClipError for a file that is no picture, StorageError when there is no room.
         """
-        from synmotion_core.storage import replacing
-        from synmotion_core.workspace import nearest_name
-
-        ending = upload.suffix.lower()
-        if ending not in IMAGE_ENDINGS:
-            raise ClipError(f"{upload.name} is not one of {', '.join(IMAGE_ENDINGS)}: export it as PNG")
+        check_ending(upload, IMAGE_ENDINGS, "export it as PNG")
         load_image(upload, spec.default_shape)
-        digest = hashlib.sha256(upload.read_bytes()).hexdigest()
-        stem = nearest_name(upload.stem).encode()[:80].decode(errors="ignore").rstrip(". ") or "picture"
-        target = self.workspace.pictures / f"{stem}-{digest[:10]}{ending}"
-        if not target.exists():
-            try:
-                with replacing(target) as temporary:
-                    shutil.copyfile(upload, temporary)
-            except OSError as error:
-                reason = error.strerror or error
-                raise StorageError(f"{upload.name} could not be copied to {target.parent}: {reason}") from error
-        return f"upload/{target.name}"
+        return f"upload/{keep(upload, self.workspace.pictures, 'picture')}"
 
     def of_subjects(self, subjects: Sequence[str]) -> tuple[Path, ...]:
         """The ready picture of each subject; raises ConfigError naming the first that has none, and those that have."""

@@ -89,7 +89,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("synmotion_core.ui.chosen.shutil.copyfile", full)
+    monkeypatch.setattr("synmotion_core.ui.uploads.shutil.copyfile", full)
     with pytest.raises(StorageError, match="full"):
         library.add(tmp_path / "a.mp4")
     assert list(library.workspace.clips.iterdir()) == []
