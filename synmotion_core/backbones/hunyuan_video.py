@@ -1,11 +1,9 @@
 """The HunyuanVideo family: MM-DiT denoiser, decoder-only LLM + CLIP text, causal 3-D VAE. `puppet-hunyuan` is one of
 its rows.
 
-Conditioning, as this denoiser takes it: text tokens are right padded and only the SUM of the mask is used, as a
-prefix, so
-tokens are trimmed to the longest prompt and never moved; the pooled CLIP vector joins the time embedding; `guidance`
-is an input
-where the model was distilled for it (value x 1000), true classifier-free guidance elsewhere.
+Conditioning, as this denoiser takes it: text tokens are right padded and only the SUM of the mask is used, as a prefix,
+so tokens are trimmed to the longest prompt and never moved; the pooled CLIP vector joins the time embedding; `guidance`
+is an input where the model was distilled for it (value x 1000), true classifier-free guidance elsewhere.
 
 A first image is the clean first latent frame (token_replace.py): T2V and I2V weights have the same names and shapes, so
 one set that was trained both ways serves both.
@@ -23,20 +21,71 @@ import torch
 from torch import Tensor, nn
 
 from synmotion_core.backbones.attention import attention_for
+from synmotion_core.backbones.checks import (
+    check_images,
+    check_length,
+    check_projections,
+    check_video,
+    latent_shape,
+)
 from synmotion_core.backbones.llava_prompt import encode_with_images, place_roles
 from synmotion_core.backbones.loading import choose_device, load_pipeline
+from synmotion_core.backbones.real_world import KNOWS, PRIORS
 from synmotion_core.backbones.roles import NO_ROLES, Spans, token_roles
 from synmotion_core.backbones.solver import FlowSolver, predicts_clean
 from synmotion_core.backbones.token_replace import start_from, token_replace_form
 from synmotion_core.diffusion import FlowMatching, velocity_from_clean
-from synmotion_core.errors import ConfigError, MissingError, PromptError, ShapeError
-from synmotion_core.interfaces import BackboneSpec
-from synmotion_core.types import Condition, Prompt, TextCondition, VideoShape
+from synmotion_core.errors import ConfigError, MissingError, PromptError
+from synmotion_core.interfaces import BackboneSpec, Feature
+from synmotion_core.types import Condition, Mode, Prompt, TextCondition, VideoShape
 
 if TYPE_CHECKING:
     from diffusers import HunyuanVideoImageToVideoPipeline, HunyuanVideoPipeline
 
     Pipeline = HunyuanVideoPipeline | HunyuanVideoImageToVideoPipeline
+
+
+def _row(
+    *, name: str, title: str, repo: str, revision: str, licence_link: str, mode: Mode, text_encoder: int, **options: Any
+) -> BackboneSpec:
+    """A row of the 13 B models."""
+    features: set[Feature] = {"token_roles", "free_text", "attention_lora", "true_cfg", "embedded_guidance"}
+    if mode == "i2v":
+        features.add("image_prompts")
+    return BackboneSpec(
+        name=name,
+        title=title,
+        family="hunyuan_video",
+        repo=repo,
+        revision=revision,
+        licence="tencent-hunyuan-community",
+        licence_link=licence_link,
+        modes=(mode,),
+        features=frozenset(features),
+        image_frames=1 if mode == "i2v" else 0,
+        default_shape=VideoShape(num_frames=49, height=320, width=512, fps=24.0),
+        frame_multiple=4,
+        size_multiple=16,
+        num_inference_steps=50,
+        guidance_scale=1.0,  # distilled: true guidance is off, and doubles the cost where it is on
+        embedded_guidance=6.0,
+        max_prompt_tokens=256,
+        parameters={
+            "transformer": 12_821_012_544,
+            "vae": 246_478_803,
+            "text_encoder": text_encoder,
+            "text_encoder_2": 123_060_480,
+        },
+        needs_gpu=True,
+        knows=f"{KNOWS}. Its licence excludes the EU, the UK and South Korea",
+        options={
+            "sigma_shift": 7.0,  # as public trainers draw them; sampling shifts by as much
+            "training_guidance": 1.0,  # finetrainers and musubi-tuner train so
+            "token_px": 16,
+            **options,
+        },
+    )
+
 
 SPECS: tuple[BackboneSpec, ...] = (
     BackboneSpec(
@@ -79,104 +128,49 @@ SPECS: tuple[BackboneSpec, ...] = (
             "prior_motions": ("stands", "walks", "jumps", "sways", "sits", "flaps", "kicks", "moves"),
         },
     ),
-    BackboneSpec(
+    _row(
         name="hunyuanvideo",
         title="HunyuanVideo 13B, from text",
-        family="hunyuan_video",
         repo="hunyuanvideo-community/HunyuanVideo",
         revision="e8c2aaa66fe3742a32c11a6766aecbf07c56e773",
-        licence="tencent-hunyuan-community",
         licence_link="https://huggingface.co/tencent/HunyuanVideo/blob/main/LICENSE",
-        modes=("t2v",),
-        features=frozenset({"token_roles", "free_text", "attention_lora", "true_cfg", "embedded_guidance"}),
-        default_shape=VideoShape(num_frames=49, height=320, width=512, fps=24.0),
-        frame_multiple=4,
-        size_multiple=16,
-        num_inference_steps=50,
-        guidance_scale=1.0,  # distilled: true guidance is off, and doubles the cost where it is on
-        embedded_guidance=6.0,
-        max_prompt_tokens=256,
-        parameters={
-            "transformer": 12_821_012_544,
-            "vae": 246_478_803,
-            "text_encoder": 7_505_186_816,
-            "text_encoder_2": 123_060_480,
+        mode="t2v",
+        text_encoder=7_505_186_816,
+        prompt_template={
+            # the pipeline's own, word for word: crop_start counts its tokens
+            "template": "<|start_header_id|>system<|end_header_id|>\n\nDescribe the video by detailing the "
+            "following aspects: 1. The main content and theme of the video.2. The color, shape, size, texture, "
+            "quantity, text, and spatial relationships of the objects.3. Actions, events, behaviors temporal "
+            "relationships, physical movement changes of the objects.4. background environment, light, style and "
+            "atmosphere.5. camera angles, movements, and transitions used in the video:<|eot_id|>"
+            "<|start_header_id|>user<|end_header_id|>\n\n{}<|eot_id|>",
+            "crop_start": 95,
         },
-        needs_gpu=True,
-        knows="people, animals and things, filmed or drawn. Its licence excludes the EU, the UK and South Korea",
-        options={
-            "prompt_template": {
-                # the pipeline's own, word for word: crop_start counts its tokens
-                "template": "<|start_header_id|>system<|end_header_id|>\n\nDescribe the video by detailing the "
-                "following aspects: 1. The main content and theme of the video.2. The color, shape, size, texture, "
-                "quantity, text, and spatial relationships of the objects.3. Actions, events, behaviors temporal "
-                "relationships, physical movement changes of the objects.4. background environment, light, style and "
-                "atmosphere.5. camera angles, movements, and transitions used in the video:<|eot_id|>"
-                "<|start_header_id|>user<|end_header_id|>\n\n{}<|eot_id|>",
-                "crop_start": 95,
-            },
-            "sigma_shift": 7.0,  # as public trainers draw them; sampling shifts by as much
-            "training_guidance": 1.0,  # finetrainers and musubi-tuner train so
-            "token_px": 16,
-            "prior_subjects": ("panda", "tiger", "dog", "monkey", "robot", "teddy bear", "man", "woman"),
-            "prior_motions": (
-                "is standing",
-                "is walking",
-                "is running",
-                "is sitting",
-                "is jumping",
-                "is looking around",
-            ),
-        },
+        **PRIORS,
     ),
-    BackboneSpec(
+    _row(
         name="hunyuanvideo-i2v",
         title="HunyuanVideo 13B, from a picture",
-        family="hunyuan_video",
         repo="hunyuanvideo-community/HunyuanVideo-I2V",
         revision="fb9d287ef02fe6d39f2e23df6dcec1294e6c28d2",
-        licence="tencent-hunyuan-community",
         licence_link="https://github.com/Tencent-Hunyuan/HunyuanVideo-I2V/blob/main/LICENSE.txt",
-        modes=("i2v",),
-        features=frozenset(
-            {"token_roles", "free_text", "attention_lora", "true_cfg", "embedded_guidance", "image_prompts"}
-        ),
-        image_frames=1,
-        default_shape=VideoShape(num_frames=49, height=320, width=512, fps=24.0),
-        frame_multiple=4,
-        size_multiple=16,
-        num_inference_steps=50,
-        guidance_scale=1.0,
-        embedded_guidance=6.0,
-        max_prompt_tokens=256,
-        parameters={
-            "transformer": 12_821_012_544,
-            "vae": 246_478_803,
-            "text_encoder": 8_355_272_704,  # counted from the class; its language half is the row's above
-            "text_encoder_2": 123_060_480,
+        mode="i2v",
+        text_encoder=8_355_272_704,  # counted from the class; its language half is the row's above
+        prompt_template={
+            "template": "<|start_header_id|>system<|end_header_id|>\n\n<image>\nDescribe the video by detailing "
+            "the following aspects according to the reference image: 1. The main content and theme of the video.2. "
+            "The color, shape, size, texture, quantity, text, and spatial relationships of the objects.3. Actions, "
+            "events, behaviors temporal relationships, physical movement changes of the objects.4. background "
+            "environment, light, style and atmosphere.5. camera angles, movements, and transitions used in the "
+            "video:<|eot_id|>\n\n<|start_header_id|>user<|end_header_id|>\n\n{}<|eot_id|>"
+            "<|start_header_id|>assistant<|end_header_id|>\n\n",
+            "crop_start": 103,
+            "image_emb_start": 5,
+            "image_emb_end": 581,
+            "image_emb_len": 576,
         },
-        needs_gpu=True,
-        knows="people, animals and things, filmed or drawn. Its licence excludes the EU, the UK and South Korea",
-        options={
-            "prompt_template": {
-                "template": "<|start_header_id|>system<|end_header_id|>\n\n<image>\nDescribe the video by detailing "
-                "the following aspects according to the reference image: 1. The main content and theme of the video.2. "
-                "The color, shape, size, texture, quantity, text, and spatial relationships of the objects.3. Actions, "
-                "events, behaviors temporal relationships, physical movement changes of the objects.4. background "
-                "environment, light, style and atmosphere.5. camera angles, movements, and transitions used in the "
-                "video:<|eot_id|>\n\n<|start_header_id|>user<|end_header_id|>\n\n{}<|eot_id|>"
-                "<|start_header_id|>assistant<|end_header_id|>\n\n",
-                "crop_start": 103,
-                "image_emb_start": 5,
-                "image_emb_end": 581,
-                "image_emb_len": 576,
-            },
-            "image_embed_interleave": 4,  # of the 16-channel weights; the 33-channel ones take 2
-            "null_image_embed_interleave": 2,  # the stock pipeline does not hand the 4 on to its negative prompt
-            "sigma_shift": 7.0,
-            "training_guidance": 1.0,
-            "token_px": 16,
-        },
+        image_embed_interleave=4,  # of the 16-channel weights; the 33-channel ones take 2
+        null_image_embed_interleave=2,  # the stock pipeline does not hand the 4 on to its negative prompt
     ),
 )
 
@@ -222,22 +216,17 @@ class HunyuanVideo:
     # ------------------------------------------------------------------ video
 
     def latent_shape(self, shape: VideoShape) -> tuple[int, int, int, int]:
-        self.spec.check_shape(shape)
-        t, s = self.pipe.vae_scale_factor_temporal, self.pipe.vae_scale_factor_spatial
-        channels = int(self.pipe.transformer.config["in_channels"])
-        return channels, (shape.num_frames - 1) // t + 1, shape.height // s, shape.width // s
+        return latent_shape(self.spec, self.pipe, int(self.pipe.transformer.config["in_channels"]), shape)
 
     @torch.no_grad()
     def encode_video(self, pixels: Tensor) -> Tensor:
-        if pixels.ndim != 5 or pixels.shape[1] != 3:
-            raise ShapeError(f"pixels must be [B, 3, F, H, W], got {tuple(pixels.shape)}")
+        check_video(pixels)
         vae = self.pipe.vae
         z = vae.encode(pixels.to(self.device, vae.dtype)).latent_dist.mode()
         return z.float() * vae.config["scaling_factor"]
 
     def encode_image(self, pixels: Tensor) -> Tensor:
-        if pixels.ndim != 4 or pixels.shape[1] != 3:
-            raise ShapeError(f"images must be [B, 3, H, W], got {tuple(pixels.shape)}")
+        check_images(pixels)
         return self.encode_video(pixels[:, :, None])
 
     def start_latents(self, noise: Tensor, image_latents: Tensor | None) -> Tensor:
@@ -266,13 +255,8 @@ class HunyuanVideo:
         crop = int(self._template.get("crop_start") or 0)
         inputs = self.pipe.tokenizer(wrapped, padding=True, return_tensors="pt", return_offsets_mapping=True)
         lengths = inputs["attention_mask"].sum(1) - crop
-        limit = self.spec.max_prompt_tokens
         for text, length in zip(texts, lengths.tolist(), strict=True):
-            if length > limit:
-                raise PromptError(
-                    f"the prompt {text!r} is {length} tokens long; {self.spec.name} reads at most {limit}: "
-                    "use fewer or plainer words"
-                )
+            check_length(text, length, self.spec.max_prompt_tokens, self.spec.name)
         self._check_marks(texts)
         self._check_clip(texts)
         pooled = self.pipe._get_clip_prompt_embeds(texts, device=self.device)
@@ -309,12 +293,7 @@ class HunyuanVideo:
         limit = min(77, int(self.pipe.tokenizer_2.model_max_length))
         for text in texts:
             length = len(self.pipe.tokenizer_2(text, verbose=False).input_ids)
-            if length > limit:
-                raise PromptError(
-                    f"the prompt {text!r} is {length} tokens long for the second text encoder, "
-                    f"which reads at most {limit}: "
-                    "use fewer or plainer words"
-                )
+            check_length(text, length, limit, f"the second text encoder of {self.spec.name}")
 
     # ------------------------------------------------------------------ denoiser
 
@@ -354,8 +333,7 @@ class HunyuanVideo:
     def attention_targets(self, projections: str = "qkv") -> str:
         own = {"q": "to_q", "k": "to_k", "v": "to_v", "o": r"to_out\.0"}
         text = {"q": "add_q_proj", "k": "add_k_proj", "v": "add_v_proj", "o": "to_add_out"}
-        if not projections or set(projections) - set(own):
-            raise ShapeError(f"projections must be letters of 'qkvo', got {projections!r}")
+        check_projections(projections)
         dual = "|".join([own[p] for p in projections] + [text[p] for p in projections])
         single = "|".join(own[p] for p in projections if p != "o")
         pattern = rf"transformer_blocks\.\d+\.attn\.({dual})"

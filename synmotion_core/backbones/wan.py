@@ -16,11 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from synmotion_core.backbones.attention import attention_for
+from synmotion_core.backbones.checks import check_length, check_projections, check_video, latent_shape
 from synmotion_core.backbones.loading import choose_device, load_pipeline
+from synmotion_core.backbones.real_world import KNOWS, PRIORS
 from synmotion_core.backbones.roles import NO_ROLES, Spans, token_roles
 from synmotion_core.backbones.solver import FlowSolver
 from synmotion_core.diffusion import FlowMatching
-from synmotion_core.errors import MissingError, PromptError, ShapeError
+from synmotion_core.errors import MissingError
 from synmotion_core.interfaces import BackboneSpec
 from synmotion_core.types import Condition, Prompt, TextCondition, VideoShape
 
@@ -56,14 +58,11 @@ def _row(name: str, title: str, repo: str, revision: str, transformer: int, shap
         max_prompt_tokens=TEXT_TOKENS,
         parameters={"transformer": transformer, "vae": 126_892_531, "text_encoder": 5_680_910_336},
         needs_gpu=True,
-        knows="people, animals and things, filmed or drawn",
+        knows=KNOWS,
         options={
             "sigma_shift": 3.0,  # the scheduler's own, at 480p
             "token_px": 16,
-            "prior_subjects": ("panda", "tiger", "dog", "monkey", "robot", "teddy bear", "man", "woman"),
-            "prior_motions": (
-                *("is standing", "is walking", "is running", "is sitting", "is jumping", "is looking around"),
-            ),
+            **PRIORS,
         },
     )
 
@@ -120,15 +119,11 @@ class Wan:
     # ------------------------------------------------------------------ video
 
     def latent_shape(self, shape: VideoShape) -> tuple[int, int, int, int]:
-        self.spec.check_shape(shape)
-        t, s = self.pipe.vae_scale_factor_temporal, self.pipe.vae_scale_factor_spatial
-        channels = int(self.pipe.transformer.config["in_channels"])
-        return channels, (shape.num_frames - 1) // t + 1, shape.height // s, shape.width // s
+        return latent_shape(self.spec, self.pipe, int(self.pipe.transformer.config["in_channels"]), shape)
 
     @torch.no_grad()
     def encode_video(self, pixels: Tensor) -> Tensor:
-        if pixels.ndim != 5 or pixels.shape[1] != 3:
-            raise ShapeError(f"pixels must be [B, 3, F, H, W], got {tuple(pixels.shape)}")
+        check_video(pixels)
         z = self.pipe.vae.encode(pixels.to(self.device, self.pipe.vae.dtype)).latent_dist.mode()
         return (z.float() - self._mean) / self._std
 
@@ -156,13 +151,8 @@ class Wan:
     def _encode(self, texts: list[str], spans: list[Spans]) -> TextCondition:
         """The pipeline's, trimmed to the longest prompt. (It also mends HTML entities: that would move roles.)"""
         inputs = self.pipe.tokenizer(texts, padding=True, return_tensors="pt", return_offsets_mapping=True)
-        limit = self.spec.max_prompt_tokens
         for text, length in zip(texts, inputs["attention_mask"].sum(1).tolist(), strict=True):
-            if length > limit:
-                raise PromptError(
-                    f"the prompt {text!r} is {length} tokens long; {self.spec.name} reads at most {limit}: "
-                    "use fewer or plainer words"
-                )
+            check_length(text, length, self.spec.max_prompt_tokens, self.spec.name)
         mask = inputs["attention_mask"].to(self.device)
         embeds = self.pipe.text_encoder(inputs["input_ids"].to(self.device), mask).last_hidden_state.float()
         subject, motion = token_roles(inputs["offset_mapping"], spans)
@@ -196,6 +186,5 @@ class Wan:
     def attention_targets(self, projections: str = "qkv") -> str:
         """Of the video's self-attention (attn1) and of its look at the text (attn2)."""
         own = {"q": "to_q", "k": "to_k", "v": "to_v", "o": r"to_out\.0"}
-        if not projections or set(projections) - set(own):
-            raise ShapeError(f"projections must be letters of 'qkvo', got {projections!r}")
+        check_projections(projections)
         return rf"blocks\.\d+\.attn[12]\.({'|'.join(own[p] for p in projections)})"

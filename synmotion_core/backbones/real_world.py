@@ -1,0 +1,12 @@
+"""What rows trained on filmed and drawn videos share: what they know, and what their prior videos show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+KNOWS = "people, animals and things, filmed or drawn"
+PRIORS: Mapping[str, Any] = {
+    "prior_subjects": ("panda", "tiger", "dog", "monkey", "robot", "teddy bear", "man", "woman"),
+    "prior_motions": ("is standing", "is walking", "is running", "is sitting", "is jumping", "is looking around"),
+}  # SynMotion's subject prior videos (SPV): subjects x common motions; the paper does not publish its own
