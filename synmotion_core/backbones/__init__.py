@@ -12,6 +12,7 @@ from synmotion_core.backbones.hunyuan_video import SPECS as _HUNYUAN_VIDEO
 from synmotion_core.backbones.wan import SPECS as _WAN
 from synmotion_core.errors import ConfigError
 from synmotion_core.interfaces import Backbone, BackboneSpec
+from synmotion_core.precision import PLAIN, Precision
 
 SPECS: dict[str, BackboneSpec] = {spec.name: spec for spec in (*_HUNYUAN_VIDEO, *_WAN)}
 
@@ -25,21 +26,24 @@ def find_spec(name: str) -> BackboneSpec:
     return SPECS[name]
 
 
-def load_backbone(name: str, *, device: str | None = None, folder: Path | None = None) -> Backbone:
+def load_backbone(
+    name: str, *, device: str | None = None, folder: Path | None = None, precision: Precision = PLAIN
+) -> Backbone:
     """Load a backbone, frozen and in evaluation mode. device None = CUDA where there is one, else the CPU.
 
-    folder: a diffusers folder with the weights, instead of the row's own source.
-    Raises ConfigError for an unknown name and MissingError when files or the needed device are absent.
+    folder: a diffusers folder with the weights, instead of the row's own source. precision: how they are held.
+    Raises ConfigError for an unknown name and for a precision that it cannot have, MissingError when files or the
+    needed device are absent.
     """
     spec = find_spec(name)
     if spec.family == "hunyuan_video":
         from synmotion_core.backbones.hunyuan_video import HunyuanVideo
 
-        return HunyuanVideo.load(spec, device=device, folder=folder)
+        return HunyuanVideo.load(spec, device=device, folder=folder, precision=precision)
     if spec.family == "wan":
         from synmotion_core.backbones.wan import Wan
 
-        return Wan.load(spec, device=device, folder=folder)
+        return Wan.load(spec, device=device, folder=folder, precision=precision)
     raise ConfigError(f"backbone {name!r} is of the unknown family {spec.family!r}")
 
 

@@ -37,6 +37,7 @@ from synmotion_core.backbones.token_replace import start_from, token_replace_for
 from synmotion_core.diffusion import FlowMatching, velocity_from_clean
 from synmotion_core.errors import ConfigError, MissingError, PromptError
 from synmotion_core.interfaces import BackboneSpec, Feature
+from synmotion_core.precision import PLAIN, Precision
 from synmotion_core.types import Condition, Mode, Prompt, TextCondition, VideoShape
 
 if TYPE_CHECKING:
@@ -186,8 +187,6 @@ class HunyuanVideo:
             raise ConfigError(f"{spec.name}: this transformer is of the form {form!r}, that of {spec.repo} is not")
         # one set of weights for both modes: the second form shares every module that an adapter could change
         self._image_form = token_replace_form(pipe.transformer) if {"t2v", "i2v"} <= set(spec.modes) else self.denoiser
-        for part in (pipe.transformer, pipe.vae, pipe.text_encoder, pipe.text_encoder_2):
-            part.requires_grad_(False).eval().to(device)
         self.dtype: torch.dtype = pipe.transformer.dtype
         self.diffusion = FlowMatching(
             sigma_mean=spec.options.get("sigma_mean", 0.0),
@@ -204,13 +203,20 @@ class HunyuanVideo:
             raise MissingError(f"{spec.name}: token roles need a fast tokenizer, got {type(pipe.tokenizer).__name__}")
 
     @classmethod
-    def load(cls, spec: BackboneSpec, *, device: str | None = None, folder: Path | None = None) -> HunyuanVideo:
+    def load(
+        cls,
+        spec: BackboneSpec,
+        *,
+        device: str | None = None,
+        folder: Path | None = None,
+        precision: Precision = PLAIN,
+    ) -> HunyuanVideo:
         """From assets, a diffusers folder, or the Hub (pinned revision). Safetensors only, no remote code."""
         from diffusers import HunyuanVideoImageToVideoPipeline, HunyuanVideoPipeline
 
         chosen = choose_device(spec, device)
         family = HunyuanVideoPipeline if "t2v" in spec.modes else HunyuanVideoImageToVideoPipeline
-        pipe, fingerprint = load_pipeline(family, spec, chosen, folder)
+        pipe, fingerprint = load_pipeline(family, spec, chosen, folder, precision)
         return cls(spec, pipe, chosen, fingerprint)
 
     # ------------------------------------------------------------------ video

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
+from synmotion_core.backbones.precision import check_precision, fingerprint_suffix, loader_config, settle, taking_turns
 from synmotion_core.errors import MissingError
 from synmotion_core.interfaces import BackboneSpec
+from synmotion_core.precision import Precision
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 
@@ -23,12 +26,14 @@ def choose_device(spec: BackboneSpec, device: str | None) -> torch.device:
 
 
 def load_pipeline(
-    family: Any, spec: BackboneSpec, device: torch.device, folder: Path | None, **more: Any
+    family: Any, spec: BackboneSpec, device: torch.device, folder: Path | None, precision: Precision, **more: Any
 ) -> tuple[Any, str]:
     """A pipeline of the class `family` from a folder, from assets or from the Hub, and the fingerprint of its weights.
 
-    Weights are in bf16 on CUDA and in float32 on the CPU, the VAE always in float32.
+    Its parts are frozen, in evaluation mode and on their device. Weights that `precision` leaves alone are in bf16 on
+    CUDA and in float32 on the CPU, the VAE always in float32. Raises ConfigError for a precision that cannot be had.
     """
+    check_precision(spec, device, precision)
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
@@ -47,10 +52,15 @@ def load_pipeline(
         dtype={"default": dtype, "vae": torch.float32},
         use_safetensors=True,
         local_files_only=folder is not None,
+        quantization_config=loader_config(precision, device, ("transformer", "text_encoder")),
         **more,
     )
     pipe.set_progress_bar_config(disable=True)
-    return pipe, _fingerprint(spec, folder)
+    take_turns = taking_turns(device)
+    for name, part in pipe.components.items():
+        if isinstance(part, nn.Module):
+            settle(name, part, device, precision, take_turns)
+    return pipe, _fingerprint(spec, folder) + fingerprint_suffix(precision)
 
 
 def _fingerprint(spec: BackboneSpec, folder: Path | None) -> str:

@@ -22,8 +22,8 @@ _SWITCHED = "time_text_embed"  # one class for both forms, told which it is
 def token_replace_form(transformer: Any) -> nn.Module:
     """The I2V form of a T2V transformer over the very same modules below its blocks.
 
-    So what is put onto the attention projections of one (adapters) works in both. Gradient checkpointing is switched
-    on each. Raises ValueError for a transformer that has a form of its own already.
+    So what is put onto the attention projections of one (adapters) works in both, and both recompute their blocks
+    where the one does. Raises ValueError for a transformer that has a form of its own already.
     """
     from diffusers import HunyuanVideoTransformer3DModel
 
@@ -36,14 +36,20 @@ def token_replace_form(transformer: Any) -> nn.Module:
     _share(transformer, form)
     left = [name for name, p in form.named_parameters() if p.is_meta]
     assert not left, left
+    if transformer.is_gradient_checkpointing:
+        form.enable_gradient_checkpointing(transformer._gradient_checkpointing_func)
     return form.train(transformer.training)
 
 
 def _share(source: nn.Module, target: nn.Module) -> None:
-    """Give target source's children; of lists and of what the two forms run by other classes, the children's."""
+    """Give target source's children; of lists and of what the two forms run by other classes, the children's.
+
+    A layer without children is always given whole: quantised ones are of another class than those that they stand for.
+    """
     for name, child in source.named_children():
         own = getattr(target, name)
-        if type(child) is not type(own) or isinstance(child, nn.ModuleList) or name == _SWITCHED:
+        whole = type(child) is type(own) and not isinstance(child, nn.ModuleList) and name != _SWITCHED
+        if not whole and list(child.children()):
             _share(child, own)
         else:
             setattr(target, name, child)

@@ -24,6 +24,7 @@ from synmotion_core.backbones.solver import FlowSolver
 from synmotion_core.diffusion import FlowMatching
 from synmotion_core.errors import MissingError
 from synmotion_core.interfaces import BackboneSpec
+from synmotion_core.precision import PLAIN, Precision
 from synmotion_core.types import Condition, Prompt, TextCondition, VideoShape
 
 if TYPE_CHECKING:
@@ -93,10 +94,8 @@ class Wan:
     def __init__(self, spec: BackboneSpec, pipe: WanPipeline, device: torch.device, fingerprint: str) -> None:
         self.spec, self.pipe, self.device, self.fingerprint = spec, pipe, device, fingerprint
         self.denoiser: nn.Module = pipe.transformer
-        for part in (pipe.transformer, pipe.vae, pipe.text_encoder):
-            part.requires_grad_(False).eval().to(device)
-        # some of its modules stay in float32, so the model's own dtype would be that of whichever comes first
-        self.dtype: torch.dtype = pipe.transformer.blocks[0].attn1.to_q.weight.dtype
+        # some of its modules stay in float32, and its blocks may be quantised
+        self.dtype: torch.dtype = pipe.transformer.patch_embedding.weight.dtype
         self.diffusion = FlowMatching(shift=spec.options["sigma_shift"])
         self.text_width = int(pipe.transformer.config["text_dim"])
         stats = (torch.tensor(pipe.vae.config[f"latents_{what}"]).view(1, -1, 1, 1, 1) for what in ("mean", "std"))
@@ -108,12 +107,19 @@ class Wan:
             raise MissingError(f"{spec.name}: the text encoder's word embeddings are all zero: update transformers")
 
     @classmethod
-    def load(cls, spec: BackboneSpec, *, device: str | None = None, folder: Path | None = None) -> Wan:
+    def load(
+        cls,
+        spec: BackboneSpec,
+        *,
+        device: str | None = None,
+        folder: Path | None = None,
+        precision: Precision = PLAIN,
+    ) -> Wan:
         """From a diffusers folder or the Hub (pinned revision). Safetensors only, no remote code."""
         from diffusers import WanPipeline
 
         chosen = choose_device(spec, device)
-        pipe, fingerprint = load_pipeline(WanPipeline, spec, chosen, folder)
+        pipe, fingerprint = load_pipeline(WanPipeline, spec, chosen, folder, precision)
         return cls(spec, pipe, chosen, fingerprint)
 
     # ------------------------------------------------------------------ video

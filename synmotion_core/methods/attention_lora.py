@@ -19,9 +19,21 @@ ADAPTER = "motion"
 
 
 class AttentionLora:
-    """LoRA layers injected into `denoiser` (a diffusers model). One at a time per denoiser."""
+    """LoRA layers injected into `denoiser` (a diffusers model). One at a time per denoiser.
 
-    def __init__(self, denoiser: nn.Module, targets: str, *, rank: int, alpha: float, seed: int) -> None:
+    device: where they work; None is where the layers lie that they sit on, which offloading keeps elsewhere.
+    """
+
+    def __init__(
+        self,
+        denoiser: nn.Module,
+        targets: str,
+        *,
+        rank: int,
+        alpha: float,
+        seed: int,
+        device: torch.device | None = None,
+    ) -> None:
         from peft import LoraConfig
 
         model: Any = denoiser
@@ -40,7 +52,7 @@ class AttentionLora:
         self.model = model
         self._named = {n: p for n, p in model.named_parameters() if f".{ADAPTER}." in n}
         for p in self._named.values():
-            p.data = p.data.float()
+            p.data = p.data.to(device, torch.float32)
         self.parameters: list[nn.Parameter] = list(self._named.values())
 
     def set_strength(self, strength: float) -> None:

@@ -42,6 +42,7 @@ class Lora:
             rank=config.rank,
             alpha=config.lora_alpha,
             seed=config.seed,
+            device=backbone.device,
         )
 
     @property

@@ -101,6 +101,7 @@ class SynMotion:
                 rank=config.rank,
                 alpha=config.lora_alpha,
                 seed=config.seed,
+                device=backbone.device,
             )
         self._groups = self.embedding.groups() | ({"adapters": self.lora.parameters} if self.lora else {})
 

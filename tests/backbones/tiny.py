@@ -38,6 +38,7 @@ from transformers import (
 
 from synmotion_core.backbones import find_spec, load_backbone
 from synmotion_core.interfaces import Backbone, BackboneSpec
+from synmotion_core.precision import PLAIN, Precision
 from synmotion_core.puppets.blueprint import clip_tokenizer, corpus_of_captions, llama_tokenizer
 from synmotion_core.types import VideoShape
 
@@ -161,14 +162,20 @@ FOLDERS = {
 
 
 @cache
-def tiny_backbone(name: str) -> Backbone:
-    """Loaded as a row is, from a folder; in float32."""
-    from synmotion_core import backbones
-
+def tiny_folder(name: str) -> Path:
+    """The row's pipeline with random weights, as diffusers saves one."""
     folder = Path(mkdtemp(prefix=f"tiny-{name}-"))
     FOLDERS[name](folder)
+    return folder
+
+
+@cache
+def tiny_backbone(name: str, precision: Precision = PLAIN) -> Backbone:
+    """Loaded as a row is, from a folder; what `precision` leaves alone in float32."""
+    from synmotion_core import backbones
+
     before, backbones.SPECS[name] = backbones.SPECS[name], tiny_spec(name)
     try:
-        return load_backbone(name, device="cpu", folder=folder)
+        return load_backbone(name, device="cpu", folder=tiny_folder(name), precision=precision)
     finally:
         backbones.SPECS[name] = before
