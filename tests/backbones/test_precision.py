@@ -11,6 +11,7 @@ import bitsandbytes as bnb
 import pytest
 import torch
 from diffusers.quantizers.bitsandbytes.bnb_quantizer import BnB4BitDiffusersQuantizer, BnB8BitDiffusersQuantizer
+from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from synmotion_core.backbones import find_spec, load_backbone, loading
@@ -228,6 +229,9 @@ def gradient(backbone: Backbone, mode: str | None = None, method: str = "lora") 
     entry = find_method(method)
     made = entry.attach(backbone, entry.config(), PROMPTS[0])
     try:
+        layers = {type(m).__name__ for m in backbone.denoiser.modules() if isinstance(m, LoraLayer)}
+        base = {type(m.get_base_layer()) for m in backbone.denoiser.modules() if isinstance(m, LoraLayer)}
+        assert layers == {kind.__name__ for kind in base}, "PEFT's own for each kind of layer"
         shake(made.groups)
         x, s = noisy(backbone)
         target = torch.randn(x.shape, generator=torch.Generator().manual_seed(4))
