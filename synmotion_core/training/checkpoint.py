@@ -1,7 +1,7 @@
 """The state of a training, in one sealed file: learnt tensors, AdamW's moments, the step, the settings it belongs to.
 
     method.<name>                 as Method.state_dict
-    optimizer.<group>.<i>.<slot>  AdamW's exp_avg, exp_avg_sq and step of the i-th parameter of a group
+    optimizer.<group>.<i>.<slot>  what AdamW keeps for the i-th parameter of a group: moments, their scales, the step
 
 Everything random in a step is a function of (seed, step), so these are enough to continue bit for bit.
 """
@@ -57,8 +57,10 @@ def restore(state: TrainState, method: Method, optimizer: torch.optim.Optimizer)
             for key, value in state.tensors.items():
                 if key.startswith(prefix):
                     slot = key.removeprefix(prefix)
-                    # AdamW keeps its counter on the CPU, the moments beside the parameter
-                    slots[slot] = value.clone() if slot == "step" else value.clone().to(p.device)
+                    if slot != "step":
+                        slots[slot] = value.clone().to(p.device)
+                    else:  # torch's AdamW counts in a tensor on the CPU, that of bitsandbytes in a plain number
+                        slots[slot] = value.clone() if value.is_floating_point() else int(value)
             if slots:
                 optimizer.state[p] = slots
 

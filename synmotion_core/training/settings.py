@@ -19,14 +19,15 @@ class TrainConfig:
 
     sample_images: the pictures that these samples begin with, one a subject (image to video only).
     0 for sample_every or save_every means never before the end. lr_scheduler "linear" lets the rate fall to zero at
-    num_steps, "constant" keeps it, so that a run can go on to more steps. mixed_precision "bf16" is autocast;
-    parameters stay float32.
+    num_steps, "constant" keeps it, so that a run can go on to more steps. optimizer "adamw8bit" is AdamW with moments
+    in 8 bits, by blocks (bitsandbytes). mixed_precision "bf16" is autocast; parameters stay float32.
     """
 
     num_steps: int = 1000
     batch_size: int = 4
     learning_rate: float = 2e-3
     lr_scheduler: str = "linear"
+    optimizer: str = "adamw"
     warmup_steps: int = 20
     max_grad_norm: float = 1.0
     weight_decay: float = 0.01
@@ -44,6 +45,10 @@ class TrainConfig:
         _require(
             self.lr_scheduler in ("constant", "linear"),
             f'lr_scheduler must be "constant" or "linear", got {self.lr_scheduler!r}',
+        )
+        _require(
+            self.optimizer in ("adamw", "adamw8bit"),
+            f'optimizer must be "adamw" or "adamw8bit", got {self.optimizer!r}',
         )
         _require(self.warmup_steps >= 0, f"warmup_steps must be at least 0, got {self.warmup_steps}")
         _require(self.max_grad_norm > 0, f"max_grad_norm must be above 0, got {self.max_grad_norm}")

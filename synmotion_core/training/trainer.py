@@ -12,6 +12,7 @@ loss stops being a number or runs away. `cancel` is looked at before every step:
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 import threading
@@ -20,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -74,11 +76,7 @@ def train(
     """
     path = folder / "state.safetensors"
     parameters = [p for group in method.groups.values() for p in group]
-    optimizer = torch.optim.AdamW(
-        [{"params": list(ps), "scale": method.learning_rate_scale(name)} for name, ps in method.groups.items()],
-        lr=config.learning_rate,
-        weight_decay=config.weight_decay,
-    )
+    optimizer = _optimizer(config, method)
     start, watch = 0, _Watch()
     if resume:
         state = checkpoint.load(path, settings)
@@ -163,6 +161,17 @@ def train(
             yield from sampler(done)
     for p in parameters:
         p.requires_grad_(True)
+
+
+def _optimizer(config: TrainConfig, method: Method) -> torch.optim.Optimizer:
+    groups = [{"params": list(ps), "scale": method.learning_rate_scale(name)} for name, ps in method.groups.items()]
+    kind: Any = torch.optim.AdamW
+    if config.optimizer == "adamw8bit":
+        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # announces optional kernels at import
+        from bitsandbytes.optim import AdamW8bit
+
+        kind = AdamW8bit
+    return kind(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
 
 
 def _precision(

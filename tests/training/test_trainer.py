@@ -125,6 +125,36 @@ def test_stopped_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
 
 
+def test_moments_in_8_bits_resume_exactly_and_are_in_8_bits(tmp_path: Path) -> None:
+    """train 6 == train 3 + resume 3, bit for bit, also from the file."""
+    small = settings(optimizer="adamw8bit")
+    list(run(tmp_path / "whole", small))
+    cancel = threading.Event()
+    for event in run(tmp_path / "parts", small, cancel=cancel):
+        if isinstance(event, Progress) and event.step == 3:
+            cancel.set()
+    list(run(tmp_path / "parts", small, resume=True))
+    whole = weights(tmp_path / "whole")
+    assert same(whole, weights(tmp_path / "parts"))
+    list(run(tmp_path / "plain", settings()))
+    plain_run = weights(tmp_path / "plain")
+    assert any(not torch.equal(whole[k], plain_run[k]) for k in plain_run if k.startswith("method."))
+    moments = {k: v for k, v in whole.items() if k.endswith((".state1", ".state2"))}
+    large = [v for v in moments.values() if v.numel() >= 4096]
+    assert large, "those below 4096 numbers stay in float32, as bitsandbytes has it"
+    assert all(v.dtype == torch.uint8 for v in large)
+    assert all(v.dtype == torch.float32 for v in whole.values() if v.numel() < 4096 and v.ndim == 2)
+
+
+def test_moments_in_8_bits_learn_as_much(tmp_path: Path) -> None:
+    def last(name: str) -> float:
+        events = run(tmp_path / name, settings(num_steps=30, learning_rate=5e-3, optimizer=name))
+        losses = [e.loss for e in events if isinstance(e, Progress) and e.phase == "reference" and e.loss is not None]
+        return sum(losses[-5:]) / sum(losses[:5])
+
+    assert last("adamw8bit") == pytest.approx(last("adamw"), abs=0.02)
+
+
 def test_a_falling_rate_resumes_exactly_and_ends_near_zero(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rates: list[float] = []
     set_rate = trainer._set_learning_rate
