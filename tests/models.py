@@ -22,11 +22,7 @@ def puppet_backbone() -> Backbone:
 
 
 def plain(text: TextCondition) -> Condition:
-    return Condition(
-        prompt_embeds=text.prompt_embeds,
-        prompt_attention_mask=text.prompt_attention_mask,
-        pooled_prompt_embeds=text.pooled_prompt_embeds,
-    )
+    return text.as_condition()
 
 
 def noisy(backbone: Backbone, batch: int = 2, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
