@@ -123,6 +123,7 @@ class HunyuanVideo15:
         self.denoiser: nn.Module = pipe.transformer
         for part in spec.parameters:
             getattr(pipe, part).requires_grad_(False).eval().to(device)
+        pipe.vae.enable_slicing()  # one video at a time: its attention mask has the wrong shape for two
         self.dtype: torch.dtype = pipe.transformer.dtype
         # diffusers hands the time's features on in the timestep's own type. Told in bf16, a level would be right to a
         # few thousandths only; told in float32, as the official training does, the features would not fit the weights
@@ -221,7 +222,7 @@ class HunyuanVideo15:
 
         pipe, limit = self.pipe, self.pipe.tokenizer_2_max_length
         for text in texts:
-            quoted = extract_glyph_texts(text) or ""
+            quoted = str(extract_glyph_texts(text) or "")
             reader = f"the second text encoder of {self.spec.name}, which gets what is in quotes,"
             check_length(text, len(pipe.tokenizer_2(quoted).input_ids), limit, reader)
             check_marks([quoted], pipe.tokenizer_2)
@@ -249,7 +250,9 @@ class HunyuanVideo15:
             given[:, :-1, :1] = image.to(given)
             given[:, -1, 0] = 1
         if seen is None:
-            raise ValueError(f"{self.spec.name}: image_latents without image_embeds: encode the prompts with the images")
+            raise ValueError(
+                f"{self.spec.name}: image_latents without image_embeds: encode the prompts with the images"
+            )
         with attention_for(self.device):
             return self.denoiser(
                 hidden_states=torch.cat([noisy_latents, given], dim=1).to(self.dtype),
