@@ -124,14 +124,7 @@ def draw_noise(backbone: Backbone, sources: Sequence[torch.Generator], shape: Vi
 def _condition(
     method: Method | None, text: TextCondition, config: SamplerConfig, image_latents: Tensor | None
 ) -> Condition:
-    if method is not None:
-        made = method.condition(text, config.strength)
-    else:
-        made = Condition(
-            prompt_embeds=text.prompt_embeds,
-            prompt_attention_mask=text.prompt_attention_mask,
-            pooled_prompt_embeds=text.pooled_prompt_embeds,
-        )
+    made = text.as_condition() if method is None else method.condition(text, config.strength)
     return replace(made, image_latents=image_latents, guidance=config.embedded_guidance)
 
 
@@ -160,7 +153,7 @@ def denoise(
     text = both = backbone.encode_prompt(prompts, images)
     if guided:
         # one pass for both halves: the null rows have no roles, so a method leaves their text alone
-        both = stack_text([text, backbone.encode_text([config.negative_prompt] * len(prompts))])
+        both = stack_text([text, backbone.encode_text([config.negative_prompt] * len(prompts), images)])
     sources = noise_sources(seeds)
     latents = backbone.start_latents(draw_noise(backbone, sources, config.shape), image)
     solver = backbone.solver(config.num_inference_steps, config.shape, config.eta, config.flow_shift)

@@ -27,7 +27,7 @@ Feature = Literal[
     "attention_lora",  # the denoiser's attention projections can carry LoRA
     "temporal_attention",  # separate temporal layers (3-D U-Nets)
     "true_cfg",  # negative prompts and true guidance
-    "image_prompts",  # the text encoder looks at the first image, too
+    "image_prompts",  # prompts are encoded together with the first image
     "embedded_guidance",  # guidance is an input of the denoiser
 ]
 
@@ -130,8 +130,11 @@ class Backbone(Protocol):
         """
         ...
 
-    def encode_text(self, texts: Sequence[str]) -> TextCondition:
-        """Text without roles (both masks empty), and black images: the negative prompt, the empty prompt."""
+    def encode_text(self, texts: Sequence[str], images: Pixels | None = None) -> TextCondition:
+        """Text without roles (both masks empty): the negative prompt, the empty prompt.
+
+        images as in encode_prompt; looked at where the family's pipeline reads its negative prompt with them, too.
+        """
         ...
 
     def encode_image(self, pixels: Tensor) -> Latents:

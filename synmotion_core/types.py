@@ -7,9 +7,9 @@ Frames are numpy uint8 [F, H, W, 3] on the way to and from files.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -115,6 +115,10 @@ class TextCondition:
 
     prompt_embeds [B, L, D]; prompt_attention_mask [B, L] (1 = a token, right padded); pooled_prompt_embeds [B, P] or
     None; subject_tokens and motion_tokens bool [B, L], the tokens whose characters touch the role's words.
+
+    What only some families have, and no method changes: prompt_embeds_2 [B, M, E] of a second text encoder with its
+    prompt_attention_mask_2 [B, M], right padded too, and image_embeds [B, N, V], how an encoder of pictures sees the
+    first image.
     """
 
     prompt_embeds: Tensor
@@ -122,66 +126,98 @@ class TextCondition:
     pooled_prompt_embeds: Tensor | None
     subject_tokens: Tensor
     motion_tokens: Tensor
+    prompt_embeds_2: Tensor | None = None
+    prompt_attention_mask_2: Tensor | None = None
+    image_embeds: Tensor | None = None
 
     def __len__(self) -> int:
         return self.prompt_embeds.shape[0]
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> TextCondition:
         """Copies on a device; `dtype` applies to the embeddings."""
-        pooled = self.pooled_prompt_embeds
+
+        def moved(x: Tensor | None, dtype: torch.dtype | None = None) -> Tensor | None:
+            return None if x is None else x.to(device, dtype)
+
         return TextCondition(
             prompt_embeds=self.prompt_embeds.to(device, dtype),
             prompt_attention_mask=self.prompt_attention_mask.to(device),
-            pooled_prompt_embeds=None if pooled is None else pooled.to(device, dtype),
+            pooled_prompt_embeds=moved(self.pooled_prompt_embeds, dtype),
             subject_tokens=self.subject_tokens.to(device),
             motion_tokens=self.motion_tokens.to(device),
+            prompt_embeds_2=moved(self.prompt_embeds_2, dtype),
+            prompt_attention_mask_2=moved(self.prompt_attention_mask_2),
+            image_embeds=moved(self.image_embeds, dtype),
         )
 
     def select(self, rows: Sequence[int]) -> TextCondition:
         """The given rows, trimmed to their longest prompt."""
         index = torch.as_tensor(list(rows), device=self.prompt_embeds.device)
-        mask = self.prompt_attention_mask[index]
-        length = max(1, int(mask.sum(1).max()))
+
+        def chosen(x: Tensor | None, length: int | None = None) -> Tensor | None:
+            return None if x is None else x[index, :length]
+
+        mask, mask_2 = self.prompt_attention_mask[index], chosen(self.prompt_attention_mask_2)
+        length, length_2 = longest(mask), None if mask_2 is None else longest(mask_2)
         return TextCondition(
             prompt_embeds=self.prompt_embeds[index, :length],
             prompt_attention_mask=mask[:, :length],
-            pooled_prompt_embeds=None if self.pooled_prompt_embeds is None else self.pooled_prompt_embeds[index],
+            pooled_prompt_embeds=chosen(self.pooled_prompt_embeds),
             subject_tokens=self.subject_tokens[index, :length],
             motion_tokens=self.motion_tokens[index, :length],
+            prompt_embeds_2=chosen(self.prompt_embeds_2, length_2),
+            prompt_attention_mask_2=chosen(self.prompt_attention_mask_2, length_2),
+            image_embeds=chosen(self.image_embeds),
+        )
+
+    def as_condition(self, prompt_embeds: Tensor | None = None) -> Condition:
+        """What the denoiser receives of it, with `prompt_embeds` in place of its own where a method made some."""
+        return Condition(
+            prompt_embeds=self.prompt_embeds if prompt_embeds is None else prompt_embeds,
+            prompt_attention_mask=self.prompt_attention_mask,
+            pooled_prompt_embeds=self.pooled_prompt_embeds,
+            prompt_embeds_2=self.prompt_embeds_2,
+            prompt_attention_mask_2=self.prompt_attention_mask_2,
+            image_embeds=self.image_embeds,
         )
 
 
+def longest(mask: Tensor) -> int:
+    """How many tokens [B, L] -> the longest row has; at least 1, also where no row has any."""
+    return max(1, int(mask.sum(1).max()))
+
+
 def stack_text(parts: Sequence[TextCondition]) -> TextCondition:
-    """Concatenate along the batch, right padding to the longest with zeros."""
-    length = max(p.prompt_embeds.shape[1] for p in parts)
+    """Concatenate along the batch, right padding to the longest with zeros. Raises ValueError where only some parts
+    have a field.
+    """
 
-    def pad(x: Tensor) -> Tensor:
-        extra = length - x.shape[1]
-        return torch.nn.functional.pad(x, (0, 0, 0, extra) if x.ndim == 3 else (0, extra))
+    def joined(name: str) -> Any:
+        given = [x for p in parts if (x := getattr(p, name)) is not None]
+        if given and len(given) != len(parts):
+            raise ValueError(f"either all parts have {name} or none has")
+        length = max((x.shape[1] for x in given), default=0)
+        padded = [torch.nn.functional.pad(x, [0, 0] * (x.ndim - 2) + [0, length - x.shape[1]]) for x in given]
+        return torch.cat(padded) if padded else None
 
-    pooled = [p.pooled_prompt_embeds for p in parts if p.pooled_prompt_embeds is not None]
-    if pooled and len(pooled) != len(parts):
-        raise ValueError("either all parts have pooled embeddings or none has")
-    return TextCondition(
-        prompt_embeds=torch.cat([pad(p.prompt_embeds) for p in parts]),
-        prompt_attention_mask=torch.cat([pad(p.prompt_attention_mask) for p in parts]),
-        pooled_prompt_embeds=torch.cat(pooled) if pooled else None,
-        subject_tokens=torch.cat([pad(p.subject_tokens) for p in parts]),
-        motion_tokens=torch.cat([pad(p.motion_tokens) for p in parts]),
-    )
+    return TextCondition(**{field.name: joined(field.name) for field in fields(TextCondition)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
     """What the denoiser receives: the text after the method's work, and for I2V the first image.
 
-    image_latents: what Backbone.encode_image gives (HunyuanVideo: [B, C, 1, h, w]), or None for T2V. guidance: what a
-    denoiser with embedded guidance is told; None is the backbone's own value for training.
+    Fields are those of TextCondition. image_latents: what Backbone.encode_image gives ([B, C, 1, h, w] for the
+    HunyuanVideo families), or None for T2V. guidance: what a denoiser with embedded guidance is told; None is the
+    backbone's own value for training.
     """
 
     prompt_embeds: Tensor
     prompt_attention_mask: Tensor
     pooled_prompt_embeds: Tensor | None
+    prompt_embeds_2: Tensor | None = None
+    prompt_attention_mask_2: Tensor | None = None
+    image_embeds: Tensor | None = None
     image_latents: Tensor | None = None
     guidance: float | None = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import lru_cache
 
 import torch
@@ -22,11 +23,13 @@ def puppet_backbone() -> Backbone:
 
 
 def plain(text: TextCondition) -> Condition:
-    return Condition(
-        prompt_embeds=text.prompt_embeds,
-        prompt_attention_mask=text.prompt_attention_mask,
-        pooled_prompt_embeds=text.pooled_prompt_embeds,
-    )
+    return text.as_condition()
+
+
+def padded_row(text: TextCondition, row: int) -> TextCondition:
+    """One row with its padding, which TextCondition.select would drop."""
+    own = {f.name: getattr(text, f.name) for f in dataclasses.fields(text)}
+    return TextCondition(**{name: None if x is None else x[row : row + 1] for name, x in own.items()})
 
 
 def noisy(backbone: Backbone, batch: int = 2, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -82,12 +82,22 @@ def conditions(draw: st.DrawFn, pooled: bool) -> TextCondition:
     generator = torch.Generator().manual_seed(draw(st.integers(0, 1000)))
     embeds = torch.randn(len(lengths), longest, width, generator=generator) * mask[..., None]
     subject = (torch.rand(mask.shape, generator=generator) < 0.4) & mask
+    more: dict[str, torch.Tensor] = {}
+    if draw(st.booleans()):  # a second encoder reads what it finds in a prompt, which may be nothing
+        second = torch.tensor(draw(st.lists(st.integers(0, 3), min_size=len(lengths), max_size=len(lengths))))
+        mask_2 = torch.arange(max(1, int(second.max())) + draw(st.integers(0, 2)))[None] < second[:, None]
+        more = {
+            "prompt_embeds_2": torch.randn(*mask_2.shape, 5, generator=generator) * mask_2[..., None],
+            "prompt_attention_mask_2": mask_2.long(),
+            "image_embeds": torch.randn(len(lengths), 4, 2, generator=generator),
+        }
     return TextCondition(
         prompt_embeds=embeds,
         prompt_attention_mask=mask.long(),
         pooled_prompt_embeds=torch.randn(len(lengths), 2, generator=generator) if pooled else None,
         subject_tokens=subject,
         motion_tokens=mask & ~subject,
+        **more,
     )
 
 
@@ -114,6 +124,18 @@ def test_select_takes_the_rows_and_only_drops_padding(text: TextCondition, data:
     assert length == int(chosen.prompt_attention_mask.sum(1).max())
     assert torch.equal(chosen.prompt_embeds, text.prompt_embeds[rows, :length])
     assert torch.equal(chosen.subject_tokens.sum(1), text.subject_tokens[rows].sum(1))
+    if text.prompt_embeds_2 is None:
+        assert chosen.prompt_embeds_2 is chosen.prompt_attention_mask_2 is chosen.image_embeds is None
+        return
+    assert text.prompt_attention_mask_2 is not None
+    assert text.image_embeds is not None
+    assert chosen.prompt_embeds_2 is not None
+    assert chosen.prompt_attention_mask_2 is not None
+    assert chosen.image_embeds is not None
+    length = max(1, int(text.prompt_attention_mask_2[rows].sum(1).max()))
+    assert torch.equal(chosen.prompt_embeds_2, text.prompt_embeds_2[rows, :length])
+    assert torch.equal(chosen.prompt_attention_mask_2, text.prompt_attention_mask_2[rows, :length])
+    assert torch.equal(chosen.image_embeds, text.image_embeds[rows])
 
 
 @given(conditions(pooled=True))
@@ -124,7 +146,33 @@ def test_to_converts_embeddings_and_leaves_masks(text: TextCondition) -> None:
     assert moved.pooled_prompt_embeds.dtype == torch.bfloat16
     assert torch.equal(moved.prompt_attention_mask, text.prompt_attention_mask)
     assert moved.subject_tokens.dtype == moved.motion_tokens.dtype == torch.bool
+    for name in ("prompt_embeds_2", "image_embeds", "prompt_attention_mask_2"):
+        before, after = getattr(text, name), getattr(moved, name)
+        assert (before is None) == (after is None)
+        assert after is None or after.dtype == (torch.int64 if "mask" in name else torch.bfloat16), name
     assert_same(text.to("cpu"), text)
+
+
+@given(st.booleans().flatmap(conditions))
+def test_a_condition_holds_all_of_the_text_but_its_roles(text: TextCondition) -> None:
+    changed = text.prompt_embeds + 1
+    for condition, embeds in ((text.as_condition(), text.prompt_embeds), (text.as_condition(changed), changed)):
+        assert condition.prompt_embeds is embeds
+        for field in dataclasses.fields(TextCondition):
+            if field.name not in ("prompt_embeds", "subject_tokens", "motion_tokens"):
+                assert getattr(condition, field.name) is getattr(text, field.name), field.name
+        assert condition.image_latents is condition.guidance is None
+
+
+def test_parts_that_do_not_agree_are_not_stacked() -> None:
+    mask = torch.ones(1, 2, dtype=torch.int64)
+    text = TextCondition(
+        prompt_embeds=torch.zeros(1, 2, 3), prompt_attention_mask=mask, pooled_prompt_embeds=None,
+        subject_tokens=mask.bool(), motion_tokens=mask.bool(),
+    )  # fmt: skip
+    with_picture = dataclasses.replace(text, image_embeds=torch.zeros(1, 4, 2))
+    with pytest.raises(ValueError, match="either all parts have image_embeds or none has"):
+        stack_text([with_picture, text])
 
 
 def test_values_are_frozen_slotted_and_keyword_only() -> None:

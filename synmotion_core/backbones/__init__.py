@@ -9,12 +9,13 @@ import difflib
 from pathlib import Path
 
 from synmotion_core.backbones.hunyuan_video import SPECS as _HUNYUAN_VIDEO
+from synmotion_core.backbones.hunyuan_video15 import SPECS as _HUNYUAN_VIDEO15
 from synmotion_core.backbones.wan import SPECS as _WAN
 from synmotion_core.errors import ConfigError
 from synmotion_core.interfaces import Backbone, BackboneSpec
 from synmotion_core.precision import PLAIN, Precision
 
-SPECS: dict[str, BackboneSpec] = {spec.name: spec for spec in (*_HUNYUAN_VIDEO, *_WAN)}
+SPECS: dict[str, BackboneSpec] = {spec.name: spec for spec in (*_HUNYUAN_VIDEO, *_HUNYUAN_VIDEO15, *_WAN)}
 
 
 def find_spec(name: str) -> BackboneSpec:
@@ -40,6 +41,10 @@ def load_backbone(
         from synmotion_core.backbones.hunyuan_video import HunyuanVideo
 
         return HunyuanVideo.load(spec, device=device, folder=folder, precision=precision)
+    if spec.family == "hunyuan_video15":
+        from synmotion_core.backbones.hunyuan_video15 import HunyuanVideo15
+
+        return HunyuanVideo15.load(spec, device=device, folder=folder, precision=precision)
     if spec.family == "wan":
         from synmotion_core.backbones.wan import Wan
 

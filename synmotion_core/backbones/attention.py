@@ -1,4 +1,4 @@
-"""Which attention kernel a denoiser runs on."""
+"""Which attention kernel a denoiser runs on, and what the projections of a dual-stream block are called."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+
+from synmotion_core.backbones.checks import check_projections
 
 
 @contextmanager
@@ -29,3 +31,15 @@ def attention_for(device: torch.device) -> Iterator[None]:
             yield
     finally:
         torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(before)
+
+
+def dual_stream_targets(projections: str) -> str:
+    """A regular expression over the attention projections, of video and of text, in the blocks `transformer_blocks`.
+
+    projections are letters of "qkvo"; raises ShapeError for others.
+    """
+    check_projections(projections)
+    video = {"q": "to_q", "k": "to_k", "v": "to_v", "o": r"to_out\.0"}
+    text = {"q": "add_q_proj", "k": "add_k_proj", "v": "add_v_proj", "o": "to_add_out"}
+    names = "|".join([video[p] for p in projections] + [text[p] for p in projections])
+    return rf"transformer_blocks\.\d+\.attn\.({names})"

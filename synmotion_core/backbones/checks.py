@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -29,6 +30,17 @@ def check_length(text: str, length: int, limit: int, reader: str) -> None:
         raise PromptError(
             f"the prompt {text!r} is {length} tokens long; {reader} reads at most {limit}: use fewer or plainer words"
         )
+
+
+def check_marks(texts: Sequence[str], tokenizer: Any) -> None:
+    """Raise PromptError for a tokenizer's own marks: they are no words, and would end a prompt or stand for a picture.
+
+    texts are prompts, or what of them the tokenizer reads.
+    """
+    for text in texts:
+        for mark in tokenizer.all_special_tokens:
+            if mark in text:
+                raise PromptError(f"the prompt {text!r} holds {mark!r}, a mark of the text encoder's own: leave it out")
 
 
 def check_projections(projections: str) -> None:

@@ -20,22 +20,22 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from synmotion_core.backbones.attention import attention_for
+from synmotion_core.backbones.attention import attention_for, dual_stream_targets
 from synmotion_core.backbones.checks import (
     check_images,
     check_length,
-    check_projections,
+    check_marks,
     check_video,
     latent_shape,
 )
 from synmotion_core.backbones.llava_prompt import encode_with_images, place_roles
 from synmotion_core.backbones.loading import choose_device, load_pipeline
-from synmotion_core.backbones.real_world import KNOWS, PRIORS
+from synmotion_core.backbones.real_world import KNOWS_TENCENT, PRIORS
 from synmotion_core.backbones.roles import NO_ROLES, Spans, token_roles
 from synmotion_core.backbones.solver import FlowSolver, predicts_clean
 from synmotion_core.backbones.token_replace import start_from, token_replace_form
 from synmotion_core.diffusion import FlowMatching, velocity_from_clean
-from synmotion_core.errors import ConfigError, MissingError, PromptError
+from synmotion_core.errors import ConfigError, MissingError
 from synmotion_core.interfaces import BackboneSpec, Feature
 from synmotion_core.precision import PLAIN, Precision
 from synmotion_core.types import Condition, Mode, Prompt, TextCondition, VideoShape
@@ -78,7 +78,7 @@ def _row(
             "text_encoder_2": 123_060_480,
         },
         needs_gpu=True,
-        knows=f"{KNOWS}. Its licence excludes the EU, the UK and South Korea",
+        knows=KNOWS_TENCENT,
         options={
             "sigma_shift": 7.0,  # as public trainers draw them; sampling shifts by as much
             "training_guidance": 1.0,  # finetrainers and musubi-tuner train so
@@ -250,7 +250,8 @@ class HunyuanVideo:
         spans = [(p.span("subject"), p.span("motion")) for p in prompts]
         return self._encode([p.text for p in prompts], spans, images, "image_embed_interleave")
 
-    def encode_text(self, texts: Sequence[str]) -> TextCondition:
+    def encode_text(self, texts: Sequence[str], images: Tensor | None = None) -> TextCondition:
+        """images are left alone: with a negative prompt the stock pipeline shows its Llava a black one."""
         return self._encode(list(texts), [NO_ROLES] * len(texts), None, "null_image_embed_interleave")
 
     @torch.no_grad()
@@ -263,7 +264,7 @@ class HunyuanVideo:
         lengths = inputs["attention_mask"].sum(1) - crop
         for text, length in zip(texts, lengths.tolist(), strict=True):
             check_length(text, length, self.spec.max_prompt_tokens, self.spec.name)
-        self._check_marks(texts)
+        check_marks(texts, self.pipe.tokenizer)
         self._check_clip(texts)
         pooled = self.pipe._get_clip_prompt_embeds(texts, device=self.device)
         roles = [role[:, crop:] for role in token_roles(inputs["offset_mapping"], spans, lead)]
@@ -285,15 +286,6 @@ class HunyuanVideo:
             subject_tokens=roles[0].to(self.device),
             motion_tokens=roles[1].to(self.device),
         )
-
-    def _check_marks(self, texts: Sequence[str]) -> None:
-        """The tokenizer's own marks are no words: in a prompt they would end it, or stand for a picture."""
-        for text in texts:
-            for mark in self.pipe.tokenizer.all_special_tokens:
-                if mark in text:
-                    raise PromptError(
-                        f"the prompt {text!r} holds {mark!r}, a mark of the text encoder's own: leave it out"
-                    )
 
     def _check_clip(self, texts: Sequence[str]) -> None:
         limit = min(77, int(self.pipe.tokenizer_2.model_max_length))
@@ -337,10 +329,6 @@ class HunyuanVideo:
         return FlowSolver(self.pipe.scheduler, num_inference_steps, eta, flow_shift)
 
     def attention_targets(self, projections: str = "qkv") -> str:
-        own = {"q": "to_q", "k": "to_k", "v": "to_v", "o": r"to_out\.0"}
-        text = {"q": "add_q_proj", "k": "add_k_proj", "v": "add_v_proj", "o": "to_add_out"}
-        check_projections(projections)
-        dual = "|".join([own[p] for p in projections] + [text[p] for p in projections])
-        single = "|".join(own[p] for p in projections if p != "o")
-        pattern = rf"transformer_blocks\.\d+\.attn\.({dual})"
-        return f"({pattern}" + (rf"|single_transformer_blocks\.\d+\.attn\.({single})" if single else "") + ")"
+        own = {"q": "to_q", "k": "to_k", "v": "to_v"}  # a single-stream block has no output projection of its own
+        dual, single = dual_stream_targets(projections), "|".join(own[p] for p in projections if p != "o")
+        return f"({dual}" + (rf"|single_transformer_blocks\.\d+\.attn\.({single})" if single else "") + ")"

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from synmotion_core.backbones.pictures import as_pictures
+
 _ASSISTANT = 4  # tokens of its header, which the pipeline cuts out of the words' tail
 
 
@@ -33,7 +35,7 @@ def encode_with_images(
     [-1, 1], or None for black ones, as the pipeline takes them for a negative prompt.
     """
     embeds, mask = pipe._get_llama_prompt_embeds(
-        _pictures(images, len(texts)),
+        as_pictures(images, len(texts)),
         texts,
         template,
         device=device,
@@ -53,12 +55,3 @@ def place_roles(role: Tensor, kept: Tensor, length: int) -> Tensor:
     """bool [B, longest] over the words' tokens -> bool [B, length] over what the denoiser gets: images have no role."""
     words = role.gather(1, kept)
     return torch.nn.functional.pad(words, (length - words.shape[1], 0))
-
-
-def _pictures(images: Tensor | None, count: int) -> list[Any]:
-    from PIL import Image
-
-    if images is None:
-        images = torch.full((count, 3, 64, 64), -1.0)
-    array = ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-    return [Image.fromarray(picture) for picture in array]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 KNOWS = "people, animals and things, filmed or drawn"
+KNOWS_TENCENT = f"{KNOWS}. Its licence excludes the EU, the UK and South Korea"
 PRIORS: Mapping[str, Any] = {
     "prior_subjects": ("panda", "tiger", "dog", "monkey", "robot", "teddy bear", "man", "woman"),
     "prior_motions": ("is standing", "is walking", "is running", "is sitting", "is jumping", "is looking around"),

@@ -150,7 +150,7 @@ class Wan:
     def encode_prompt(self, prompts: Sequence[Prompt], images: Tensor | None = None) -> TextCondition:
         return self._encode([p.text for p in prompts], [(p.span("subject"), p.span("motion")) for p in prompts])
 
-    def encode_text(self, texts: Sequence[str]) -> TextCondition:
+    def encode_text(self, texts: Sequence[str], images: Tensor | None = None) -> TextCondition:
         return self._encode(list(texts), [NO_ROLES] * len(texts))
 
     @torch.no_grad()

@@ -57,11 +57,7 @@ class Lora:
         return Phase(name="reference", draws="reference", trains=frozenset({"adapters"}))
 
     def condition(self, text: TextCondition, strength: float = 1.0) -> Condition:
-        return Condition(
-            prompt_embeds=text.prompt_embeds,
-            prompt_attention_mask=text.prompt_attention_mask,
-            pooled_prompt_embeds=text.pooled_prompt_embeds,
-        )
+        return text.as_condition()
 
     def set_strength(self, strength: float) -> None:
         self.lora.set_strength(strength)

@@ -120,11 +120,7 @@ class SynMotion:
         return Phase(name="prior", draws="prior", trains=trains, target=self.config.prior_target)
 
     def condition(self, text: TextCondition, strength: float = 1.0) -> Condition:
-        return Condition(
-            prompt_embeds=self.embedding(text, strength),
-            prompt_attention_mask=text.prompt_attention_mask,
-            pooled_prompt_embeds=text.pooled_prompt_embeds,
-        )
+        return text.as_condition(self.embedding(text, strength))
 
     def set_strength(self, strength: float) -> None:
         if self.lora:

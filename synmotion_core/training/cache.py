@@ -70,7 +70,7 @@ class EncodingCache:
         return self._fetch(self.root / "images" / f"{key}.safetensors", encode)["image_latents"]
 
     def text(self, prompt: Prompt, content: str = "", frame: Callable[[], Tensor] | None = None) -> TextCondition:
-        """One row, on the CPU. Where the encoder looks at pictures, at this one, named as for `image`."""
+        """One row, on the CPU. Where a prompt is encoded with its picture, with this one, named as for `image`."""
         seen = frame if "image_prompts" in self.backbone.spec.features else None
         picture = [] if seen is None else [content]
         key = content_key(self.backbone.fingerprint, prompt.subject, prompt.motion, prompt.setting, *picture)
@@ -80,10 +80,14 @@ class EncodingCache:
             own = {
                 "prompt_embeds": text.prompt_embeds,
                 "prompt_attention_mask": text.prompt_attention_mask,
+                "pooled": text.pooled_prompt_embeds,
                 "subject_tokens": text.subject_tokens,
                 "motion_tokens": text.motion_tokens,
+                "prompt_embeds_2": text.prompt_embeds_2,
+                "prompt_attention_mask_2": text.prompt_attention_mask_2,
+                "image_embeds": text.image_embeds,
             }
-            return own | ({} if text.pooled_prompt_embeds is None else {"pooled": text.pooled_prompt_embeds})
+            return {name: tensor for name, tensor in own.items() if tensor is not None}
 
         t = self._fetch(self.root / "text" / f"{key}.safetensors", encode)
         return TextCondition(
@@ -92,6 +96,9 @@ class EncodingCache:
             pooled_prompt_embeds=t.get("pooled"),
             subject_tokens=t["subject_tokens"],
             motion_tokens=t["motion_tokens"],
+            prompt_embeds_2=t.get("prompt_embeds_2"),
+            prompt_attention_mask_2=t.get("prompt_attention_mask_2"),
+            image_embeds=t.get("image_embeds"),
         )
 
     def _fetch(self, path: Path, encode: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -8,26 +8,34 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import HunyuanVideoTransformer3DModel, WanTransformer3DModel
+from diffusers import HunyuanVideo15Transformer3DModel, HunyuanVideoTransformer3DModel, WanTransformer3DModel
 
 from synmotion_core import backbones
 from synmotion_core.backbones import SPECS
 from synmotion_core.backbones.hunyuan_video import HunyuanVideo
+from synmotion_core.backbones.hunyuan_video15 import HunyuanVideo15
 from synmotion_core.backbones.wan import Wan
 from synmotion_core.clips.doctor import REAL_BACKBONES
 from synmotion_core.errors import ConfigError
 from synmotion_core.methods.attention_lora import AttentionLora
 
 CONFIGS = Path(backbones.__file__).parent / "configs"
-CLASSES: dict[str, Any] = {c.__name__: c for c in (HunyuanVideoTransformer3DModel, WanTransformer3DModel)}
-FAMILIES: dict[str, Any] = {"hunyuan_video": HunyuanVideo, "wan": Wan}
+CLASSES: dict[str, Any] = {
+    c.__name__: c for c in (HunyuanVideoTransformer3DModel, HunyuanVideo15Transformer3DModel, WanTransformer3DModel)
+}
+FAMILIES: dict[str, Any] = {"hunyuan_video": HunyuanVideo, "hunyuan_video15": HunyuanVideo15, "wan": Wan}
+LATENT_PX = {"hunyuan_video": 8, "hunyuan_video15": 16, "wan": 8}  # of the video, to a side of one latent
 REAL = [name for name, spec in SPECS.items() if spec.needs_gpu]
 # modules and LoRA parameters at rank 16 of q, k and v. HunyuanVideo: 20 dual blocks with a text side and 40 single
-# ones, all 3072 wide. Wan: two attentions a block; all of 1536 (1.3B) or 5120 (14B), as its text is projected first
+# ones, all 3072 wide. HunyuanVideo-1.5: 54 dual blocks, all 2048 wide. Wan: two attentions a block; all of 1536 (1.3B)
+# or 5120 (14B), as its text is projected first
 _HUNYUAN = (20 * 6 + 40 * 3, (20 * 6 + 40 * 3) * 2 * 3072 * 16)
+_HUNYUAN15 = (54 * 6, 54 * 6 * 2 * 2048 * 16)
 ATTACHED = {
     "hunyuanvideo": _HUNYUAN,
     "hunyuanvideo-i2v": _HUNYUAN,
+    "hunyuanvideo-1.5": _HUNYUAN15,
+    "hunyuanvideo-1.5-i2v": _HUNYUAN15,
     "wan2.1-t2v-1.3b": (30 * 6, 30 * 6 * 2 * 1536 * 16),
     "wan2.1-t2v-14b": (40 * 6, 40 * 6 * 2 * 5120 * 16),
 }
@@ -52,7 +60,7 @@ def test_a_row_counts_its_transformer_right(name: str) -> None:
     model, spec = transformer(name), SPECS[name]
     assert sum(p.numel() for p in model.parameters()) == spec.parameters["transformer"]
     patch = model.config["patch_size"]
-    assert spec.options["token_px"] == 8 * (patch if isinstance(patch, int) else patch[-1])
+    assert spec.options["token_px"] == LATENT_PX[spec.family] * (patch if isinstance(patch, int) else patch[-1])
     assert ("embedded_guidance" in spec.features) == model.config.get("guidance_embeds", False)
     assert (spec.image_frames == 1) == (model.config.get("image_condition_type") == "token_replace")
 

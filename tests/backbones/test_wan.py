@@ -18,7 +18,7 @@ from synmotion_core.interfaces import Backbone
 from synmotion_core.methods import find_method
 from synmotion_core.types import Condition, Prompt, stack_text
 from tests.backbones.tiny import SHAPE, tiny_backbone
-from tests.models import PROMPTS, noisy, plain, shake
+from tests.models import PROMPTS, noisy, padded_row, plain, shake
 
 NAME = "wan2.1-t2v-1.3b"
 
@@ -134,10 +134,7 @@ def test_a_shorter_prompt_in_a_batch_is_what_it_is_alone(backbone: Any) -> None:
     x, s = noisy(backbone, batch=1)
     short = backbone.encode_prompt([PROMPTS[1]])
     both = stack_text([short, backbone.encode_prompt([PROMPTS[0]])])
-    first = dataclasses.replace(
-        both,
-        **{f.name: value[:1] for f in dataclasses.fields(both) if (value := getattr(both, f.name)) is not None},
-    )
+    first = padded_row(both, 0)
     try:
         shake(method.groups)
         with torch.no_grad():

@@ -14,8 +14,13 @@ from typing import Any
 import torch
 from diffusers import (
     AutoencoderKLHunyuanVideo,
+    AutoencoderKLHunyuanVideo15,
     AutoencoderKLWan,
+    ClassifierFreeGuidance,
     FlowMatchEulerDiscreteScheduler,
+    HunyuanVideo15ImageToVideoPipeline,
+    HunyuanVideo15Pipeline,
+    HunyuanVideo15Transformer3DModel,
     HunyuanVideoImageToVideoPipeline,
     HunyuanVideoPipeline,
     HunyuanVideoTransformer3DModel,
@@ -24,6 +29,7 @@ from diffusers import (
     WanTransformer3DModel,
 )
 from transformers import (
+    ByT5Tokenizer,
     CLIPImageProcessor,
     CLIPTextConfig,
     CLIPTextModel,
@@ -32,6 +38,13 @@ from transformers import (
     LlamaModel,
     LlavaConfig,
     LlavaForConditionalGeneration,
+    Qwen2_5_VLTextConfig,
+    Qwen2_5_VLTextModel,
+    SiglipImageProcessor,
+    SiglipVisionConfig,
+    SiglipVisionModel,
+    T5Config,
+    T5EncoderModel,
     UMT5Config,
     UMT5EncoderModel,
 )
@@ -118,6 +131,11 @@ def tiny_spec(name: str) -> BackboneSpec:
     """The row with a small shape, for the CPU, its template's tokens counted by the tiny tokenizer."""
     spec = find_spec(name)
     small = dataclasses.replace(spec, needs_gpu=False, default_shape=SHAPE, num_inference_steps=3)
+    if "system_message" in spec.options:
+        chat = [{"role": "system", "content": spec.options["system_message"]}]
+        head = _chat_tokenizer().apply_chat_template(chat, tokenize=False) + "<|im_start|>user\n"
+        crop = len(_chat_tokenizer()(head, add_special_tokens=False).input_ids)
+        return dataclasses.replace(small, options={**spec.options, "crop_start": crop})
     if "prompt_template" not in spec.options:
         return small
     template, tokenizer = dict(spec.options["prompt_template"]), _tokenizer()
@@ -153,9 +171,71 @@ def _wan_folder(folder: Path) -> None:
     pipe.save_pretrained(folder)
 
 
+def _hunyuan15_folder(folder: Path) -> None:
+    _save_hunyuan15(folder, image_to_video=False)
+
+
+def _hunyuan15_i2v_folder(folder: Path) -> None:
+    _save_hunyuan15(folder, image_to_video=True)
+
+
+def _save_hunyuan15(folder: Path, *, image_to_video: bool) -> None:
+    torch.manual_seed(13)
+    tokenizer = _chat_tokenizer()
+    words = Qwen2_5_VLTextConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=4, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=2048, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 1, 1]},
+    )  # fmt: skip
+    letters = T5Config(
+        vocab_size=384, d_model=24, d_kv=8, d_ff=32, num_layers=2, num_heads=2, feed_forward_proj="gated-gelu",
+        relative_attention_num_buckets=8,
+    )  # fmt: skip
+    transformer = HunyuanVideo15Transformer3DModel(
+        in_channels=9, out_channels=4, num_attention_heads=2, attention_head_dim=16, num_layers=2, num_refiner_layers=1,
+        text_embed_dim=32, text_embed_2_dim=24, image_embed_dim=16, rope_axes_dim=(4, 6, 6),
+        target_size=39,  # 6 patches of 16x16: SHAPE is one of the sizes that the I2V pipeline draws
+        task_type="i2v" if image_to_video else "t2v",
+    )  # fmt: skip
+    vae = AutoencoderKLHunyuanVideo15(latent_channels=4, block_out_channels=(8, 8, 8, 8, 8), layers_per_block=1)
+    parts: dict[str, Any] = {
+        "text_encoder": Qwen2_5_VLTextModel(words),
+        "tokenizer": tokenizer,
+        "transformer": transformer,
+        "vae": vae,
+        "scheduler": FlowMatchEulerDiscreteScheduler(shift=5.0),
+        "text_encoder_2": T5EncoderModel(letters),
+        "tokenizer_2": ByT5Tokenizer(),
+        "guider": ClassifierFreeGuidance(guidance_scale=6.0),
+    }
+    if not image_to_video:
+        HunyuanVideo15Pipeline(**parts).save_pretrained(folder)
+        return
+    sight = SiglipVisionConfig(
+        hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=28, patch_size=14
+    )
+    sees = SiglipImageProcessor(size={"height": 28, "width": 28})
+    parts |= {"image_encoder": SiglipVisionModel(sight), "feature_extractor": sees}
+    HunyuanVideo15ImageToVideoPipeline(**parts).save_pretrained(folder)
+
+
+def _chat_tokenizer() -> Any:
+    """With Qwen's marks and the part of its chat template that the pipelines use."""
+    tokenizer = llama_tokenizer(corpus_of_captions(600))
+    tokenizer.model_max_length = 2048
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    tokenizer.chat_template = (
+        "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
+        "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    return tokenizer
+
+
 FOLDERS = {
     "hunyuanvideo": _hunyuan_folder,
     "hunyuanvideo-i2v": _hunyuan_i2v_folder,
+    "hunyuanvideo-1.5": _hunyuan15_folder,
+    "hunyuanvideo-1.5-i2v": _hunyuan15_i2v_folder,
     "wan2.1-t2v-1.3b": _wan_folder,
     "wan2.1-t2v-14b": _wan_folder,
 }
@@ -176,6 +256,9 @@ def tiny_backbone(name: str, precision: Precision = PLAIN) -> Backbone:
 
     before, backbones.SPECS[name] = backbones.SPECS[name], tiny_spec(name)
     try:
-        return load_backbone(name, device="cpu", folder=tiny_folder(name), precision=precision)
+        backbone: Any = load_backbone(name, device="cpu", folder=tiny_folder(name), precision=precision)
     finally:
         backbones.SPECS[name] = before
+    if "crop_start" in backbone.spec.options:  # the stock pipeline counts the template's tokens by itself
+        backbone.pipe.prompt_template_encode_start_idx = backbone.spec.options["crop_start"]
+    return backbone
