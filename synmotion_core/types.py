@@ -196,9 +196,10 @@ def stack_text(parts: Sequence[TextCondition]) -> TextCondition:
         given = [x for p in parts if (x := getattr(p, name)) is not None]
         if given and len(given) != len(parts):
             raise ValueError(f"either all parts have {name} or none has")
-        length = max((x.shape[1] for x in given), default=0)
-        padded = [torch.nn.functional.pad(x, [0, 0] * (x.ndim - 2) + [0, length - x.shape[1]]) for x in given]
-        return torch.cat(padded) if padded else None
+        if not given or name in ("pooled_prompt_embeds", "image_embeds"):  # no tokens of a prompt: of one size
+            return torch.cat(given) if given else None
+        length = max(x.shape[1] for x in given)
+        return torch.cat([torch.nn.functional.pad(x, [0, 0] * (x.ndim - 2) + [0, length - x.shape[1]]) for x in given])
 
     return TextCondition(**{field.name: joined(field.name) for field in fields(TextCondition)})
 

@@ -173,6 +173,8 @@ def test_parts_that_do_not_agree_are_not_stacked() -> None:
     with_picture = dataclasses.replace(text, image_embeds=torch.zeros(1, 4, 2))
     with pytest.raises(ValueError, match="either all parts have image_embeds or none has"):
         stack_text([with_picture, text])
+    with pytest.raises(RuntimeError, match="Sizes of tensors must match"):
+        stack_text([with_picture, dataclasses.replace(text, image_embeds=torch.zeros(1, 3, 2))])
 
 
 def test_values_are_frozen_slotted_and_keyword_only() -> None:

@@ -76,7 +76,7 @@ def _row(*, name: str, title: str, repo: str, revision: str, mode: Mode, **optio
         licence_link="https://github.com/Tencent-Hunyuan/HunyuanVideo-1.5/blob/main/LICENSE",
         modes=(mode,),
         features=frozenset(features),
-        default_shape=VideoShape(num_frames=49, height=480, width=848, fps=24.0),
+        default_shape=VideoShape(num_frames=49, height=320, width=512, fps=24.0),
         frame_multiple=4,
         size_multiple=16,
         num_inference_steps=50,

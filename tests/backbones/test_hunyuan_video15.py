@@ -114,6 +114,14 @@ def test_a_row_says_what_diffusers_says(name: str) -> None:
         load_backbone(name, device="cpu")
 
 
+def test_everything_is_frozen(backbone: Any) -> None:
+    assert ("image_encoder" in backbone.spec.parameters) == ("i2v" in backbone.spec.modes)
+    for part in backbone.spec.parameters:
+        module = getattr(backbone.pipe, part)
+        assert not module.training, part
+        assert not any(p.requires_grad for p in module.parameters()), part
+
+
 @pytest.mark.parametrize("prompt", [PROMPTS[0], QUOTED], ids=["plain", "quoted"])
 def test_predict_is_the_stock_pipelines_call_bit_for_bit(backbone: Any, prompt: Prompt) -> None:
     _, calls = stock(backbone, prompt.text, start(backbone))
@@ -192,14 +200,14 @@ def test_generation_is_the_stock_pipelines(backbone: Any, guidance: float, promp
     assert len(calls) == (3 if guidance == 1 else 6)
     sampler = dataclasses.replace(default_sampler(backbone, guidance_scale=guidance), mixed_precision="no")
     *_, ours = denoise(backbone, None, [prompt], [5], sampler, first(backbone, PICTURE))
-    torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
     if guidance != 1:
         assert default_sampler(backbone).guidance_scale == guidance
         other = dataclasses.replace(sampler, negative_prompt="a dog")
         *_, ours = denoise(backbone, None, [prompt], [5], other, first(backbone, PICTURE))
         assert (ours - theirs).abs().max() > 1e-3, "the negative prompt is read"
         theirs, _ = stock(backbone, prompt.text, start(backbone), guidance, negative="a dog")
-        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
 def test_the_levels_are_shifted_by_five(backbone: Any) -> None:
@@ -361,6 +369,22 @@ def test_a_level_is_told_exactly_also_to_weights_in_bf16(backbone: Any) -> None:
     assert told[0].dtype == torch.bfloat16
     assert not torch.equal(*told)
     torch.testing.assert_close(told[0].float(), wanted[0], rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("mixed_precision", ["no", "bf16"])
+def test_it_runs_in_bf16_as_on_a_gpu(backbone: Any, mixed_precision: str) -> None:
+    """Weights as loading.py loads them there, with and without autocast."""
+    pipe = copy.deepcopy(backbone.pipe)
+    for part in set(backbone.spec.parameters) - {"vae"}:
+        getattr(pipe, part).bfloat16()
+    half = type(backbone)(backbone.spec, pipe, backbone.device, "x")
+    made = []
+    for own, precision in ((backbone, "no"), (half, mixed_precision)):
+        sampler = dataclasses.replace(default_sampler(own), mixed_precision=precision)
+        *_, latents = denoise(own, None, [QUOTED, PROMPTS[1]], [5, 6], sampler, first(own, PICTURE, OTHER))
+        made.append(latents)
+    assert made[1].dtype == torch.float32
+    assert (made[1] - made[0]).abs().mean() / made[0].abs().mean() < 0.03
 
 
 @pytest.mark.parametrize("name", ["synmotion", "lora"])
