@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
+from typing import Any
 
 from synmotion_core.backbones.hunyuan_video import SPECS as _HUNYUAN_VIDEO
 from synmotion_core.backbones.hunyuan_video15 import SPECS as _HUNYUAN_VIDEO15
@@ -37,19 +38,24 @@ def load_backbone(
     needed device are absent.
     """
     spec = find_spec(name)
+    return family(spec).load(spec, device=device, folder=folder, precision=precision)
+
+
+def family(spec: BackboneSpec) -> Any:
+    """The class that a row's backbones are of; loads the libraries."""
     if spec.family == "hunyuan_video":
         from synmotion_core.backbones.hunyuan_video import HunyuanVideo
 
-        return HunyuanVideo.load(spec, device=device, folder=folder, precision=precision)
+        return HunyuanVideo
     if spec.family == "hunyuan_video15":
         from synmotion_core.backbones.hunyuan_video15 import HunyuanVideo15
 
-        return HunyuanVideo15.load(spec, device=device, folder=folder, precision=precision)
+        return HunyuanVideo15
     if spec.family == "wan":
         from synmotion_core.backbones.wan import Wan
 
-        return Wan.load(spec, device=device, folder=folder, precision=precision)
-    raise ConfigError(f"backbone {name!r} is of the unknown family {spec.family!r}")
+        return Wan
+    raise ConfigError(f"backbone {spec.name!r} is of the unknown family {spec.family!r}")
 
 
 __all__ = ["SPECS", "find_spec", "load_backbone"]

@@ -1,0 +1,166 @@
+"""What the parts of the large backbones work with, counted on their real sizes without weights (meter.py).
+
+    memory.<row>.train | train_checkpointed | sample    KiB a video token of one sample in the denoiser, in bf16
+    memory.<row>.encode | decode (_tiled)               GiB beside the weights on a video of the row's default shape
+
+These are counts, not samples: their intervals are points. `--set write=true` also writes backbones/memory.json, from
+which plans are made.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from synmotion_core import backbones, planning
+from synmotion_core.errors import ConfigError
+from synmotion_core.evaluation import meter
+from synmotion_core.evaluation.figures import Figure
+from synmotion_core.interfaces import BackboneSpec
+from synmotion_core.planning import Measured
+from synmotion_core.storage import replacing
+
+_FOLDER = Path(backbones.__file__).parent
+_AUTOENCODERS: dict[str, str] = {
+    "hunyuan_video": "AutoencoderKLHunyuanVideo",
+    "hunyuan_video15": "AutoencoderKLHunyuanVideo15",
+    "wan": "AutoencoderKLWan",
+}  # of the classes' own sizes, but for these rows
+_OTHER_SIZES: dict[str, dict[str, Any]] = {
+    "wan2.2-ti2v-5b": {
+        "base_dim": 160, "decoder_base_dim": 256, "z_dim": 48, "is_residual": True, "in_channels": 12,
+        "out_channels": 12, "patch_size": 2, "scale_factor_spatial": 16, "latents_mean": [0.0] * 48,
+        "latents_std": [1.0] * 48,
+    },
+}  # fmt: skip
+
+
+def real_rows() -> tuple[str, ...]:
+    """The rows that plans are made for: all that need a GPU."""
+    return tuple(name for name, spec in backbones.SPECS.items() if spec.needs_gpu)
+
+
+def transformer(spec: BackboneSpec) -> tuple[Any, dict[str, Any]]:
+    """A row's denoiser class and its real config."""
+    import diffusers
+
+    config = json.loads((_FOLDER / "configs" / f"{spec.name}.json").read_text())
+    return getattr(diffusers, config["_class_name"]), config
+
+
+def autoencoder(spec: BackboneSpec) -> tuple[Any, dict[str, Any]]:
+    """A row's autoencoder class and what of its config is not the class's own."""
+    import diffusers
+
+    return getattr(diffusers, _AUTOENCODERS[spec.family]), _OTHER_SIZES.get(spec.name, {})
+
+
+def measure_row(spec: BackboneSpec) -> Measured:
+    """All numbers of a row, at its default shape."""
+    model_class, config = transformer(spec)
+    targets = backbones.family(spec).attention_targets(None)
+    count = planning.tokens(spec, spec.default_shape)
+    size = latent_size(spec)
+
+    def training(*, checkpointed: bool) -> float:
+        return meter.training_peak(model_class, config, targets, size, gradient_checkpointing=checkpointed) / count
+
+    block_parameters, attention_width = _counts(model_class, config, targets)
+    experts = sum(part.startswith("transformer") for part in spec.parameters)  # of which one works at a time
+    return Measured(
+        block_parameters=block_parameters,
+        attention_width=attention_width * experts,
+        train=training(checkpointed=False),
+        train_checkpointed=training(checkpointed=True),
+        sample=meter.sampling_peak(model_class, config, size) / count,
+        encode=_of_autoencoder(spec, "encode"),
+        decode=_of_autoencoder(spec, "decode"),
+        encode_tiled=_tiled(spec, "encode"),
+        decode_tiled=_tiled(spec, "decode"),
+    )
+
+
+def latent_size(spec: BackboneSpec) -> tuple[int, int, int]:
+    """(f, h, w) of the default shape's latents, from the row alone."""
+    shape, (_, config) = spec.default_shape, transformer(spec)
+    patch = config["patch_size"] if isinstance(config["patch_size"], int) else config["patch_size"][-1]
+    side = int(spec.options["token_px"]) // patch
+    return (shape.num_frames - 1) // spec.frame_multiple + 1, shape.height // side, shape.width // side
+
+
+def _counts(model_class: Any, config: Mapping[str, Any], targets: str) -> tuple[int, int]:
+    """Parameters of the linear layers in the blocks, and inputs plus outputs of the adapters' projections."""
+    from synmotion_core.backbones.precision import quantized_layers
+    from synmotion_core.methods.attention_lora import AttentionLora
+
+    with torch.device("meta"):
+        model = model_class.from_config(dict(config))
+        blocks = sum(p.numel() for name in quantized_layers(model) for p in model.get_submodule(name).parameters())
+        lora = AttentionLora(model, targets, rank=1, alpha=1.0, seed=0)
+    return blocks, sum(p.numel() for p in lora.parameters)
+
+
+def _of_autoencoder(spec: BackboneSpec, work: str) -> tuple[float, float]:
+    """Bytes a pixel of a frame, and a pixel of the video, from two lengths of video."""
+    vae_class, config = autoencoder(spec)
+    shape = spec.default_shape
+    area, frames = shape.height * shape.width, (shape.num_frames - 16, shape.num_frames)
+    short, long = (meter.autoencoder_peak(vae_class, config, work, (f, shape.height, shape.width)) for f in frames)
+    of_video = (long - short) / (area * 16)
+    return short / area - frames[0] * of_video, of_video
+
+
+def _tiled(spec: BackboneSpec, work: str) -> tuple[float, float]:
+    """Bytes in all, and a pixel of the video, from two lengths of video."""
+    vae_class, config = autoencoder(spec)
+    height, width, frames = spec.default_shape.height, spec.default_shape.width, (17, 33)
+    short, long = (meter.autoencoder_peak(vae_class, config, work, (f, height, width), tiling=True) for f in frames)
+    of_video = (long - short) / (height * width * 16)
+    return short - frames[0] * height * width * of_video, of_video
+
+
+def bench_memory(*, rows: Sequence[str] | None = None, write: bool = False) -> Iterator[Figure]:
+    """One row after the other. write: into memory.json, the other rows' numbers kept."""
+    unknown = sorted(set(rows or ()) - set(real_rows()))
+    if unknown:
+        raise ConfigError(f"there is no large backbone {unknown[0]!r}: there are {', '.join(real_rows())}")
+    for name in rows or real_rows():
+        began, spec = time.perf_counter(), backbones.SPECS[name]
+        found = measure_row(spec)
+        if write:
+            _write(name, found)
+        seconds = time.perf_counter() - began
+        for what, value in _shown(spec, found).items():
+            yield Figure(
+                name=f"memory.{name}.{what}", value=value, low=value, high=value, n=1, seeds=(), seconds=seconds
+            )
+
+
+def _shown(spec: BackboneSpec, found: Measured) -> dict[str, float]:
+    shape = spec.default_shape
+    area, volume = shape.height * shape.width, shape.height * shape.width * shape.num_frames
+    shown = {what: getattr(found, what) / 1024 for what in ("train", "train_checkpointed", "sample")}
+    for what in ("encode", "decode"):
+        fixed, of_video = getattr(found, what)
+        shown[what] = (fixed * area + of_video * volume) / planning.GIB
+        fixed, of_video = getattr(found, f"{what}_tiled")
+        shown[f"{what}_tiled"] = (fixed + of_video * volume) / planning.GIB
+    return shown
+
+
+def _write(name: str, found: Measured) -> None:
+    path = _FOLDER / "memory.json"
+    values = json.loads(path.read_text()) if path.exists() else {}
+    rounded = {key: _rounded(value) for key, value in asdict(found).items()}
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(values | {name: rounded}, indent=1, sort_keys=True) + "\n")
+
+
+def _rounded(value: Any) -> Any:
+    return [_rounded(v) for v in value] if isinstance(value, tuple) else round(value, 3)

@@ -1,0 +1,248 @@
+"""What a training or a generation needs of the machine, from a row's numbers alone: no weight is read.
+
+    peak  = weights on the device + the most that the work itself holds            by stage: encode, train, sample,
+    needs = (1 + LOSS) peak + CONTEXT                                               decode
+
+What the work holds is measured without weights (evaluation/meter.py) and kept in backbones/memory.json: for the
+denoiser bytes a video token, as each token costs the same; for the autoencoder so much for each pixel of a frame and
+so much for each pixel of the video. CONTEXT and LOSS are for what CUDA and its allocator take beside it: assumed, not
+measured here.
+
+`ladder` is what can be changed when it does not fit, what costs least first. Nothing of it is done unasked.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from synmotion_core.errors import ConfigError
+from synmotion_core.interfaces import BackboneSpec
+from synmotion_core.precision import Precision
+from synmotion_core.types import VideoShape
+
+GIB = 2**30
+CONTEXT = 0.8 * GIB  # of the CUDA context, its libraries and their workspaces
+LOSS = 0.05  # of what the allocator cannot use between blocks
+_MEASURED = Path(__file__).parent / "backbones" / "memory.json"
+# bytes a weight: 4 bits come with a scale of 8 bits for each 64 weights, and one of 32 for each 256 of these
+_HELD = {"8bit": 1.0, "fp8": 1.0, "4bit": 0.5 + 1 / 64 + 4 / (64 * 256)}
+_ADAM = {"adamw": 8, "adamw8bit": 2}  # bytes a parameter of the two moments
+_FEWEST_FRAMES = 9
+_LEAST_SIDE = 192
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What a row's parts work with, in bytes, as `bench run memory` counts it.
+
+    block_parameters: of the linear layers in the denoiser's blocks, which alone are quantised. attention_width: inputs
+    and outputs of the projections that adapters sit on, summed; times the rank it is their parameters. train,
+    train_checkpointed, sample: a video token of one sample. encode, decode: (a pixel of a frame, a pixel of the video);
+    their tiled forms: (in all, a pixel of the video).
+    """
+
+    block_parameters: int
+    attention_width: int
+    train: float
+    train_checkpointed: float
+    sample: float
+    encode: tuple[float, float]
+    decode: tuple[float, float]
+    encode_tiled: tuple[float, float]
+    decode_tiled: tuple[float, float]
+
+
+@functools.cache
+def measured(name: str) -> Measured | None:
+    """The numbers of the row called `name`; None for one that has not been measured."""
+    values: dict[str, Any] | None = json.loads(_MEASURED.read_text()).get(name)
+    return (
+        None if values is None else Measured(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What is to be done: videos of a shape, trained in batches (batch_size 0: not at all) and sampled one at a time.
+
+    adapter_parameters are float32; optimizer as in TrainConfig. guided: the denoiser sees each sample twice.
+    """
+
+    shape: VideoShape
+    batch_size: int = 0
+    adapter_parameters: int = 0
+    optimizer: str = "adamw"
+    guided: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Needs:
+    """GiB. weights by part as they are held; stages by name, margins included; host: of main memory, about."""
+
+    weights: Mapping[str, float]
+    stages: Mapping[str, float]
+    host: float
+
+    @property
+    def peak(self) -> float:
+        """Of the device's memory, in the stage that takes most."""
+        return max(self.stages.values())
+
+
+def tokens(spec: BackboneSpec, shape: VideoShape) -> int:
+    """Video tokens of one sample in the denoiser."""
+    side = int(spec.options["token_px"])
+    return ((shape.num_frames - 1) // spec.frame_multiple + 1) * (shape.height // side) * (shape.width // side)
+
+
+def needs(spec: BackboneSpec, precision: Precision, work: Work) -> Needs | None:
+    """Memory of a run; None for a row that has not been measured."""
+    numbers = measured(spec.name)
+    if numbers is None:
+        return None
+    plain = 2.0 if spec.needs_gpu else 4.0
+    weights = {part: count * (4.0 if part == "vae" else plain) for part, count in spec.parameters.items()}
+    transformers = [part for part in weights if part.startswith("transformer")]
+    if precision.weights in _HELD:
+        for part in transformers:
+            weights[part] -= numbers.block_parameters * (plain - _HELD[precision.weights])
+    if precision.text_weights in _HELD and "text_encoder" in weights:
+        weights["text_encoder"] *= _HELD[precision.text_weights] / plain  # but its embeddings: a few per cent more
+    working = _working(spec, numbers, precision, work)
+    stages: dict[str, float] = {}
+    for stage, held in working.items():
+        used = {"encode": [p for p in weights if p not in transformers], "decode": ["vae"]}.get(stage, transformers)
+        stages[stage] = ((1 + LOSS) * (_resident(weights, used, precision) + held) + CONTEXT) / GIB
+    host = sum(weights.values()) if precision.offload != "none" else max(weights.values())
+    return Needs(weights={p: w / GIB for p, w in weights.items()}, stages=stages, host=host / GIB)
+
+
+def _resident(weights: Mapping[str, float], used: list[str], precision: Precision) -> float:
+    if precision.offload == "none":
+        return sum(weights.values())
+    if precision.offload == "model":  # one part at a time
+        return max(weights[part] for part in used)
+    streamed = {part for part in weights if part.startswith("transformer") or part == "text_encoder"}
+    return sum(w for part, w in weights.items() if part not in streamed)
+
+
+def _working(spec: BackboneSpec, numbers: Measured, precision: Precision, work: Work) -> dict[str, float]:
+    shape = work.shape
+    count, area = tokens(spec, shape), shape.height * shape.width
+    tiled = "_tiled" if precision.vae_tiling else ""
+
+    def autoencoder(what: str) -> float:
+        fixed, of_video = getattr(numbers, what + tiled)
+        return fixed * (1 if tiled else area) + shape.num_frames * area * of_video
+
+    adapter = 4 * work.adapter_parameters
+    stages = {"encode": autoencoder("encode")}
+    if work.batch_size:
+        each = numbers.train_checkpointed if precision.gradient_checkpointing else numbers.train
+        learning = work.adapter_parameters * (4 + _ADAM[work.optimizer])  # gradients and moments
+        stages["train"] = work.batch_size * count * each + adapter + learning
+    stages["sample"] = (2 if work.guided else 1) * count * numbers.sample + adapter
+    stages["decode"] = autoencoder("decode") + adapter
+    return stages
+
+
+# ------------------------------------------------------------------------------------------------ when it is too much
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rung:
+    """One way to do the work in less memory: what is changed against the run as asked, and what that costs."""
+
+    changes: tuple[str, ...]
+    price: str
+    precision: Precision
+    shape: VideoShape
+    needs: Needs
+
+
+def ladder(spec: BackboneSpec, precision: Precision, work: Work) -> Iterator[Rung]:
+    """The run as asked, then with more and more changed, what costs least first: time, then rounding, then much time,
+    then less of a video. What would save nothing over the rungs before is left out.
+    """
+    least = math.inf
+    for rung in _rungs(spec, precision, work):
+        if rung.needs.peak < least:
+            least = rung.needs.peak
+            yield rung
+
+
+def _rungs(spec: BackboneSpec, precision: Precision, work: Work) -> Iterator[Rung]:
+    for changes, price, held in _precisions(precision, training=work.batch_size > 0):
+        yield _rung(spec, held, work, changes, price)
+    smallest = replace(
+        precision, weights="4bit", text_weights="4bit", offload="none", vae_tiling=True,
+        gradient_checkpointing=work.batch_size > 0,
+    )  # fmt: skip
+    base = _differences(precision, smallest)
+    for shape in _smaller(spec, work.shape):
+        said = f"{shape.num_frames} frames of {shape.width}x{shape.height}"
+        price = "another video: shorter or smaller than was asked for"
+        yield _rung(spec, smallest, replace(work, shape=shape), (*base, said), price)
+
+
+def _rung(spec: BackboneSpec, precision: Precision, work: Work, changes: tuple[str, ...], price: str) -> Rung:
+    found = needs(spec, precision, work)
+    assert found is not None, "the ladder is for rows that have been measured"
+    return Rung(changes=changes, price=price, precision=precision, shape=work.shape, needs=found)
+
+
+_TIME_ONLY = "time only: a block's forward pass once more in each backward pass"
+_PRICES: tuple[tuple[dict[str, Any], str], ...] = (
+    ({"gradient_checkpointing": True}, _TIME_ONLY),
+    ({"vae_tiling": True}, "videos are coded tile by tile: a slight change of the latents, and time"),
+    ({"offload": "model"}, "time only: parts travel between main memory and the GPU, once a stage"),
+    ({"offload": "none", "text_weights": "8bit"}, "the prompt's encoding is rounded"),
+    ({"offload": "none", "text_weights": "8bit", "weights": "8bit"}, "the denoiser's weights are rounded to 8 bits"),
+    ({"offload": "none", "text_weights": "4bit", "weights": "4bit"}, "the denoiser's weights are rounded to 4 bits"),
+    (
+        {"offload": "group", "text_weights": "bf16", "weights": "bf16"},
+        "much time: every layer travels in every pass; nothing is rounded",
+    ),
+)
+
+
+def _precisions(asked: Precision, *, training: bool) -> Iterator[tuple[tuple[str, ...], str, Precision]]:
+    yield (), "as asked", asked
+    now = asked
+    for change, price in _PRICES:
+        if "gradient_checkpointing" in change and not training:
+            continue
+        try:
+            now = replace(now, **change)
+        except ConfigError:  # beside what was asked for it cannot be had
+            continue
+        yield _differences(asked, now), price, now
+
+
+def _differences(asked: Precision, now: Precision) -> tuple[str, ...]:
+    names = Precision.__dataclass_fields__
+    changed = {name: getattr(now, name) for name in names if getattr(now, name) != getattr(asked, name)}
+    return tuple(name if value is True else f"{name} {value}" for name, value in changed.items())
+
+
+def _smaller(spec: BackboneSpec, shape: VideoShape) -> Iterator[VideoShape]:
+    """Fewer frames, a third less each time, then smaller ones, a fifth less each time; all that the row takes."""
+    frames = shape.num_frames
+    while frames > _FEWEST_FRAMES:
+        frames = max(_FEWEST_FRAMES, _down((frames - 1) * 2 / 3, spec.frame_multiple) + 1)
+        shape = replace(shape, num_frames=frames)
+        yield shape
+    while min(shape.height, shape.width) > _LEAST_SIDE:
+        height, width = (_down(side * 0.8, spec.size_multiple) for side in (shape.height, shape.width))
+        shape = replace(shape, height=height, width=width)
+        yield shape
+
+
+def _down(value: float, multiple: int) -> int:
+    return max(multiple, int(value) // multiple * multiple)
