@@ -23,14 +23,18 @@ CLASSES: dict[str, Any] = {c.__name__: c for c in (HunyuanVideoTransformer3DMode
 FAMILIES: dict[str, Any] = {"hunyuan_video": HunyuanVideo, "wan": Wan}
 REAL = [name for name, spec in SPECS.items() if spec.needs_gpu]
 # modules and LoRA parameters at rank 16 of q, k and v. HunyuanVideo: 20 dual blocks with a text side and 40 single
-# ones, all 3072 wide. Wan: two attentions a block; all of 1536 (1.3B) or 5120 (14B), as its text is projected first
+# ones, all 3072 wide. Wan: two attentions a block; all of 1536 (1.3B), 3072 (5B) or 5120 (14B), as its text is
+# projected first
 _HUNYUAN = (20 * 6 + 40 * 3, (20 * 6 + 40 * 3) * 2 * 3072 * 16)
 ATTACHED = {
     "hunyuanvideo": _HUNYUAN,
     "hunyuanvideo-i2v": _HUNYUAN,
     "wan2.1-t2v-1.3b": (30 * 6, 30 * 6 * 2 * 1536 * 16),
     "wan2.1-t2v-14b": (40 * 6, 40 * 6 * 2 * 5120 * 16),
+    "wan2.2-ti2v-5b": (30 * 6, 30 * 6 * 2 * 3072 * 16),
 }
+VAE_SCALE = {"wan2.2-ti2v-5b": 16}  # pixels a latent, where it is not 8
+CLEAN_FIRST_FRAME = ("wan2.2-ti2v-5b",)  # by the pipeline's expand_timesteps: no config of a transformer says it
 
 
 def transformer(name: str) -> Any:
@@ -52,9 +56,11 @@ def test_a_row_counts_its_transformer_right(name: str) -> None:
     model, spec = transformer(name), SPECS[name]
     assert sum(p.numel() for p in model.parameters()) == spec.parameters["transformer"]
     patch = model.config["patch_size"]
-    assert spec.options["token_px"] == 8 * (patch if isinstance(patch, int) else patch[-1])
+    assert spec.options["token_px"] == VAE_SCALE.get(name, 8) * (patch if isinstance(patch, int) else patch[-1])
+    assert spec.size_multiple == spec.options["token_px"]
     assert ("embedded_guidance" in spec.features) == model.config.get("guidance_embeds", False)
-    assert (spec.image_frames == 1) == (model.config.get("image_condition_type") == "token_replace")
+    clean_first_frame = model.config.get("image_condition_type") == "token_replace" or name in CLEAN_FIRST_FRAME
+    assert (spec.image_frames == 1) == clean_first_frame
 
 
 @pytest.mark.parametrize("name", REAL)

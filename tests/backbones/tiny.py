@@ -44,6 +44,7 @@ from synmotion_core.types import VideoShape
 MARKS = ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<image>")
 IMAGE_TOKENS = 36  # of a picture of 48x48 in patches of 8
 SHAPE = VideoShape(num_frames=9, height=32, width=48, fps=24.0)
+SHAPE_32 = VideoShape(num_frames=9, height=64, width=96, fps=24.0)  # for rows of multiples of 32
 
 
 def _hunyuan_folder(folder: Path) -> None:
@@ -116,7 +117,8 @@ def _tokenizer() -> Any:
 def tiny_spec(name: str) -> BackboneSpec:
     """The row with a small shape, for the CPU, its template's tokens counted by the tiny tokenizer."""
     spec = find_spec(name)
-    small = dataclasses.replace(spec, needs_gpu=False, default_shape=SHAPE, num_inference_steps=3)
+    shape = SHAPE_32 if spec.size_multiple == 32 else SHAPE
+    small = dataclasses.replace(spec, needs_gpu=False, default_shape=shape, num_inference_steps=3)
     if "prompt_template" not in spec.options:
         return small
     template, tokenizer = dict(spec.options["prompt_template"]), _tokenizer()
@@ -129,6 +131,15 @@ def tiny_spec(name: str) -> BackboneSpec:
 
 
 def _wan_folder(folder: Path) -> None:
+    _save_wan(folder)
+
+
+def _wan_ti2v_folder(folder: Path) -> None:
+    residual = {"decoder_base_dim": 8, "is_residual": True, "patch_size": 2, "in_channels": 12, "out_channels": 12}
+    _save_wan(folder, vae={**residual, "scale_factor_spatial": 16}, flow_shift=5.0, expand_timesteps=True)
+
+
+def _save_wan(folder: Path, *, vae: Any = None, flow_shift: float = 3.0, **given: Any) -> None:
     torch.manual_seed(12)
     tokenizer = _tokenizer()
     words = UMT5Config(
@@ -140,15 +151,16 @@ def _wan_folder(folder: Path) -> None:
         freq_dim=32, ffn_dim=48, num_layers=2, cross_attn_norm=True, qk_norm="rms_norm_across_heads",
         rope_max_seq_len=64,
     )  # fmt: skip
-    vae = AutoencoderKLWan(
+    own_vae = AutoencoderKLWan(
         base_dim=4, z_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1, temperal_downsample=[False, True, True],
-        latents_mean=[-0.7, 0.1, 0.9, 0.0], latents_std=[2.8, 1.4, 2.3, 1.0],
+        latents_mean=[-0.7, 0.1, 0.9, 0.0], latents_std=[2.8, 1.4, 2.3, 1.0], **(vae or {}),
     )  # fmt: skip
-    scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
+    scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=flow_shift)
     text_encoder = UMT5EncoderModel(words)
     pipe = WanPipeline(
-        tokenizer=tokenizer, text_encoder=text_encoder, vae=vae, scheduler=scheduler, transformer=transformer
-    )
+        tokenizer=tokenizer, text_encoder=text_encoder, vae=own_vae, scheduler=scheduler, transformer=transformer,
+        **given,
+    )  # fmt: skip
     pipe.save_pretrained(folder)
 
 
@@ -157,6 +169,7 @@ FOLDERS = {
     "hunyuanvideo-i2v": _hunyuan_i2v_folder,
     "wan2.1-t2v-1.3b": _wan_folder,
     "wan2.1-t2v-14b": _wan_folder,
+    "wan2.2-ti2v-5b": _wan_ti2v_folder,
 }
 
 
