@@ -155,7 +155,9 @@ def denoise(
         raise ValueError(f"one first image a prompt: got {len(prompts)} prompts and {len(images)} images")
     backbone.spec.check_mode("t2v" if images is None else "i2v")
     guided = config.guidance_scale != 1
-    image, kept = (None, 0) if images is None else (backbone.encode_image(images), backbone.spec.image_frames)
+    image, kept = None, backbone.spec.image_frames
+    if images is not None:
+        image = backbone.encode_image(images, config.shape.num_frames)
     image_twice = None if image is None else torch.cat([image, image])
     text = both = backbone.encode_prompt(prompts, images)
     if guided:

@@ -134,10 +134,11 @@ class Backbone(Protocol):
         """Text without roles (both masks empty), and black images: the negative prompt, the empty prompt."""
         ...
 
-    def encode_image(self, pixels: Tensor) -> Latents:
-        """First images [B, 3, H, W] in [-1, 1] -> the condition that `Condition.image_latents` takes, float32.
+    def encode_image(self, pixels: Tensor, num_frames: int) -> Latents:
+        """First images [B, 3, H, W] in [-1, 1] of videos of num_frames -> `Condition.image_latents`, float32.
 
-        Not the first frame of a whole video's latents: HunyuanVideo's autoencoder normalises over time.
+        The image's own latent frame [B, C, 1, h, w], or a condition as long as the video. Not the first frame of a
+        whole video's latents: HunyuanVideo's autoencoder normalises over time.
         """
         ...
 

@@ -175,8 +175,9 @@ def stack_text(parts: Sequence[TextCondition]) -> TextCondition:
 class Condition:
     """What the denoiser receives: the text after the method's work, and for I2V the first image.
 
-    image_latents: what Backbone.encode_image gives (HunyuanVideo: [B, C, 1, h, w]), or None for T2V. guidance: what a
-    denoiser with embedded guidance is told; None is the backbone's own value for training.
+    image_latents: what Backbone.encode_image gives (HunyuanVideo: [B, C, 1, h, w]; Wan 2.2 A14B: [B, 4 + C, f, h, w]),
+    or None for T2V. guidance: what a denoiser with embedded guidance is told; None is the backbone's own value for
+    training.
     """
 
     prompt_embeds: Tensor

@@ -147,7 +147,7 @@ class Wan:
         z = self.pipe.vae.encode(pixels.to(self.device, self.pipe.vae.dtype)).latent_dist.mode()
         return (z.float() - self._mean) * self._scale
 
-    def encode_image(self, pixels: Tensor) -> Tensor:
+    def encode_image(self, pixels: Tensor, num_frames: int) -> Tensor:
         self.spec.check_mode("i2v")
         check_images(pixels)
         return self.encode_video(pixels[:, :, None])

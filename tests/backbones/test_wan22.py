@@ -38,7 +38,7 @@ def start(backbone: Any) -> torch.Tensor:
 
 
 def image_condition(backbone: Any, pixels: torch.Tensor) -> torch.Tensor:
-    return backbone.encode_image(pixels)
+    return backbone.encode_image(pixels, backbone.spec.default_shape.num_frames)
 
 
 def stock(
