@@ -63,6 +63,9 @@ class BackboneSpec:
     negative_prompt: str = ""  # what true guidance leads away from
     embedded_guidance: float | None = None  # what the denoiser is told when sampling; None: it takes no such input
     guidance_until: float = 0.0  # the noise level, 0 to 1, below which it is not guided
+    boundary_ratio: float | None = None  # the noise level, 0 to 1, below which a second expert denoises
+    guidance_scale_2: float | None = None  # the second expert's guidance; None: the same
+    flow_shift: float | None = None  # of the noise levels when sampling; None: the scheduler's own
     options: Mapping[str, Any] = field(default_factory=dict)  # the family's own settings
 
     def check_mode(self, mode: Mode) -> None:

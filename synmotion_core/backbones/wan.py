@@ -4,6 +4,10 @@ Conditioning, as this denoiser takes it: always 512 text tokens, zeros behind th
 method makes of a shorter prompt is put in place of the padding's head; no pooled text; guidance is true
 classifier-free guidance against the backbone's negative prompt. The latents are (z - mean) / std in float32: without
 it a training runs, on the wrong scale.
+
+A first image, in Wan 2.2, is one of two things. Of 5B (`image_frames` 1) it is the clean first latent frame, and the
+time is told token by token: 0 there, t elsewhere. Of I2V-A14B it is a condition beside the latents, channel by channel
+and as long as the video; no frame is fixed. A14B's transformer is two experts (wan_experts.py).
 """
 
 from __future__ import annotations
@@ -27,7 +31,9 @@ from synmotion_core.interfaces import BackboneSpec
 from synmotion_core.types import Condition, Prompt, TextCondition, VideoShape
 
 if TYPE_CHECKING:
-    from diffusers import WanPipeline
+    from diffusers import WanImageToVideoPipeline, WanPipeline
+
+    Pipeline = WanPipeline | WanImageToVideoPipeline
 
 TEXT_TOKENS = 512  # the denoiser's fixed length
 _NEGATIVE = (
@@ -39,9 +45,10 @@ _NEGATIVE = (
 
 
 def _row(
-    *, transformer: int, vae: int = 126_892_531, options: Mapping[str, Any] | None = None, **own: Any
+    *, transformer: int, experts: int = 1, vae: int = 126_892_531, options: Mapping[str, Any] | None = None, **own: Any
 ) -> BackboneSpec:
     """A row; what is not given is as in Wan 2.1 from text."""
+    denoiser = {"transformer": transformer} | ({"transformer_2": transformer} if experts == 2 else {})
     common: dict[str, Any] = {
         "family": "wan",
         "licence": "apache-2.0",
@@ -54,7 +61,7 @@ def _row(
         "guidance_scale": 5.0,
         "negative_prompt": _NEGATIVE,
         "max_prompt_tokens": TEXT_TOKENS,
-        "parameters": {"transformer": transformer, "vae": vae, "text_encoder": 5_680_910_336},
+        "parameters": {**denoiser, "vae": vae, "text_encoder": 5_680_910_336},
         "needs_gpu": True,
         "knows": KNOWS,
         "options": {
@@ -97,22 +104,66 @@ SPECS: tuple[BackboneSpec, ...] = (
         size_multiple=32,  # its autoencoder makes latents 16 times smaller, of which a token takes 2 x 2
         options={"sigma_shift": 5.0, "token_px": 32, "expand_timesteps": True},
     ),
+    # two experts each; steps, guidance and flow_shift are the official code's. The shift decides how much work each
+    # expert gets, and the Hub's scheduler, with 3, would give the one for high noise 13 (11) of 40 steps, not 26 (15).
+    # Drawn with the same shift, 70 % (28 %) of the training levels are that expert's.
+    _row(
+        name="wan2.2-t2v-a14b",
+        title="Wan 2.2 2x14B, from text",
+        repo="Wan-AI/Wan2.2-T2V-A14B-Diffusers",
+        revision="5be7df9619b54f4e2667b2755bc6a756675b5cd7",
+        experts=2,
+        transformer=14_288_491_584,
+        boundary_ratio=0.875,
+        default_shape=VideoShape(num_frames=49, height=320, width=512, fps=16.0),
+        num_inference_steps=40,
+        guidance_scale=4.0,
+        guidance_scale_2=3.0,
+        flow_shift=12.0,
+        options={"sigma_shift": 12.0},
+    ),
+    _row(
+        name="wan2.2-i2v-a14b",
+        title="Wan 2.2 2x14B, from a picture",
+        repo="Wan-AI/Wan2.2-I2V-A14B-Diffusers",
+        revision="596658fd9ca6b7b71d5057529bbf319ecbc61d74",
+        modes=("i2v",),
+        experts=2,
+        transformer=14_288_901_184,
+        boundary_ratio=0.9,
+        default_shape=VideoShape(num_frames=49, height=320, width=512, fps=16.0),
+        num_inference_steps=40,
+        guidance_scale=3.5,
+        guidance_scale_2=3.5,
+        flow_shift=5.0,
+        options={"sigma_shift": 5.0},
+    ),
 )
+
+
+def _with_first(frame: Tensor, latents: Tensor) -> Tensor:
+    """Latents [B, C, f, h, w] with another first frame [B, C, 1, h, w]."""
+    return torch.cat([frame.to(latents), latents[:, :, 1:]], dim=2)
 
 
 class Wan:
     """A loaded Wan backbone. See interfaces.Backbone for the contract of each member."""
 
-    def __init__(self, spec: BackboneSpec, pipe: WanPipeline, device: torch.device, fingerprint: str) -> None:
+    def __init__(self, spec: BackboneSpec, pipe: Pipeline, device: torch.device, fingerprint: str) -> None:
         self.spec, self.pipe, self.device, self.fingerprint = spec, pipe, device, fingerprint
         self._expand_timesteps = bool(spec.options.get("expand_timesteps", False))
-        if pipe.config["expand_timesteps"] != self._expand_timesteps:
-            raise ConfigError(
-                f"{spec.name}: expand_timesteps is {pipe.config['expand_timesteps']} in this pipeline, "
-                f"{self._expand_timesteps} in that of {spec.repo}"
-            )
+        for what, own in (("expand_timesteps", self._expand_timesteps), ("boundary_ratio", spec.boundary_ratio)):
+            if pipe.config[what] != own:
+                raise ConfigError(
+                    f"{spec.name}: {what} is {pipe.config[what]} in this pipeline, {own} in that of {spec.repo}"
+                )
         self.denoiser: nn.Module = pipe.transformer
-        for part in (pipe.transformer, pipe.vae, pipe.text_encoder):
+        if spec.boundary_ratio is not None:
+            from synmotion_core.backbones.wan_experts import WanExperts
+
+            self.denoiser = WanExperts(pipe.transformer, pipe.transformer_2, spec.boundary_ratio * 1000)
+        parts: list[nn.Module] = [self.denoiser, pipe.vae, pipe.text_encoder]
+        for part in parts:
             part.requires_grad_(False).eval().to(device)
         # some of its modules stay in float32, so the model's own dtype would be that of whichever comes first
         self.dtype: torch.dtype = pipe.transformer.blocks[0].attn1.to_q.weight.dtype
@@ -130,10 +181,11 @@ class Wan:
     @classmethod
     def load(cls, spec: BackboneSpec, *, device: str | None = None, folder: Path | None = None) -> Wan:
         """From a diffusers folder or the Hub (pinned revision). Safetensors only, no remote code."""
-        from diffusers import WanPipeline
+        from diffusers import WanImageToVideoPipeline, WanPipeline
 
         chosen = choose_device(spec, device)
-        pipe, fingerprint = load_pipeline(WanPipeline, spec, chosen, folder)
+        family = WanPipeline if "t2v" in spec.modes else WanImageToVideoPipeline
+        pipe, fingerprint = load_pipeline(family, spec, chosen, folder)
         return cls(spec, pipe, chosen, fingerprint)
 
     # ------------------------------------------------------------------ video
@@ -150,14 +202,24 @@ class Wan:
     def encode_image(self, pixels: Tensor, num_frames: int) -> Tensor:
         self.spec.check_mode("i2v")
         check_images(pixels)
-        return self.encode_video(pixels[:, :, None])
+        image = pixels[:, :, None]
+        if self.spec.image_frames:
+            return self.encode_video(image)
+        # What is known of the video, and a mask that says what is: the image, then grey. Not only the first frame is
+        # encoded, although this autoencoder is causal: what it makes of grey frames still depends on those before.
+        batch, _, _, height, width = image.shape
+        fps = self.spec.default_shape.fps
+        size = self.latent_shape(VideoShape(num_frames=num_frames, height=height, width=width, fps=fps))
+        grey = image.new_zeros(batch, 3, num_frames - 1, height, width)
+        latents = self.encode_video(torch.cat([image, grey], dim=2))
+        known = latents.new_zeros(batch, self.pipe.vae_scale_factor_temporal, *size[1:])  # a channel for each frame
+        known[:, :, 0] = 1
+        return torch.cat([known, latents], dim=1)
 
     def start_latents(self, noise: Tensor, image_latents: Tensor | None) -> Tensor:
-        return noise if image_latents is None else self._with_image(noise, image_latents)
-
-    def _with_image(self, latents: Tensor, image_latents: Tensor) -> Tensor:
-        """The clean image in place of the first latent frame."""
-        return torch.cat([image_latents.to(latents), latents[:, :, 1:]], dim=2)
+        if image_latents is None or not self.spec.image_frames:
+            return noise
+        return _with_first(image_latents, noise)
 
     @torch.no_grad()
     def decode_latents(self, latents: Tensor) -> Tensor:
@@ -195,10 +257,11 @@ class Wan:
         image = condition.image_latents
         self.spec.check_mode("t2v" if image is None else "i2v")
         latents, timestep = noisy_latents.to(self.device), (sigmas * 1000).to(self.device)
+        clean_frames = 0 if image is None else self.spec.image_frames
         if image is not None:
-            latents = self._with_image(latents, image)
+            latents = _with_first(image, latents) if clean_frames else torch.cat([latents, image.to(latents)], dim=1)
         if self._expand_timesteps:
-            timestep = self._timestep_a_token(timestep, latents, clean_frames=0 if image is None else 1)
+            timestep = self._timestep_a_token(timestep, latents, clean_frames)
         embeds = condition.prompt_embeds.to(self.device) * condition.prompt_attention_mask.to(self.device).unsqueeze(-1)
         text = nn.functional.pad(embeds, (0, 0, 0, TEXT_TOKENS - embeds.shape[1]))
         with attention_for(self.device):
@@ -208,9 +271,7 @@ class Wan:
                 encoder_hidden_states=text.to(self.dtype),
                 return_dict=False,
             )[0].float()
-        if image is None:
-            return velocity
-        return torch.cat([torch.zeros_like(velocity[:, :, :1]), velocity[:, :, 1:]], dim=2)
+        return _with_first(torch.zeros_like(velocity[:, :, :1]), velocity) if clean_frames else velocity
 
     def _timestep_a_token(self, timestep: Tensor, latents: Tensor, clean_frames: int) -> Tensor:
         """[B] -> [B, tokens], frame by frame; 0 in the leading `clean_frames`. Also where all are equal, as the
@@ -227,7 +288,7 @@ class Wan:
         return FlowSolver(self.pipe.scheduler, num_inference_steps, eta, flow_shift, own_levels=True)
 
     def attention_targets(self, projections: str = "qkv") -> str:
-        """Of the video's self-attention (attn1) and of its look at the text (attn2)."""
+        """Of the video's self-attention (attn1) and of its look at the text (attn2), in both experts of two."""
         own = {"q": "to_q", "k": "to_k", "v": "to_v", "o": r"to_out\.0"}
         check_projections(projections)
-        return rf"blocks\.\d+\.attn[12]\.({'|'.join(own[p] for p in projections)})"
+        return rf"((high|low)_noise\.)?blocks\.\d+\.attn[12]\.({'|'.join(own[p] for p in projections)})"

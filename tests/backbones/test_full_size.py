@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from synmotion_core import backbones
 from synmotion_core.backbones import SPECS
 from synmotion_core.backbones.hunyuan_video import HunyuanVideo
 from synmotion_core.backbones.wan import Wan
+from synmotion_core.backbones.wan_experts import WanExperts
 from synmotion_core.clips.doctor import REAL_BACKBONES
 from synmotion_core.errors import ConfigError
 from synmotion_core.methods.attention_lora import AttentionLora
@@ -32,6 +34,8 @@ ATTACHED = {
     "wan2.1-t2v-1.3b": (30 * 6, 30 * 6 * 2 * 1536 * 16),
     "wan2.1-t2v-14b": (40 * 6, 40 * 6 * 2 * 5120 * 16),
     "wan2.2-ti2v-5b": (30 * 6, 30 * 6 * 2 * 3072 * 16),
+    "wan2.2-t2v-a14b": (2 * 40 * 6, 2 * 40 * 6 * 2 * 5120 * 16),
+    "wan2.2-i2v-a14b": (2 * 40 * 6, 2 * 40 * 6 * 2 * 5120 * 16),
 }
 VAE_SCALE = {"wan2.2-ti2v-5b": 16}  # pixels a latent, where it is not 8
 CLEAN_FIRST_FRAME = ("wan2.2-ti2v-5b",)  # by the pipeline's expand_timesteps: no config of a transformer says it
@@ -41,6 +45,12 @@ def transformer(name: str) -> Any:
     config = json.loads((CONFIGS / f"{name}.json").read_text())
     with torch.device("meta"):
         return CLASSES[config["_class_name"]].from_config(config)
+
+
+def denoiser(name: str) -> Any:
+    """What adapters are put onto: the transformer, or its two experts in one."""
+    boundary = SPECS[name].boundary_ratio
+    return transformer(name) if boundary is None else WanExperts(transformer(name), transformer(name), 1000 * boundary)
 
 
 def test_the_doctor_names_backbones_that_are_there() -> None:
@@ -54,7 +64,10 @@ def test_every_real_row_ships_its_config_and_no_other() -> None:
 @pytest.mark.parametrize("name", REAL)
 def test_a_row_counts_its_transformer_right(name: str) -> None:
     model, spec = transformer(name), SPECS[name]
-    assert sum(p.numel() for p in model.parameters()) == spec.parameters["transformer"]
+    counted = sum(p.numel() for p in model.parameters())
+    parts = {part: count for part, count in spec.parameters.items() if part.startswith("transformer")}
+    assert list(parts) == (["transformer"] if spec.boundary_ratio is None else ["transformer", "transformer_2"])
+    assert set(parts.values()) == {counted}
     patch = model.config["patch_size"]
     assert spec.options["token_px"] == VAE_SCALE.get(name, 8) * (patch if isinstance(patch, int) else patch[-1])
     assert spec.size_multiple == spec.options["token_px"]
@@ -65,7 +78,7 @@ def test_a_row_counts_its_transformer_right(name: str) -> None:
 
 @pytest.mark.parametrize("name", REAL)
 def test_adapters_attach_to_the_real_transformer(name: str) -> None:
-    model = transformer(name)
+    model = denoiser(name)
     targets = FAMILIES[SPECS[name].family].attention_targets
     with torch.device("meta"):
         lora = AttentionLora(model, targets(None), rank=16, alpha=16.0, seed=0)
@@ -74,7 +87,9 @@ def test_adapters_attach_to_the_real_transformer(name: str) -> None:
     assert sum(p.numel() for p in lora.parameters) == parameters
     named = [n for n, _ in model.named_parameters() if "lora_" in n]
     assert len(named) == 2 * modules
-    assert all(n.split(".")[0].endswith("blocks") for n in named), "not the refiner of the text"
+    assert all(re.sub("^(high|low)_noise.", "", n).split(".")[0].endswith("blocks") for n in named), (
+        "not the refiner of the text"
+    )
     lora.remove()
     with torch.device("meta"), pytest.raises(ConfigError, match=f"no layer of {type(model).__name__} matches"):
         AttentionLora(model, r"layers\.\d+\.attn\.to_q", rank=16, alpha=16.0, seed=0)

@@ -20,6 +20,7 @@ from diffusers import (
     HunyuanVideoPipeline,
     HunyuanVideoTransformer3DModel,
     UniPCMultistepScheduler,
+    WanImageToVideoPipeline,
     WanPipeline,
     WanTransformer3DModel,
 )
@@ -139,27 +140,47 @@ def _wan_ti2v_folder(folder: Path) -> None:
     _save_wan(folder, vae={**residual, "scale_factor_spatial": 16}, flow_shift=5.0, expand_timesteps=True)
 
 
-def _save_wan(folder: Path, *, vae: Any = None, flow_shift: float = 3.0, **given: Any) -> None:
+def _wan_t2v_experts_folder(folder: Path) -> None:
+    _save_wan(folder, experts=2, boundary_ratio=0.875)
+
+
+def _wan_i2v_experts_folder(folder: Path) -> None:
+    _save_wan(folder, WanImageToVideoPipeline, in_channels=4 + 4 + 4, experts=2, boundary_ratio=0.9)
+
+
+def _save_wan(
+    folder: Path,
+    family: Any = WanPipeline,
+    *,
+    vae: Any = None,
+    flow_shift: float = 3.0,
+    experts: int = 1,
+    in_channels: int = 4,
+    **given: Any,
+) -> None:
     torch.manual_seed(12)
     tokenizer = _tokenizer()
     words = UMT5Config(
         vocab_size=len(tokenizer), d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4, pad_token_id=0,
         feed_forward_proj="gated-gelu", relative_attention_num_buckets=8,
     )  # fmt: skip
-    transformer = WanTransformer3DModel(
-        patch_size=(1, 2, 2), num_attention_heads=2, attention_head_dim=12, in_channels=4, out_channels=4, text_dim=32,
-        freq_dim=32, ffn_dim=48, num_layers=2, cross_attn_norm=True, qk_norm="rms_norm_across_heads",
-        rope_max_seq_len=64,
-    )  # fmt: skip
+    transformers = [
+        WanTransformer3DModel(
+            patch_size=(1, 2, 2), num_attention_heads=2, attention_head_dim=12, in_channels=in_channels,
+            out_channels=4, text_dim=32, freq_dim=32, ffn_dim=48, num_layers=2, cross_attn_norm=True,
+            qk_norm="rms_norm_across_heads", rope_max_seq_len=64,
+        )
+        for _ in range(experts)
+    ]  # fmt: skip
     own_vae = AutoencoderKLWan(
         base_dim=4, z_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1, temperal_downsample=[False, True, True],
         latents_mean=[-0.7, 0.1, 0.9, 0.0], latents_std=[2.8, 1.4, 2.3, 1.0], **(vae or {}),
     )  # fmt: skip
     scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=flow_shift)
     text_encoder = UMT5EncoderModel(words)
-    pipe = WanPipeline(
-        tokenizer=tokenizer, text_encoder=text_encoder, vae=own_vae, scheduler=scheduler, transformer=transformer,
-        **given,
+    pipe = family(
+        tokenizer=tokenizer, text_encoder=text_encoder, vae=own_vae, scheduler=scheduler,
+        transformer=transformers[0], transformer_2=transformers[1] if experts == 2 else None, **given,
     )  # fmt: skip
     pipe.save_pretrained(folder)
 
@@ -170,6 +191,8 @@ FOLDERS = {
     "wan2.1-t2v-1.3b": _wan_folder,
     "wan2.1-t2v-14b": _wan_folder,
     "wan2.2-ti2v-5b": _wan_ti2v_folder,
+    "wan2.2-t2v-a14b": _wan_t2v_experts_folder,
+    "wan2.2-i2v-a14b": _wan_i2v_experts_folder,
 }
 
 
