@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from diffusers import WanImageToVideoPipeline
 from diffusers.pipelines.wan import pipeline_wan, pipeline_wan_i2v
+from PIL import Image
 
+from synmotion_core import backbones, run
 from synmotion_core.adapters.file import AdapterInfo, load_adapter, save_adapter
 from synmotion_core.backbones import find_spec
 from synmotion_core.backbones.attention import attention_for
+from synmotion_core.clips import video
+from synmotion_core.config import ClipSource, GenerateRun, TrainRun
 from synmotion_core.errors import AdapterError, ConfigError, IncompatibleError, ShapeError
 from synmotion_core.generation import default_sampler, denoise
 from synmotion_core.methods import find_method
-from synmotion_core.types import Condition, VideoShape
-from tests.backbones.tiny import tiny_backbone
+from synmotion_core.training.settings import TrainConfig
+from synmotion_core.types import Condition, Finished, Sampled, VideoShape
+from tests.backbones.tiny import tiny_backbone, tiny_spec
 from tests.models import PROMPTS, noisy, plain, shake
 
 CASES = [
@@ -94,9 +101,26 @@ def stock(
     return latents, calls
 
 
+def in_bf16(backbone: Any, folder: Path) -> Any:
+    """The same as it is loaded onto a GPU: some of its modules stay in float32."""
+    backbone.pipe.save_pretrained(folder)
+    dtypes = {"default": torch.bfloat16, "vae": torch.float32}
+    pipe = type(backbone.pipe).from_pretrained(folder, dtype=dtypes)
+    pipe.set_progress_bar_config(disable=True)
+    assert pipe.transformer.condition_embedder.time_embedder.linear_1.weight.dtype == torch.float32
+    made = type(backbone)(backbone.spec, pipe, torch.device("cpu"), "in bf16")
+    assert made.dtype == torch.bfloat16
+    return made
+
+
 @every_case
-def test_predict_is_the_stock_pipelines_call_bit_for_bit(name: str, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_predict_is_the_stock_pipelines_call_bit_for_bit(
+    name: str, mode: str, dtype: torch.dtype, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     backbone: Any = tiny_backbone(name)
+    if dtype == torch.bfloat16:
+        backbone = in_bf16(backbone, tmp_path)
     kept = backbone.spec.image_frames if mode == "i2v" else 0
     image = image_condition(backbone, picture(backbone)) if mode == "i2v" else None
     _, calls = stock(backbone, mode, monkeypatch, guidance_scale=1.0)
@@ -131,7 +155,8 @@ def test_predict_is_the_stock_pipelines_call_bit_for_bit(name: str, mode: str, m
             assert torch.equal(sent[key], call[key]), key
         assert sent["timestep"].shape == call["timestep"].shape
         torch.testing.assert_close(sent["timestep"], call["timestep"], rtol=1e-6, atol=0)  # by way of sigma
-        torch.testing.assert_close(ours[:, :, kept:], call["output"][:, :, kept:], rtol=1e-5, atol=1e-6)
+        assert call["output"].dtype == dtype
+        torch.testing.assert_close(ours[:, :, kept:], call["output"][:, :, kept:].float(), rtol=1e-5, atol=1e-6)
         assert not ours[:, :, :kept].any()
 
 
@@ -447,3 +472,29 @@ def test_methods_learn_and_leave_no_trace(name: str, mode: str, method_name: str
         method.detach()
     with torch.no_grad():
         assert torch.equal(predict(plain(text)), before)
+
+
+@pytest.mark.parametrize("name", ["wan2.2-ti2v-5b", "wan2.2-i2v-a14b"])
+def test_from_files_to_an_adapter_to_a_video(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """train and generate as the command line runs them, from pictures, also for a video of another length."""
+    backbone, shape = tiny_backbone(name), tiny_spec(name).default_shape
+    monkeypatch.setitem(backbones.SPECS, name, tiny_spec(name))
+    monkeypatch.setitem(run._pool, name, backbone)
+    pixels = np.random.default_rng(3).integers(0, 256, (shape.height, shape.width, 3), dtype=np.uint8)
+    clip, file = tmp_path / "clip.mp4", tmp_path / "picture.png"
+    video.write(clip, np.stack([np.roll(pixels, 3 * k, axis=1) for k in range(shape.num_frames)]), shape.fps)
+    Image.fromarray(pixels).save(file)
+    config = TrainRun(
+        name="rolls", clips=(ClipSource(path=clip, subject="a person", motion="rolls"),), backbone=name, mode="i2v",
+        method="lora", method_config={"rank": 2},
+        train=TrainConfig(num_steps=2, batch_size=2, sample_subjects=("a cat",), sample_images=(file,)),
+    )  # fmt: skip
+    *_, finished = run.train(config, tmp_path / "job", cache=tmp_path / "cache", cancel=threading.Event())
+    assert isinstance(finished, Finished)
+    assert finished.path is not None
+    wanted = GenerateRun(
+        subjects=("a cat",), images=(file,), motion="rolls", backbone=name, adapter=finished.path, num_frames=5
+    )
+    made = [e for e in run.generate(wanted, tmp_path / "out", cancel=threading.Event()) if isinstance(e, Sampled)]
+    facts = video.probe(made[0].path)
+    assert (facts.num_frames, facts.width, facts.height) == (5, shape.width, shape.height)
