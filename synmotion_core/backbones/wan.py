@@ -45,10 +45,10 @@ _NEGATIVE = (
 
 
 def _row(
-    *, transformer: int, experts: int = 1, vae: int = 126_892_531, options: Mapping[str, Any] | None = None, **own: Any
+    *, transformer: int, vae: int = 126_892_531, options: Mapping[str, Any] | None = None, **own: Any
 ) -> BackboneSpec:
-    """A row; what is not given is as in Wan 2.1 from text."""
-    denoiser = {"transformer": transformer} | ({"transformer_2": transformer} if experts == 2 else {})
+    """A row; what is not given is as in Wan 2.1 from text. With a boundary_ratio it has two transformers alike."""
+    denoiser = {"transformer": transformer} | ({"transformer_2": transformer} if "boundary_ratio" in own else {})
     common: dict[str, Any] = {
         "family": "wan",
         "licence": "apache-2.0",
@@ -106,13 +106,13 @@ SPECS: tuple[BackboneSpec, ...] = (
     ),
     # two experts each; steps, guidance and flow_shift are the official code's. The shift decides how much work each
     # expert gets, and the Hub's scheduler, with 3, would give the one for high noise 13 (11) of 40 steps, not 26 (15).
-    # Drawn with the same shift, 70 % (28 %) of the training levels are that expert's.
+    # Drawn with the same shift, 70 % (28 %) of the training levels are that expert's. (At 480p the official code shifts
+    # from a picture by 3, too.)
     _row(
         name="wan2.2-t2v-a14b",
         title="Wan 2.2 2x14B, from text",
         repo="Wan-AI/Wan2.2-T2V-A14B-Diffusers",
         revision="5be7df9619b54f4e2667b2755bc6a756675b5cd7",
-        experts=2,
         transformer=14_288_491_584,
         boundary_ratio=0.875,
         default_shape=VideoShape(num_frames=49, height=320, width=512, fps=16.0),
@@ -128,7 +128,6 @@ SPECS: tuple[BackboneSpec, ...] = (
         repo="Wan-AI/Wan2.2-I2V-A14B-Diffusers",
         revision="596658fd9ca6b7b71d5057529bbf319ecbc61d74",
         modes=("i2v",),
-        experts=2,
         transformer=14_288_901_184,
         boundary_ratio=0.9,
         default_shape=VideoShape(num_frames=49, height=320, width=512, fps=16.0),
