@@ -186,7 +186,8 @@ def add_generate_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--strength", type=float, metavar="S", help=text)
     group.add_argument("--compare", action="store_true", help="also generate the base with the same seeds")
     group.add_argument("--steps", type=int, metavar="N", help="sampling steps (default: the backbone's own)")
-    group.add_argument("--guidance", type=float, metavar="G", help="guidance scale (default: the backbone's own)")
+    text = "guidance scale, of both experts where a backbone has two (default: the backbone's own)"
+    group.add_argument("--guidance", type=float, metavar="G", help=text)
     group.add_argument(
         "--guidance-until",
         type=float,
@@ -200,7 +201,7 @@ def add_generate_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--embedded-guidance", type=float, metavar="G", help=text)
     text = "what guidance leads away from (default: the backbone's own)"
     group.add_argument("--negative-prompt", metavar="WORDS", help=text)
-    text = "shift of the noise levels: larger spends more steps on noise (default: the scheduler's own)"
+    text = "shift of the noise levels: larger spends more steps on noise (default: the backbone's own)"
     group.add_argument("--flow-shift", type=float, metavar="A", help=text)
     group.add_argument("--frames", type=int, metavar="N", help="frames a video (default: the backbone's own)")
     group.add_argument("--backbone", help="see `models` (default: the adapter's)")

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from synmotion_core.clips import video
 from synmotion_core.errors import Cancelled, IncompatibleError
-from synmotion_core.interfaces import Backbone, Method
+from synmotion_core.interfaces import Backbone, BackboneSpec, Method
 from synmotion_core.types import (
     Condition,
     Event,
@@ -49,7 +49,8 @@ class SamplerConfig:
     Below the noise level guidance_until the null pass is left out, as at guidance_scale 1: a limited interval
     (Kynkaanniemi et al. 2024); 0 guides to the end. embedded_guidance is an input of denoisers that were distilled for
     it, None for others. negative_prompt is what the null pass reads. flow_shift moves the noise levels, (4) in
-    diffusion.py; None leaves them to the scheduler.
+    diffusion.py; None leaves them to the scheduler. guidance_scale_2 takes guidance_scale's place where the backbone's
+    second expert denoises, below its spec's boundary_ratio; None goes on with guidance_scale.
     mixed_precision "bf16" runs the denoiser under autocast, "no" in the weights' own type.
     """
 
@@ -62,6 +63,7 @@ class SamplerConfig:
     embedded_guidance: float | None = None
     negative_prompt: str = ""
     flow_shift: float | None = None
+    guidance_scale_2: float | None = None
     mixed_precision: str = "bf16"
 
 
@@ -78,7 +80,7 @@ def default_sampler(
     eta: float | None = None,
     num_frames: int | None = None,
 ) -> SamplerConfig:
-    """The backbone's own settings where none is given.
+    """The backbone's own settings where none is given. A guidance_scale that is given counts for both experts.
 
     Raises ShapeError for frames it cannot take, IncompatibleError for an embedded guidance where it has none and for a
     negative prompt that nothing would read.
@@ -86,6 +88,7 @@ def default_sampler(
     spec = backbone.spec
     if embedded_guidance is not None and "embedded_guidance" not in spec.features:
         raise IncompatibleError(f"{spec.name} takes no embedded guidance: leave it out, or set guidance_scale")
+    guidance_scale_2 = spec.guidance_scale_2 if guidance_scale is None else None
     if guidance_scale is None:
         guidance_scale = spec.guidance_scale
     if negative_prompt is not None and guidance_scale == 1:
@@ -106,7 +109,8 @@ def default_sampler(
         guidance_until=spec.guidance_until if guidance_until is None else guidance_until,
         embedded_guidance=spec.embedded_guidance if embedded_guidance is None else embedded_guidance,
         negative_prompt=spec.negative_prompt if negative_prompt is None else negative_prompt,
-        flow_shift=flow_shift,
+        flow_shift=spec.flow_shift if flow_shift is None else flow_shift,
+        guidance_scale_2=guidance_scale_2,
     )
 
 
@@ -126,6 +130,12 @@ def _condition(
 ) -> Condition:
     made = text.as_condition() if method is None else method.condition(text, config.strength)
     return replace(made, image_latents=image_latents, guidance=config.embedded_guidance)
+
+
+def _guidance(spec: BackboneSpec, config: SamplerConfig, sigma: float) -> float:
+    """g of (6) at a noise level: that of the expert which denoises there."""
+    second = spec.boundary_ratio is not None and sigma < spec.boundary_ratio
+    return config.guidance_scale_2 if second and config.guidance_scale_2 is not None else config.guidance_scale
 
 
 @torch.no_grad()
@@ -148,7 +158,9 @@ def denoise(
         raise ValueError(f"one first image a prompt: got {len(prompts)} prompts and {len(images)} images")
     backbone.spec.check_mode("t2v" if images is None else "i2v")
     guided = config.guidance_scale != 1
-    image, kept = (None, 0) if images is None else (backbone.encode_image(images), backbone.spec.image_frames)
+    image, kept = None, backbone.spec.image_frames
+    if images is not None:
+        image = backbone.encode_image(images, config.shape.num_frames)
     image_twice = None if image is None else torch.cat([image, image])
     text = both = backbone.encode_prompt(prompts, images)
     if guided:
@@ -170,7 +182,7 @@ def denoise(
                 velocity = backbone.predict(batch, level, condition)
                 if guided:
                     conditional, null = velocity.chunk(2)
-                    velocity = null + config.guidance_scale * (conditional - null)  # (6)
+                    velocity = null + _guidance(backbone.spec, config, now) * (conditional - null)  # (6)
                 fresh = draw_noise(backbone, sources, config.shape) if config.eta else None
                 latents = solver.step(velocity, latents, fresh)  # (5)
                 if image is not None and kept:

@@ -63,6 +63,9 @@ class BackboneSpec:
     negative_prompt: str = ""  # what true guidance leads away from
     embedded_guidance: float | None = None  # what the denoiser is told when sampling; None: it takes no such input
     guidance_until: float = 0.0  # the noise level, 0 to 1, below which it is not guided
+    boundary_ratio: float | None = None  # the noise level, 0 to 1, below which a second expert denoises
+    guidance_scale_2: float | None = None  # the second expert's guidance; None: the same
+    flow_shift: float | None = None  # of the noise levels when sampling; None: the scheduler's own
     options: Mapping[str, Any] = field(default_factory=dict)  # the family's own settings
 
     def check_mode(self, mode: Mode) -> None:
@@ -137,10 +140,11 @@ class Backbone(Protocol):
         """
         ...
 
-    def encode_image(self, pixels: Tensor) -> Latents:
-        """First images [B, 3, H, W] in [-1, 1] -> the condition that `Condition.image_latents` takes, float32.
+    def encode_image(self, pixels: Tensor, num_frames: int) -> Latents:
+        """First images [B, 3, H, W] in [-1, 1] of videos of num_frames -> `Condition.image_latents`, float32.
 
-        Not the first frame of a whole video's latents: HunyuanVideo's autoencoder normalises over time.
+        The image's own latent frame [B, C, 1, h, w], or a condition as long as the video. Not the first frame of a
+        whole video's latents: HunyuanVideo's autoencoder normalises over time.
         """
         ...
 

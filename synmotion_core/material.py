@@ -91,7 +91,8 @@ def _row(
 ) -> TrainingSet:
     if mode == "t2v":
         return TrainingSet(latents=latents, text=encodings.text(prompt))
-    text, image = encodings.text(prompt, content, frame), encodings.image(content, frame)
+    num_frames = (latents.shape[2] - 1) * encodings.backbone.spec.frame_multiple + 1
+    text, image = encodings.text(prompt, content, frame), encodings.image(content, num_frames, frame)
     return TrainingSet(latents=latents, text=text, image_latents=image)
 
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from synmotion_core.config import from_dict
 from synmotion_core.errors import ConfigError
 from synmotion_core.interfaces import BackboneSpec
 from synmotion_core.precision import Precision
@@ -61,10 +62,8 @@ class Measured:
 @functools.cache
 def measured(name: str) -> Measured | None:
     """The numbers of the row called `name`; None for one that has not been measured."""
-    values: dict[str, Any] | None = json.loads(_MEASURED.read_text()).get(name)
-    return (
-        None if values is None else Measured(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
-    )
+    values = json.loads(_MEASURED.read_text()).get(name)
+    return None if values is None else from_dict(Measured, values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -209,8 +209,8 @@ class Condition:
     """What the denoiser receives: the text after the method's work, and for I2V the first image.
 
     Fields are those of TextCondition. image_latents: what Backbone.encode_image gives ([B, C, 1, h, w] for the
-    HunyuanVideo families), or None for T2V. guidance: what a denoiser with embedded guidance is told; None is the
-    backbone's own value for training.
+    HunyuanVideo families; Wan 2.2 A14B: [B, 4 + C, f, h, w]), or None for T2V. guidance: what a denoiser with embedded
+    guidance is told; None is the backbone's own value for training.
     """
 
     prompt_embeds: Tensor

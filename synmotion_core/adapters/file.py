@@ -1,6 +1,7 @@
 """The adapter file: one safetensors, everything a motion needs.
 
-    transformer.<module>.lora_A|B.weight    LoRA, diffusers' naming
+    transformer.<module>.lora_A|B.weight    LoRA, diffusers' naming; of two experts <module> begins with high_noise.
+                                            or low_noise.
     synmotion.<part>                        embeddings, zero convolutions, refiner
     metadata["synmotion"]                   JSON: format, backbone, repo, revision, fingerprint, licence, method,
     method_config,

@@ -231,7 +231,7 @@ class HunyuanVideo:
         z = vae.encode(pixels.to(self.device, vae.dtype)).latent_dist.mode()
         return z.float() * vae.config["scaling_factor"]
 
-    def encode_image(self, pixels: Tensor) -> Tensor:
+    def encode_image(self, pixels: Tensor, num_frames: int) -> Tensor:
         check_images(pixels)
         return self.encode_video(pixels[:, :, None])
 

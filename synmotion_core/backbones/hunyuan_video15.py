@@ -160,7 +160,7 @@ class HunyuanVideo15:
         z = vae.encode(pixels.to(self.device, vae.dtype)).latent_dist.mode()
         return z.float() * vae.config["scaling_factor"]
 
-    def encode_image(self, pixels: Tensor) -> Tensor:
+    def encode_image(self, pixels: Tensor, num_frames: int) -> Tensor:
         self.spec.check_mode("i2v")
         check_images(pixels)
         return self.encode_video(pixels[:, :, None])

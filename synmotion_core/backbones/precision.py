@@ -25,9 +25,10 @@ from synmotion_core.errors import ConfigError
 from synmotion_core.interfaces import BackboneSpec
 from synmotion_core.precision import Precision
 
-# what stands before and behind the blocks, of every family: HunyuanVideo's, then Wan's
+# what stands before and behind the blocks, of every family: HunyuanVideo's, then what HunyuanVideo-1.5 and Wan add
 OUTSIDE = (
     *("x_embedder", "context_embedder", "time_text_embed", "norm_out", "proj_out"),
+    *("image_embedder", "context_embedder_2", "time_embed", "cond_type_embed"),
     *("patch_embedding", "condition_embedder"),
 )
 TEXT_OUTSIDE = ("lm_head", "model.vision_tower", "model.multi_modal_projector")

@@ -4,31 +4,37 @@ Conditioning, as this denoiser takes it: always 512 text tokens, zeros behind th
 method makes of a shorter prompt is put in place of the padding's head; no pooled text; guidance is true
 classifier-free guidance against the backbone's negative prompt. The latents are (z - mean) / std in float32: without
 it a training runs, on the wrong scale.
+
+A first image, in Wan 2.2, is one of two things. Of 5B (`image_frames` 1) it is the clean first latent frame, and the
+time is told token by token: 0 there, t elsewhere. Of I2V-A14B it is a condition beside the latents, channel by channel
+and as long as the video; no frame is fixed. A14B's transformer is two experts (wan_experts.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from synmotion_core.backbones.attention import attention_for
-from synmotion_core.backbones.checks import check_length, check_projections, check_video, latent_shape
+from synmotion_core.backbones.checks import check_images, check_length, check_projections, check_video, latent_shape
 from synmotion_core.backbones.loading import choose_device, load_pipeline
 from synmotion_core.backbones.real_world import KNOWS, PRIORS
 from synmotion_core.backbones.roles import NO_ROLES, Spans, token_roles
 from synmotion_core.backbones.solver import FlowSolver
 from synmotion_core.diffusion import FlowMatching
-from synmotion_core.errors import MissingError
+from synmotion_core.errors import ConfigError, MissingError
 from synmotion_core.interfaces import BackboneSpec
 from synmotion_core.precision import PLAIN, Precision
 from synmotion_core.types import Condition, Prompt, TextCondition, VideoShape
 
 if TYPE_CHECKING:
-    from diffusers import WanPipeline
+    from diffusers import WanImageToVideoPipeline, WanPipeline
+
+    Pipeline = WanPipeline | WanImageToVideoPipeline
 
 TEXT_TOKENS = 512  # the denoiser's fixed length
 _NEGATIVE = (
@@ -39,67 +45,131 @@ _NEGATIVE = (
 )  # diffusers' own, in English
 
 
-def _row(name: str, title: str, repo: str, revision: str, transformer: int, shape: VideoShape) -> BackboneSpec:
-    return BackboneSpec(
-        name=name,
-        title=title,
-        family="wan",
-        repo=repo,
-        revision=revision,
-        licence="apache-2.0",
-        licence_link="https://www.apache.org/licenses/LICENSE-2.0",
-        modes=("t2v",),
-        features=frozenset({"token_roles", "free_text", "attention_lora", "true_cfg"}),
-        default_shape=shape,
-        frame_multiple=4,
-        size_multiple=16,
-        num_inference_steps=50,
-        guidance_scale=5.0,
-        negative_prompt=_NEGATIVE,
-        max_prompt_tokens=TEXT_TOKENS,
-        parameters={"transformer": transformer, "vae": 126_892_531, "text_encoder": 5_680_910_336},
-        needs_gpu=True,
-        knows=KNOWS,
-        options={
+def _row(
+    *, transformer: int, vae: int = 126_892_531, options: Mapping[str, Any] | None = None, **own: Any
+) -> BackboneSpec:
+    """A row; what is not given is as in Wan 2.1 from text. With a boundary_ratio it has two transformers alike."""
+    denoiser = {"transformer": transformer} | ({"transformer_2": transformer} if "boundary_ratio" in own else {})
+    common: dict[str, Any] = {
+        "family": "wan",
+        "licence": "apache-2.0",
+        "licence_link": "https://www.apache.org/licenses/LICENSE-2.0",
+        "modes": ("t2v",),
+        "features": frozenset({"token_roles", "free_text", "attention_lora", "true_cfg"}),
+        "frame_multiple": 4,
+        "size_multiple": 16,
+        "num_inference_steps": 50,
+        "guidance_scale": 5.0,
+        "negative_prompt": _NEGATIVE,
+        "max_prompt_tokens": TEXT_TOKENS,
+        "parameters": {**denoiser, "vae": vae, "text_encoder": 5_680_910_336},
+        "needs_gpu": True,
+        "knows": KNOWS,
+        "options": {
             "sigma_shift": 3.0,  # the scheduler's own, at 480p
             "token_px": 16,
             **PRIORS,
+            **(options or {}),
         },
-    )
+    }
+    return BackboneSpec(**(common | own))
 
 
 SPECS: tuple[BackboneSpec, ...] = (
     _row(
-        "wan2.1-t2v-1.3b",
-        "Wan 2.1 1.3B, from text",
-        "Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
-        "0fad780a534b6463e45facd96134c9f345acfa5b",
-        1_418_996_800,
-        VideoShape(num_frames=49, height=480, width=832, fps=16.0),
+        name="wan2.1-t2v-1.3b",
+        title="Wan 2.1 1.3B, from text",
+        repo="Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
+        revision="0fad780a534b6463e45facd96134c9f345acfa5b",
+        transformer=1_418_996_800,
+        default_shape=VideoShape(num_frames=49, height=480, width=832, fps=16.0),
     ),
     _row(
-        "wan2.1-t2v-14b",
-        "Wan 2.1 14B, from text",
-        "Wan-AI/Wan2.1-T2V-14B-Diffusers",
-        "38ec498cb3208fb688890f8cc7e94ede2cbd7f68",
-        14_288_491_584,
-        VideoShape(num_frames=49, height=320, width=512, fps=16.0),
+        name="wan2.1-t2v-14b",
+        title="Wan 2.1 14B, from text",
+        repo="Wan-AI/Wan2.1-T2V-14B-Diffusers",
+        revision="38ec498cb3208fb688890f8cc7e94ede2cbd7f68",
+        transformer=14_288_491_584,
+        default_shape=VideoShape(num_frames=49, height=320, width=512, fps=16.0),
+    ),
+    _row(
+        name="wan2.2-ti2v-5b",
+        title="Wan 2.2 5B, from text or a picture",
+        repo="Wan-AI/Wan2.2-TI2V-5B-Diffusers",
+        revision="b8fff7315c768468a5333511427288870b2e9635",
+        modes=("t2v", "i2v"),
+        image_frames=1,
+        transformer=4_999_787_712,
+        vae=704_688_668,
+        default_shape=VideoShape(num_frames=49, height=480, width=832, fps=24.0),
+        size_multiple=32,  # its autoencoder makes latents 16 times smaller, of which a token takes 2 x 2
+        options={"sigma_shift": 5.0, "token_px": 32, "expand_timesteps": True},
+    ),
+    # two experts each; steps, guidance and flow_shift are the official code's. The shift decides how much work each
+    # expert gets, and the Hub's scheduler, with 3, would give the one for high noise 13 (11) of 40 steps, not 26 (15).
+    # Drawn with the same shift, 70 % (28 %) of the training levels are that expert's. (At 480p the official code shifts
+    # from a picture by 3, too.)
+    _row(
+        name="wan2.2-t2v-a14b",
+        title="Wan 2.2 2x14B, from text",
+        repo="Wan-AI/Wan2.2-T2V-A14B-Diffusers",
+        revision="5be7df9619b54f4e2667b2755bc6a756675b5cd7",
+        transformer=14_288_491_584,
+        boundary_ratio=0.875,
+        default_shape=VideoShape(num_frames=49, height=320, width=512, fps=16.0),
+        num_inference_steps=40,
+        guidance_scale=4.0,
+        guidance_scale_2=3.0,
+        flow_shift=12.0,
+        options={"sigma_shift": 12.0},
+    ),
+    _row(
+        name="wan2.2-i2v-a14b",
+        title="Wan 2.2 2x14B, from a picture",
+        repo="Wan-AI/Wan2.2-I2V-A14B-Diffusers",
+        revision="596658fd9ca6b7b71d5057529bbf319ecbc61d74",
+        modes=("i2v",),
+        transformer=14_288_901_184,
+        boundary_ratio=0.9,
+        default_shape=VideoShape(num_frames=49, height=320, width=512, fps=16.0),
+        num_inference_steps=40,
+        guidance_scale=3.5,
+        guidance_scale_2=3.5,
+        flow_shift=5.0,
+        options={"sigma_shift": 5.0},
     ),
 )
+
+
+def _with_first(frame: Tensor, latents: Tensor) -> Tensor:
+    """Latents [B, C, f, h, w] with another first frame [B, C, 1, h, w]."""
+    return torch.cat([frame.to(latents), latents[:, :, 1:]], dim=2)
 
 
 class Wan:
     """A loaded Wan backbone. See interfaces.Backbone for the contract of each member."""
 
-    def __init__(self, spec: BackboneSpec, pipe: WanPipeline, device: torch.device, fingerprint: str) -> None:
+    def __init__(self, spec: BackboneSpec, pipe: Pipeline, device: torch.device, fingerprint: str) -> None:
         self.spec, self.pipe, self.device, self.fingerprint = spec, pipe, device, fingerprint
+        self._expand_timesteps = bool(spec.options.get("expand_timesteps", False))
+        for what, own in (("expand_timesteps", self._expand_timesteps), ("boundary_ratio", spec.boundary_ratio)):
+            if pipe.config[what] != own:
+                raise ConfigError(
+                    f"{spec.name}: {what} is {pipe.config[what]} in this pipeline, {own} in that of {spec.repo}"
+                )
         self.denoiser: nn.Module = pipe.transformer
+        if spec.boundary_ratio is not None:
+            from synmotion_core.backbones.wan_experts import WanExperts
+
+            experts = WanExperts(pipe.transformer, pipe.transformer_2, spec.boundary_ratio * 1000)
+            self.denoiser = experts.requires_grad_(False).eval()
         # some of its modules stay in float32, and its blocks may be quantised
         self.dtype: torch.dtype = pipe.transformer.patch_embedding.weight.dtype
         self.diffusion = FlowMatching(shift=spec.options["sigma_shift"])
         self.text_width = int(pipe.transformer.config["text_dim"])
         stats = (torch.tensor(pipe.vae.config[f"latents_{what}"]).view(1, -1, 1, 1, 1) for what in ("mean", "std"))
-        self._mean, self._std = (x.float().to(device) for x in stats)
+        mean, std = (x.float().to(device) for x in stats)
+        self._mean, self._scale = mean, 1.0 / std  # multiplied by, as the pipelines do: equal to the last bit
         if not pipe.tokenizer.is_fast:
             raise MissingError(f"{spec.name}: token roles need a fast tokenizer, got {type(pipe.tokenizer).__name__}")
         embedding = pipe.text_encoder.get_input_embeddings().weight
@@ -116,33 +186,49 @@ class Wan:
         precision: Precision = PLAIN,
     ) -> Wan:
         """From a diffusers folder or the Hub (pinned revision). Safetensors only, no remote code."""
-        from diffusers import WanPipeline
+        from diffusers import WanImageToVideoPipeline, WanPipeline
 
         chosen = choose_device(spec, device)
-        pipe, fingerprint = load_pipeline(WanPipeline, spec, chosen, folder, precision)
+        family = WanPipeline if "t2v" in spec.modes else WanImageToVideoPipeline
+        pipe, fingerprint = load_pipeline(family, spec, chosen, folder, precision)
         return cls(spec, pipe, chosen, fingerprint)
 
     # ------------------------------------------------------------------ video
 
     def latent_shape(self, shape: VideoShape) -> tuple[int, int, int, int]:
-        return latent_shape(self.spec, self.pipe, int(self.pipe.transformer.config["in_channels"]), shape)
+        return latent_shape(self.spec, self.pipe, int(self.pipe.vae.config["z_dim"]), shape)
 
     @torch.no_grad()
     def encode_video(self, pixels: Tensor) -> Tensor:
         check_video(pixels)
         z = self.pipe.vae.encode(pixels.to(self.device, self.pipe.vae.dtype)).latent_dist.mode()
-        return (z.float() - self._mean) / self._std
+        return (z.float() - self._mean) * self._scale
 
-    def encode_image(self, pixels: Tensor) -> Tensor:
+    def encode_image(self, pixels: Tensor, num_frames: int) -> Tensor:
         self.spec.check_mode("i2v")
-        raise NotImplementedError("no row of this family begins with a picture yet")
+        check_images(pixels)
+        image = pixels[:, :, None]
+        if self.spec.image_frames:
+            return self.encode_video(image)
+        # What is known of the video, and a mask that says what is: the image, then grey. Not only the first frame is
+        # encoded, although this autoencoder is causal: what it makes of grey frames still depends on those before.
+        batch, _, _, height, width = image.shape
+        fps = self.spec.default_shape.fps
+        size = self.latent_shape(VideoShape(num_frames=num_frames, height=height, width=width, fps=fps))
+        grey = image.new_zeros(batch, 3, num_frames - 1, height, width)
+        latents = self.encode_video(torch.cat([image, grey], dim=2))
+        known = latents.new_zeros(batch, self.pipe.vae_scale_factor_temporal, *size[1:])  # a channel for each frame
+        known[:, :, 0] = 1
+        return torch.cat([known, latents], dim=1)
 
     def start_latents(self, noise: Tensor, image_latents: Tensor | None) -> Tensor:
-        return noise
+        if image_latents is None or not self.spec.image_frames:
+            return noise
+        return _with_first(image_latents, noise)
 
     @torch.no_grad()
     def decode_latents(self, latents: Tensor) -> Tensor:
-        z = latents.to(self.device).float() * self._std + self._mean
+        z = latents.to(self.device).float() / self._scale + self._mean
         return self.pipe.vae.decode(z.to(self.pipe.vae.dtype), return_dict=False)[0].float().clamp(-1, 1)
 
     # ------------------------------------------------------------------ text
@@ -173,16 +259,33 @@ class Wan:
     # ------------------------------------------------------------------ denoiser
 
     def predict(self, noisy_latents: Tensor, sigmas: Tensor, condition: Condition) -> Tensor:
-        self.spec.check_mode("t2v" if condition.image_latents is None else "i2v")
+        image = condition.image_latents
+        self.spec.check_mode("t2v" if image is None else "i2v")
+        latents, timestep = noisy_latents.to(self.device), (sigmas * 1000).to(self.device)
+        clean_frames = 0 if image is None else self.spec.image_frames
+        if image is not None:
+            latents = _with_first(image, latents) if clean_frames else torch.cat([latents, image.to(latents)], dim=1)
+        if self._expand_timesteps:
+            timestep = self._timestep_a_token(timestep, latents, clean_frames)
         embeds = condition.prompt_embeds.to(self.device) * condition.prompt_attention_mask.to(self.device).unsqueeze(-1)
         text = nn.functional.pad(embeds, (0, 0, 0, TEXT_TOKENS - embeds.shape[1]))
         with attention_for(self.device):
-            return self.denoiser(
-                hidden_states=noisy_latents.to(self.device, self.dtype),
-                timestep=(sigmas * 1000).to(self.device),
+            velocity = self.denoiser(
+                hidden_states=latents.to(self.dtype),
+                timestep=timestep,
                 encoder_hidden_states=text.to(self.dtype),
                 return_dict=False,
             )[0].float()
+        return _with_first(torch.zeros_like(velocity[:, :, :1]), velocity) if clean_frames else velocity
+
+    def _timestep_a_token(self, timestep: Tensor, latents: Tensor, clean_frames: int) -> Tensor:
+        """[B] -> [B, tokens], frame by frame; 0 in the leading `clean_frames`. Also where all are equal, as the
+        pipelines do."""
+        frames, height, width = latents.shape[2:]
+        _, patch_height, patch_width = self.pipe.transformer.config["patch_size"]
+        a_frame = timestep[:, None].repeat(1, frames)
+        a_frame[:, :clean_frames] = 0
+        return a_frame.repeat_interleave((height // patch_height) * (width // patch_width), dim=1)
 
     def solver(
         self, num_inference_steps: int, shape: VideoShape, eta: float = 0.0, flow_shift: float | None = None
@@ -190,7 +293,7 @@ class Wan:
         return FlowSolver(self.pipe.scheduler, num_inference_steps, eta, flow_shift, own_levels=True)
 
     def attention_targets(self, projections: str = "qkv") -> str:
-        """Of the video's self-attention (attn1) and of its look at the text (attn2)."""
+        """Of the video's self-attention (attn1) and of its look at the text (attn2), in both experts of two."""
         own = {"q": "to_q", "k": "to_k", "v": "to_v", "o": r"to_out\.0"}
         check_projections(projections)
-        return rf"blocks\.\d+\.attn[12]\.({'|'.join(own[p] for p in projections)})"
+        return rf"((high|low)_noise\.)?blocks\.\d+\.attn[12]\.({'|'.join(own[p] for p in projections)})"

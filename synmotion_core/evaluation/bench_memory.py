@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from synmotion_core.evaluation.figures import Figure
 from synmotion_core.interfaces import BackboneSpec
 from synmotion_core.planning import Measured
 from synmotion_core.storage import replacing
+from synmotion_core.types import VideoShape
 
 _FOLDER = Path(backbones.__file__).parent
 _AUTOENCODERS: dict[str, str] = {
@@ -66,7 +67,7 @@ def measure_row(spec: BackboneSpec) -> Measured:
     model_class, config = transformer(spec)
     targets = backbones.family(spec).attention_targets(None)
     count = planning.tokens(spec, spec.default_shape)
-    size = latent_size(spec)
+    size = latent_size(spec, spec.default_shape)
 
     def training(*, checkpointed: bool) -> float:
         return meter.training_peak(model_class, config, targets, size, gradient_checkpointing=checkpointed) / count
@@ -86,9 +87,9 @@ def measure_row(spec: BackboneSpec) -> Measured:
     )
 
 
-def latent_size(spec: BackboneSpec) -> tuple[int, int, int]:
-    """(f, h, w) of the default shape's latents, from the row alone."""
-    shape, (_, config) = spec.default_shape, transformer(spec)
+def latent_size(spec: BackboneSpec, shape: VideoShape) -> tuple[int, int, int]:
+    """(f, h, w) of a video's latents, from the row alone."""
+    _, config = transformer(spec)
     patch = config["patch_size"] if isinstance(config["patch_size"], int) else config["patch_size"][-1]
     side = int(spec.options["token_px"]) // patch
     return (shape.num_frames - 1) // spec.frame_multiple + 1, shape.height // side, shape.width // side
@@ -107,22 +108,29 @@ def _counts(model_class: Any, config: Mapping[str, Any], targets: str) -> tuple[
 
 
 def _of_autoencoder(spec: BackboneSpec, work: str) -> tuple[float, float]:
-    """Bytes a pixel of a frame, and a pixel of the video, from two lengths of video."""
-    vae_class, config = autoencoder(spec)
-    shape = spec.default_shape
-    area, frames = shape.height * shape.width, (shape.num_frames - 16, shape.num_frames)
-    short, long = (meter.autoencoder_peak(vae_class, config, work, (f, shape.height, shape.width)) for f in frames)
-    of_video = (long - short) / (area * 16)
-    return short / area - frames[0] * of_video, of_video
+    """Bytes a pixel of a frame, and a pixel of the video."""
+    area = spec.default_shape.height * spec.default_shape.width
+    fixed, of_video = _over_frames(spec, work, spec.default_shape.num_frames - 16, tiling=False)
+    return fixed / area, of_video
 
 
 def _tiled(spec: BackboneSpec, work: str) -> tuple[float, float]:
-    """Bytes in all, and a pixel of the video, from two lengths of video."""
+    """Bytes in all, and a pixel of the video."""
+    return _over_frames(spec, work, 17, tiling=True)
+
+
+def _over_frames(spec: BackboneSpec, work: str, num_frames: int, *, tiling: bool) -> tuple[float, float]:
+    """A straight line through videos of num_frames and of 16 more: bytes at no frames, and a pixel of the video."""
     vae_class, config = autoencoder(spec)
-    height, width, frames = spec.default_shape.height, spec.default_shape.width, (17, 33)
-    short, long = (meter.autoencoder_peak(vae_class, config, work, (f, height, width), tiling=True) for f in frames)
-    of_video = (long - short) / (height * width * 16)
-    return short - frames[0] * height * width * of_video, of_video
+    area = spec.default_shape.height * spec.default_shape.width
+    peaks = []
+    for frames in (num_frames, num_frames + 16):
+        shape = replace(spec.default_shape, num_frames=frames)
+        video = (frames, shape.height, shape.width)
+        size = latent_size(spec, shape)
+        peaks.append(meter.autoencoder_peak(vae_class, config, work, video, size, tiling=tiling))
+    of_video = (peaks[1] - peaks[0]) / (area * 16)
+    return peaks[0] - num_frames * area * of_video, of_video
 
 
 def bench_memory(*, rows: Sequence[str] | None = None, write: bool = False) -> Iterator[Figure]:

@@ -12,7 +12,7 @@ float a row, never the scores.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,7 +28,7 @@ TEXT_TOKENS = 32  # of a prompt of some twenty words
 class LiveBytes(TorchDispatchMode):
     """Within it, `now` is the bytes of all storages made since it began and still alive, `peak` the most of it."""
 
-    def __init__(self, known: Iterator[Tensor]) -> None:
+    def __init__(self, known: Iterable[Tensor]) -> None:
         super().__init__()
         self.now = self.peak = 0
         self._known: dict[int, int] = {_key(tensor): 0 for tensor in known}
@@ -103,23 +103,30 @@ def sampling_peak(model_class: Any, config: Mapping[str, Any], size: tuple[int, 
 
 
 def autoencoder_peak(
-    vae_class: Any, config: Mapping[str, Any], work: str, video: tuple[int, int, int], *, tiling: bool = False
+    vae_class: Any,
+    config: Mapping[str, Any],
+    work: str,
+    video: tuple[int, int, int],
+    latents: tuple[int, int, int],
+    *,
+    tiling: bool = False,
 ) -> int:
-    """Bytes beside the weights, at the most, of `work` ("encode" or "decode") on one float32 video of (F, H, W)."""
+    """Bytes beside the weights, at the most, of `work` ("encode" or "decode") on one float32 video.
+
+    video is (F, H, W), latents its (f, h, w).
+    """
     with torch.device("meta"):
         vae = vae_class.from_config(dict(config)).requires_grad_(False).eval()
     if tiling:
         vae.enable_tiling()
-    frames, height, width = video
-    t, s = vae.temporal_compression_ratio, vae.spatial_compression_ratio
+    channels = vae.config.get("latent_channels") or vae.config["z_dim"]
 
     def step() -> None:
         with torch.no_grad():
             if work == "encode":
                 vae.encode(torch.empty(1, 3, *video)).latent_dist.mode()
             else:
-                channels = vae.config.get("latent_channels") or vae.config["z_dim"]
-                vae.decode(torch.empty(1, channels, (frames - 1) // t + 1, height // s, width // s), return_dict=False)
+                vae.decode(torch.empty(1, channels, *latents), return_dict=False)
 
     return _peak(vae, step, weights=torch.float32)
 

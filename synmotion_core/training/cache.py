@@ -57,15 +57,16 @@ class EncodingCache:
 
         return self._fetch(self._latents_path(clip), encode)["latents"]
 
-    def image(self, content: str, frame: Callable[[], Tensor]) -> Tensor:
-        """Backbone.encode_image of one picture, on the CPU; `content` names the video whose first `frame` it is.
+    def image(self, content: str, num_frames: int, frame: Callable[[], Tensor]) -> Tensor:
+        """Backbone.encode_image of one picture, on the CPU; `content` names the video whose first `frame` it is, and
+        which has num_frames.
 
         frame() gives it as [1, 3, H, W] in [-1, 1].
         """
         key = content_key(self.backbone.fingerprint, "image", content)
 
         def encode() -> dict[str, Tensor]:
-            return {"image_latents": self.backbone.encode_image(frame()).float().cpu()}
+            return {"image_latents": self.backbone.encode_image(frame(), num_frames).float().cpu()}
 
         return self._fetch(self.root / "images" / f"{key}.safetensors", encode)["image_latents"]
 

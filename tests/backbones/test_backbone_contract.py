@@ -22,6 +22,7 @@ def test_a_spec_is_whole(name: str) -> None:
     assert spec.knows
     assert all(count > 0 for count in spec.parameters.values())
     spec.check_shape(spec.default_shape)
+    assert (spec.guidance_scale_2 is None) == (spec.boundary_ratio is None), "two experts, or one"
 
 
 def test_an_unknown_backbone_names_the_nearest() -> None:

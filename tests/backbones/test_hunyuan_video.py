@@ -129,7 +129,7 @@ def test_the_autoencoder_is_the_pipelines(backbone: Any) -> None:
         theirs = vae.decode(latents / vae.config.scaling_factor, return_dict=False)[0].clamp(-1, 1)
     assert latents.shape == (1, *backbone.latent_shape(SHAPE))
     assert torch.equal(backbone.decode_latents(latents), theirs)
-    image = backbone.encode_image(pixels[:, :, 0])
+    image = backbone.encode_image(pixels[:, :, 0], 9)
     with torch.no_grad():
         assert torch.equal(image, vae.encode(pixels[:, :, :1]).latent_dist.mode() * vae.config.scaling_factor)
     assert (image - latents[:, :, :1]).abs().max() > 1e-3, "its norms look over time: a first image is encoded alone"

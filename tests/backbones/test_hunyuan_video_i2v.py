@@ -76,7 +76,7 @@ def test_the_row_says_what_diffusers_says() -> None:
 def test_predict_is_the_stock_pipelines_call_bit_for_bit(backbone: Any) -> None:
     _, calls = stock(backbone, PROMPTS[0].text, start(backbone))
     assert len(calls) == 3
-    image = backbone.encode_image(pixels(PICTURE))
+    image = backbone.encode_image(pixels(PICTURE), SHAPE.num_frames)
     for call in calls:
         condition = Condition(
             prompt_embeds=call["encoder_hidden_states"],

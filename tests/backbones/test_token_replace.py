@@ -51,7 +51,7 @@ def test_predict_with_an_image_is_the_stock_i2v_transformer() -> None:
     backbone = puppet_backbone()
     text = backbone.encode_prompt(PROMPTS)
     x, s = noisy(backbone)
-    image = backbone.encode_image(first_image().expand(2, -1, -1, -1))
+    image = backbone.encode_image(first_image().expand(2, -1, -1, -1), 17)
     with torch.no_grad(), attention_for(torch.device("cpu")):  # the kernel decides the last digits
         ours = backbone.predict(x, s, dataclasses.replace(plain(text), image_latents=image))
         clean = stock_transformer(backbone)(
@@ -72,7 +72,7 @@ def test_predict_with_an_image_is_the_stock_i2v_transformer() -> None:
 def test_what_noisy_latents_hold_in_the_images_place_does_not_matter() -> None:
     backbone = puppet_backbone()
     condition = plain(backbone.encode_prompt(PROMPTS[:1]))
-    condition = dataclasses.replace(condition, image_latents=backbone.encode_image(first_image()))
+    condition = dataclasses.replace(condition, image_latents=backbone.encode_image(first_image(), 17))
     x, s = noisy(backbone, batch=1)
     other = x.clone()
     other[:, :, :1] = 7.0
@@ -84,10 +84,10 @@ def test_an_image_is_encoded_as_the_first_frame_of_a_video() -> None:
     backbone = puppet_backbone()
     pixels = torch.from_numpy(render(RED_CAT).frames.copy()).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
     torch.testing.assert_close(
-        backbone.encode_video(pixels)[:, :, :1], backbone.encode_image(pixels[:, :, 0]), rtol=0, atol=1e-6
+        backbone.encode_video(pixels)[:, :, :1], backbone.encode_image(pixels[:, :, 0], 17), rtol=0, atol=1e-6
     )
     with pytest.raises(ShapeError, match=r"images must be \[B, 3, H, W\]"):
-        backbone.encode_image(pixels)
+        backbone.encode_image(pixels, 17)
 
 
 @pytest.mark.parametrize("guidance", [1.0, 4.0])
@@ -141,7 +141,7 @@ def test_sampling_from_an_image_is_the_stock_i2v_pipelines(guidance: float, monk
     ).frames
     error = (ours - theirs).abs().mean() / theirs.abs().mean()
     assert error < 1e-3, f"relative error {error:.2e}"  # padding and batch differ
-    assert torch.equal(ours[:, :, :1], backbone.encode_image(first_image()))
+    assert torch.equal(ours[:, :, :1], backbone.encode_image(first_image(), 17))
 
 
 def test_the_first_frame_stays_what_the_image_is_with_fresh_noise_too() -> None:
@@ -149,7 +149,7 @@ def test_the_first_frame_stays_what_the_image_is_with_fresh_noise_too() -> None:
     sampler = default_sampler(backbone, num_inference_steps=4)
     assert sampler.eta == 1.0
     made = sample_frames(backbone, None, PROMPTS[:1], [1], sampler, first_image())[0]
-    coded = backbone.decode_latents(backbone.encode_image(first_image()))[0, :, 0]
+    coded = backbone.decode_latents(backbone.encode_image(first_image(), 17))[0, :, 0]
     shown = torch.from_numpy(made[0].copy()).permute(2, 0, 1).float() / 127.5 - 1
     assert (shown - coded).abs().max() < 0.02  # rounding to uint8
 
@@ -158,7 +158,7 @@ def test_an_adapter_works_in_both_modes_and_leaves_no_trace() -> None:
     backbone = puppet_backbone()
     entry = find_method("synmotion")
     condition = dataclasses.replace(
-        plain(backbone.encode_prompt(PROMPTS[:1])), image_latents=backbone.encode_image(first_image())
+        plain(backbone.encode_prompt(PROMPTS[:1])), image_latents=backbone.encode_image(first_image(), 17)
     )
     x, s = noisy(backbone, batch=1)
     with torch.no_grad():

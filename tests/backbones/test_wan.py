@@ -157,7 +157,7 @@ def test_what_it_cannot_do_is_refused(backbone: Any) -> None:
     with pytest.raises(PromptError, match=r"is \d+ tokens long; wan2.1-t2v-1.3b reads at most 512"):
         backbone.encode_prompt([Prompt(subject="a cat", motion="waves " * 600)])
     with pytest.raises(IncompatibleError, match=r"wan2.1-t2v-1.3b takes no first image"):
-        backbone.encode_image(torch.zeros(1, 3, 32, 48))
+        backbone.encode_image(torch.zeros(1, 3, 32, 48), 9)
 
 
 @pytest.mark.parametrize("name", ["synmotion", "lora"])

@@ -25,6 +25,7 @@ from diffusers import (
     HunyuanVideoPipeline,
     HunyuanVideoTransformer3DModel,
     UniPCMultistepScheduler,
+    WanImageToVideoPipeline,
     WanPipeline,
     WanTransformer3DModel,
 )
@@ -58,6 +59,7 @@ from synmotion_core.types import VideoShape
 MARKS = ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<image>")
 IMAGE_TOKENS = 36  # of a picture of 48x48 in patches of 8
 SHAPE = VideoShape(num_frames=9, height=32, width=48, fps=24.0)
+SHAPE_32 = VideoShape(num_frames=9, height=64, width=96, fps=24.0)  # for rows of multiples of 32
 
 
 def _hunyuan_folder(folder: Path) -> None:
@@ -130,7 +132,8 @@ def _tokenizer() -> Any:
 def tiny_spec(name: str) -> BackboneSpec:
     """The row with a small shape, for the CPU, its template's tokens counted by the tiny tokenizer."""
     spec = find_spec(name)
-    small = dataclasses.replace(spec, needs_gpu=False, default_shape=SHAPE, num_inference_steps=3)
+    shape = SHAPE_32 if spec.size_multiple == 32 else SHAPE
+    small = dataclasses.replace(spec, needs_gpu=False, default_shape=shape, num_inference_steps=3)
     if "system_message" in spec.options:
         chat = [{"role": "system", "content": spec.options["system_message"]}]
         head = _chat_tokenizer().apply_chat_template(chat, tokenize=False) + "<|im_start|>user\n"
@@ -148,26 +151,56 @@ def tiny_spec(name: str) -> BackboneSpec:
 
 
 def _wan_folder(folder: Path) -> None:
+    _save_wan(folder)
+
+
+def _wan_ti2v_folder(folder: Path) -> None:
+    residual = {"decoder_base_dim": 8, "is_residual": True, "patch_size": 2, "in_channels": 12, "out_channels": 12}
+    _save_wan(folder, vae={**residual, "scale_factor_spatial": 16}, flow_shift=5.0, expand_timesteps=True)
+
+
+def _wan_t2v_experts_folder(folder: Path) -> None:
+    _save_wan(folder, experts=2, boundary_ratio=0.875)
+
+
+def _wan_i2v_experts_folder(folder: Path) -> None:
+    _save_wan(folder, WanImageToVideoPipeline, in_channels=4 + 4 + 4, experts=2, boundary_ratio=0.9)
+
+
+def _save_wan(
+    folder: Path,
+    family: Any = WanPipeline,
+    *,
+    vae: Any = None,
+    flow_shift: float = 3.0,
+    experts: int = 1,
+    in_channels: int = 4,
+    **given: Any,
+) -> None:
     torch.manual_seed(12)
     tokenizer = _tokenizer()
     words = UMT5Config(
         vocab_size=len(tokenizer), d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4, pad_token_id=0,
         feed_forward_proj="gated-gelu", relative_attention_num_buckets=8,
     )  # fmt: skip
-    transformer = WanTransformer3DModel(
-        patch_size=(1, 2, 2), num_attention_heads=2, attention_head_dim=12, in_channels=4, out_channels=4, text_dim=32,
-        freq_dim=32, ffn_dim=48, num_layers=2, cross_attn_norm=True, qk_norm="rms_norm_across_heads",
-        rope_max_seq_len=64,
-    )  # fmt: skip
-    vae = AutoencoderKLWan(
+    transformers = [
+        WanTransformer3DModel(
+            patch_size=(1, 2, 2), num_attention_heads=2, attention_head_dim=12, in_channels=in_channels,
+            out_channels=4, text_dim=32, freq_dim=32, ffn_dim=48, num_layers=2, cross_attn_norm=True,
+            qk_norm="rms_norm_across_heads", rope_max_seq_len=64,
+        )
+        for _ in range(experts)
+    ]  # fmt: skip
+    own_vae = AutoencoderKLWan(
         base_dim=4, z_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1, temperal_downsample=[False, True, True],
-        latents_mean=[-0.7, 0.1, 0.9, 0.0], latents_std=[2.8, 1.4, 2.3, 1.0],
+        latents_mean=[-0.7, 0.1, 0.9, 0.0], latents_std=[2.8, 1.4, 2.3, 1.0], **(vae or {}),
     )  # fmt: skip
-    scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
+    scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=flow_shift)
     text_encoder = UMT5EncoderModel(words)
-    pipe = WanPipeline(
-        tokenizer=tokenizer, text_encoder=text_encoder, vae=vae, scheduler=scheduler, transformer=transformer
-    )
+    pipe = family(
+        tokenizer=tokenizer, text_encoder=text_encoder, vae=own_vae, scheduler=scheduler,
+        transformer=transformers[0], transformer_2=transformers[1] if experts == 2 else None, **given,
+    )  # fmt: skip
     pipe.save_pretrained(folder)
 
 
@@ -238,6 +271,9 @@ FOLDERS = {
     "hunyuanvideo-1.5-i2v": _hunyuan15_i2v_folder,
     "wan2.1-t2v-1.3b": _wan_folder,
     "wan2.1-t2v-14b": _wan_folder,
+    "wan2.2-ti2v-5b": _wan_ti2v_folder,
+    "wan2.2-t2v-a14b": _wan_t2v_experts_folder,
+    "wan2.2-i2v-a14b": _wan_i2v_experts_folder,
 }
 
 
