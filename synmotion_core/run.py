@@ -25,6 +25,7 @@ from synmotion_core.backbones import find_spec, load_backbone
 from synmotion_core.config import GenerateRun, TrainRun, from_dict, motion_name, to_dict
 from synmotion_core.errors import Cancelled, ConfigError, IncompatibleError
 from synmotion_core.interfaces import Backbone, BackboneSpec, Method, check_compatible
+from synmotion_core.precision import PLAIN, Precision, weights_of
 from synmotion_core.types import Clip, Event, Finished, Prompt, Saved, Started, Stopped, Warned
 
 if TYPE_CHECKING:
@@ -35,16 +36,16 @@ if TYPE_CHECKING:
     from synmotion_core.types import Draw
 
 _pool_lock = threading.Lock()
-_pool: dict[str, Backbone] = {}
+_pool: dict[tuple[str, Precision], Backbone] = {}
 
 
-def borrow_backbone(name: str) -> Backbone:
-    """Load a backbone, or take the one of the last run."""
+def borrow_backbone(name: str, precision: Precision = PLAIN) -> Backbone:
+    """Load a backbone, or take the one of the last run if its weights are held alike."""
     with _pool_lock:
-        if name not in _pool:
+        if (name, precision) not in _pool:
             _pool.clear()
-            _pool[name] = load_backbone(name)
-        return _pool[name]
+            _pool[name, precision] = load_backbone(name, precision=precision)
+        return _pool[name, precision]
 
 
 # ------------------------------------------------------------------------------------------------ train
@@ -70,7 +71,7 @@ def train(
         yield Warned(message=message)
     from synmotion_core import material
 
-    backbone = borrow_backbone(config.backbone)
+    backbone = borrow_backbone(config.backbone, config.precision)
     try:
         data: dict[Draw, TrainingSet] = {}
         data["reference"] = yield from material.encode_clips(backbone, clips, config.mode, cache, cancel)
@@ -169,6 +170,8 @@ def _settings_key(config: TrainRun, method_config: Any, fingerprint: str, clips:
     shown = ["save_every", "sample_every", "sample_subjects", "sample_images"]
     for name in [*shown, "num_steps"] if config.train.lr_scheduler == "constant" else shown:
         values["train"].pop(name)
+    for name in ("gradient_checkpointing", "offload"):  # only where things are computed, and how often
+        values["precision"].pop(name)
     values.pop("clips")
     values.pop("name")
     return content_key(values, [(c.content_hash, c.prompt.text) for c in clips])
@@ -179,7 +182,7 @@ def draw_priors(config: TrainRun, cache: Path, *, cancel: threading.Event) -> It
     from synmotion_core import material
 
     find_spec(config.backbone).check_mode("t2v")
-    backbone = borrow_backbone(config.backbone)
+    backbone = borrow_backbone(config.backbone, config.precision)
     try:
         yield from material.draw_priors(backbone, config.priors, config.mode, cache, cancel)
     except Cancelled:
@@ -228,7 +231,7 @@ def _save_adapter(
             backbone=spec.name,
             repo=spec.repo,
             revision=spec.revision,
-            fingerprint=backbone.fingerprint,
+            fingerprint=weights_of(backbone.fingerprint),
             licence=spec.licence,
             method=config.method,
             method_config=to_dict(method_config),
@@ -271,7 +274,7 @@ def generate(config: GenerateRun, folder: Path, *, cancel: threading.Event) -> I
             seeds.append(seed)
             rows.append(row)
     images = None if pictures is None else pictures[rows]
-    backbone = borrow_backbone(config.backbone)
+    backbone = borrow_backbone(config.backbone, config.precision)
     from synmotion_core import generation
 
     sampler = generation.default_sampler(
@@ -304,10 +307,11 @@ def generate(config: GenerateRun, folder: Path, *, cancel: threading.Event) -> I
         if info is not None and (info.mode == "i2v") != bool(config.images):
             trained = "to begin with a picture" if info.mode == "i2v" else "on words alone"
             yield Warned(message=f"this adapter was trained {trained}: in the other mode it may miss the motion")
-        if info is not None and info.fingerprint != backbone.fingerprint:
+        weights = weights_of(backbone.fingerprint)
+        if info is not None and info.fingerprint != weights:
             made_on = info.fingerprint or "unnamed weights"
             yield Warned(
-                message=f"this adapter was trained on {made_on} and here is {backbone.fingerprint}: other weights of "
+                message=f"this adapter was trained on {made_on} and here is {weights}: other weights of "
                 f"{spec.name}, so the motion may be wrong; train it again to be sure"
             )
         for index, one in enumerate(rounds):
@@ -359,8 +363,8 @@ def plan(config: TrainRun, *, seconds_per_step: float | None = None) -> Plan:
     _check_priors(spec, entry, method_config)
     shape = spec.default_shape
     parameters = sum(spec.parameters.values())
-    bytes_each = 2 if spec.needs_gpu else 4
-    weights = parameters * bytes_each / 2**30
+    plain = 2 if spec.needs_gpu else 4
+    weights = sum(n * config.precision.bytes_each(part, plain) for part, n in spec.parameters.items()) / 2**30
     tokens = int(spec.options.get("tokens", 0)) or _tokens(spec)
     videos = len(priors.plan_priors(dict(spec.options), config.priors)) if entry.draws_priors(method_config) else 0
     steps = config.train.num_steps
