@@ -134,6 +134,10 @@ class Backbone(Protocol):
         """Text without roles (both masks empty), and black images: the negative prompt, the empty prompt."""
         ...
 
+    def release_encoders(self) -> None:
+        """Free what encodes prompts; it is read from disk anew when it is needed again."""
+        ...
+
     def encode_image(self, pixels: Tensor) -> Latents:
         """First images [B, 3, H, W] in [-1, 1] -> the condition that `Condition.image_latents` takes, float32.
 

@@ -75,12 +75,17 @@ def train(
     try:
         data: dict[Draw, TrainingSet] = {}
         data["reference"] = yield from material.encode_clips(backbone, clips, config.mode, cache, cancel)
+        reference = clips[0].prompt
+        prompts = _sample_prompts(config, reference)
+        material.read_texts(backbone, [reference], None, cache)
+        reading = material.read_texts(backbone, prompts, sample_images, cache)
         if entry.draws_priors(method_config):
             data["prior"] = yield from material.draw_priors(backbone, config.priors, config.mode, cache, cancel)
     except Cancelled:
         yield Stopped(step=0)
         return
-    method = entry.attach(backbone, method_config, clips[0].prompt)
+    backbone.release_encoders()  # all that will be read is in the cache
+    method = entry.attach(reading, method_config, reference)
     try:
         from synmotion_core.training import trainer
 
@@ -95,7 +100,7 @@ def train(
             settings=_settings_key(config, method_config, backbone.fingerprint, clips),
             cancel=cancel,
             resume=resume and state.exists(),
-            sampler=lambda step: _samples(backbone, method, config, sample_images, clips[0].prompt, folder, step),
+            sampler=lambda step: _samples(reading, method, prompts, config.train.seed, sample_images, folder, step),
         ):
             yield last
         if isinstance(last, Stopped):
@@ -191,25 +196,27 @@ def draw_priors(config: TrainRun, cache: Path, *, cancel: threading.Event) -> It
     yield Finished()
 
 
+def _sample_prompts(config: TrainRun, reference: Prompt) -> list[Prompt]:
+    return [Prompt(subject=subject, motion=reference.motion) for subject in config.train.sample_subjects]
+
+
 def _samples(
     backbone: Backbone,
     method: Method,
-    config: TrainRun,
+    prompts: Sequence[Prompt],
+    seed: int,
     images: torch.Tensor | None,
-    reference: Prompt,
     folder: Path,
     step: int,
 ) -> Iterator[Event]:
     from synmotion_core import generation
 
-    subjects = config.train.sample_subjects
-    prompts = [Prompt(subject=s, motion=reference.motion) for s in subjects]
     if prompts:
         yield from generation.generate(
             backbone,
             method,
             prompts,
-            [config.train.seed] * len(prompts),
+            [seed] * len(prompts),
             generation.default_sampler(backbone),
             folder / "samples" / f"step-{step:06d}",
             images=images,

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import warnings
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -55,16 +55,16 @@ def fingerprint_suffix(precision: Precision) -> str:
 # ------------------------------------------------------------------------------------------------ quantising
 
 
-def loader_config(precision: Precision, device: torch.device, components: Sequence[str]) -> Any:
-    """What `from_pretrained` of a pipeline takes as quantization_config for these components, if anything."""
+def loader_config(precision: Precision, device: torch.device, without: Collection[str] = ()) -> Any:
+    """What `from_pretrained` of a pipeline takes as quantization_config when it reads all parts `without` some."""
     from diffusers import BitsAndBytesConfig as OfModel
     from diffusers import PipelineQuantizationConfig
     from transformers import BitsAndBytesConfig as OfTextEncoder
 
     mapping: dict[str, Any] = {}
-    if "transformer" in components and precision.weights in ("8bit", "4bit") and device.type == "cuda":
+    if "transformer" not in without and precision.weights in ("8bit", "4bit") and device.type == "cuda":
         mapping["transformer"] = OfModel(**_settings(precision.weights, device), llm_int8_skip_modules=list(OUTSIDE))
-    if "text_encoder" in components and precision.text_weights != "bf16":
+    if "text_encoder" not in without and precision.text_weights != "bf16":
         mapping["text_encoder"] = OfTextEncoder(
             **_settings(precision.text_weights, device), llm_int8_skip_modules=list(TEXT_OUTSIDE)
         )

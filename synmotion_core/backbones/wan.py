@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -88,6 +88,13 @@ SPECS: tuple[BackboneSpec, ...] = (
 )
 
 
+def check_words(name: str, part: Any) -> None:
+    """Raise MissingError for a text encoder that knows no word."""
+    if name == "text_encoder" and not bool(part.get_input_embeddings().weight.any()):
+        # checkpoints hold `shared` only; early transformers 5 left this one at zero
+        raise MissingError("the text encoder's word embeddings are all zero: update transformers")
+
+
 class Wan:
     """A loaded Wan backbone. See interfaces.Backbone for the contract of each member."""
 
@@ -102,9 +109,6 @@ class Wan:
         self._mean, self._std = (x.float().to(device) for x in stats)
         if not pipe.tokenizer.is_fast:
             raise MissingError(f"{spec.name}: token roles need a fast tokenizer, got {type(pipe.tokenizer).__name__}")
-        embedding = pipe.text_encoder.get_input_embeddings().weight
-        if not bool(embedding.any()):  # checkpoints hold `shared` only; early transformers 5 left this one at zero
-            raise MissingError(f"{spec.name}: the text encoder's word embeddings are all zero: update transformers")
 
     @classmethod
     def load(
@@ -119,8 +123,11 @@ class Wan:
         from diffusers import WanPipeline
 
         chosen = choose_device(spec, device)
-        pipe, fingerprint = load_pipeline(WanPipeline, spec, chosen, folder, precision)
+        pipe, fingerprint = load_pipeline(WanPipeline, spec, chosen, folder, precision, look=check_words)
         return cls(spec, pipe, chosen, fingerprint)
+
+    def release_encoders(self) -> None:
+        self.pipe.encoders.release()
 
     # ------------------------------------------------------------------ video
 

@@ -43,7 +43,7 @@ def quantized(model: nn.Module) -> set[str]:
 
 def by_the_loader(model: Any, weights: str) -> set[str]:
     """Swap what diffusers' own quantiser swaps when it reads files on CUDA; the names."""
-    given = held.loader_config(Precision(weights=weights), CUDA, ("transformer",)).quant_mapping["transformer"]
+    given = held.loader_config(Precision(weights=weights), CUDA, ("text_encoder",)).quant_mapping["transformer"]
     quantizer = (BnB8BitDiffusersQuantizer if weights == "8bit" else BnB4BitDiffusersQuantizer)(given)
     kept = list(model._keep_in_fp32_modules or [])
     quantizer._process_model_before_weight_loading(model, device_map=None, keep_in_fp32_modules=kept)
