@@ -113,7 +113,7 @@ class Backbone(Protocol):
     device: torch.device
     dtype: torch.dtype
     text_width: int
-    fingerprint: str  # names these exact weights; cached encodings belong to it
+    fingerprint: str  # names these exact weights, then behind a + what else changes encodings: they are cached by it
 
     def encode_video(self, pixels: Pixels) -> Latents:
         """[B, 3, F, H, W] in [-1, 1] -> normalised latents [B, C, f, h, w], float32. Deterministic (the mode)."""

@@ -904,6 +904,23 @@ def test_a_rollback_starts_the_pace_anew() -> None:
     assert "4.00 s a step" in terminal.screen()[0]
 
 
+def test_how_weights_are_held_is_said_by_options_of_their_own(tmp_path: Path) -> None:
+    asked = train_run(f"{BASE} --weights 8bit --text-weights 4bit --vae-tiling --gradient-checkpointing")
+    held = Precision(weights="8bit", text_weights="4bit", vae_tiling=True, gradient_checkpointing=True)
+    assert asked.precision == held
+    saved = tmp_path / "run.json"
+    saved.write_text(json.dumps(to_dict(asked)))
+    changed = train_run(f"train --config {saved} --name v --no-gradient-checkpointing --text-weights bf16")
+    assert changed.precision == Precision(weights="8bit", vae_tiling=True), "the options win, the rest stays"
+    assert train_run(BASE).precision == PLAIN
+    parsed = build_parser().parse_args(
+        shlex.split("generate --subject 'a cat' --motion walks --weights fp8 --offload group")
+    )
+    assert command.generate_run(parsed).precision == Precision(weights="fp8", offload="group")
+    with pytest.raises(ConfigError, match="offload 'model' moves plain weights"):
+        train_run(f"{BASE} --weights 4bit --offload model")
+
+
 # ------------------------------------------------------------------------------------------------ the pace
 
 
@@ -914,6 +931,7 @@ def test_the_pace_is_of_the_same_kind_of_training(workspace: Workspace) -> None:
     assert pace.recall(workspace, train_run(f"{BASE} --steps 9 --name v")) == 0.125
     assert pace.recall(workspace, train_run(f"{BASE} --set batch_size=2")) is None
     assert pace.recall(workspace, train_run(f"{BASE} --method lora")) is None
+    assert pace.recall(workspace, train_run(f"{BASE} --gradient-checkpointing")) is None
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"puppet-hunyuan|synmotion|4|bf16": "fast"}', '{"x": NaN}'])
