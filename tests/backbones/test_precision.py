@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import re
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 import bitsandbytes as bnb
 import pytest
 import torch
+from diffusers import HunyuanVideoPipeline, WanPipeline
 from diffusers.quantizers.bitsandbytes.bnb_quantizer import BnB4BitDiffusersQuantizer, BnB8BitDiffusersQuantizer
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
@@ -103,34 +105,39 @@ def test_every_row_ships_the_config_that_this_is_about() -> None:
     assert set(SHARE) == set(REAL) == {path.stem for path in CONFIGS.iterdir()}
 
 
-class Asked(Exception):
-    """Carries what a pipeline's loader was asked."""
+@pytest.mark.parametrize(("name", "own"), [("hunyuanvideo", HunyuanVideoPipeline), ("wan2.1-t2v-14b", WanPipeline)])
+def test_on_cuda_the_libraries_own_loaders_are_asked(name: str, own: Any) -> None:
+    asked: list[dict[str, Any]] = []
 
+    class Family(own):
+        @classmethod
+        def from_pretrained(cls, *args: Any, **given: Any) -> Any:
+            asked.append(given)
+            parts = dict.fromkeys(own._get_signature_keys(own)[0])
+            return SimpleNamespace(**parts, set_progress_bar_config=lambda disable: None)
 
-@pytest.mark.parametrize("name", ["hunyuanvideo", "wan2.1-t2v-14b"])
-def test_on_cuda_the_libraries_own_loaders_are_asked(name: str) -> None:
-    class Family:
-        @staticmethod
-        def from_pretrained(*args: Any, **given: Any) -> Any:
-            raise Asked(given)
+    def mappings(**values: Any) -> list[Any]:
+        """Of the parts that are read at once, and of the text encoder when it comes."""
+        asked.clear()
+        pipe, _ = loading.load_pipeline(Family, find_spec(name), CUDA, None, Precision(**values))
+        pipe.encoders.get("text_encoder")
+        assert all(given["dtype"] == {"default": torch.bfloat16, "vae": torch.float32} for given in asked)
+        configs = [given["quantization_config"] for given in asked]
+        return [None if config is None else config.quant_mapping for config in configs]
 
-    def asked(**values: Any) -> Any:
-        with pytest.raises(Asked) as found:
-            loading.load_pipeline(Family, find_spec(name), CUDA, None, Precision(**values))
-        assert found.value.args[0]["dtype"] == {"default": torch.bfloat16, "vae": torch.float32}
-        return found.value.args[0]["quantization_config"]
-
-    assert asked() is None
-    assert asked(weights="fp8", offload="group") is None
-    both = asked(weights="4bit", text_weights="8bit").quant_mapping
-    assert set(both) == {"transformer", "text_encoder"}
-    assert type(both["transformer"]).__module__.startswith("diffusers.")
-    assert type(both["text_encoder"]).__module__.startswith("transformers.")
-    assert both["transformer"].quantization_method() == "nf4"
-    assert both["transformer"].bnb_4bit_compute_dtype == torch.bfloat16
-    assert both["transformer"].llm_int8_skip_modules == list(held.OUTSIDE)
-    assert both["text_encoder"].load_in_8bit
-    assert set(asked(weights="8bit").quant_mapping) == {"transformer"}
+    assert mappings() == mappings(weights="fp8", offload="group") == [None, None]
+    first, second = mappings(weights="4bit", text_weights="8bit")
+    assert (set(first), set(second)) == ({"transformer"}, {"text_encoder"})
+    assert type(first["transformer"]).__module__.startswith("diffusers.")
+    assert type(second["text_encoder"]).__module__.startswith("transformers.")
+    assert first["transformer"].quantization_method() == "nf4"
+    assert first["transformer"].bnb_4bit_compute_dtype == torch.bfloat16
+    assert first["transformer"].llm_int8_skip_modules == list(held.OUTSIDE)
+    assert second["text_encoder"].load_in_8bit
+    assert second["text_encoder"].llm_int8_skip_modules == list(held.TEXT_OUTSIDE)
+    first, second = mappings(weights="8bit")
+    assert set(first) == {"transformer"}
+    assert second is None
 
 
 def test_fp8_keeps_norms_modulations_and_what_is_outside() -> None:
