@@ -24,7 +24,7 @@ from synmotion_core.methods import find_method
 from synmotion_core.precision import PLAIN, Precision, weights_of
 from synmotion_core.types import Condition, TextCondition
 from tests.backbones.test_full_size import CONFIGS, REAL, transformer
-from tests.backbones.tiny import tiny_backbone
+from tests.backbones.tiny import tiny_backbone, tiny_folder
 from tests.models import PROMPTS, noisy, plain, puppet_backbone, shake
 
 TINY = ("hunyuanvideo", "hunyuanvideo-i2v", "wan2.1-t2v-1.3b")
@@ -138,6 +138,31 @@ def test_on_cuda_the_libraries_own_loaders_are_asked(name: str, own: Any) -> Non
     first, second = mappings(weights="8bit")
     assert set(first) == {"transformer"}
     assert second is None
+
+
+@pytest.mark.parametrize("weights", ["8bit", "4bit"])
+@pytest.mark.parametrize("name", TINY)
+def test_the_loader_and_the_swap_give_the_same_numbers(
+    name: str, weights: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of diffusers' own loader, told that no GPU is needed, with `quantize` for what it leaves."""
+    for quantizer in (BnB8BitDiffusersQuantizer, BnB4BitDiffusersQuantizer):
+        monkeypatch.setattr(quantizer, "validate_environment", lambda *_, **__: None)
+        monkeypatch.setattr(quantizer, "update_device_map", lambda self, device_map: {"": "cpu"})
+    swapped = tiny_backbone(name, Precision(weights=weights)).denoiser
+    config = held.loader_config(Precision(weights=weights), CUDA, ("text_encoder",)).quant_mapping["transformer"]
+    loaded = type(swapped).from_pretrained(
+        tiny_folder(name) / "transformer", quantization_config=config, torch_dtype=torch.float32
+    )
+    assert quantized(loaded)
+    held.quantize(loaded, weights)
+    theirs, ours = loaded.state_dict(), swapped.state_dict()
+    assert theirs.keys() == ours.keys()
+    biases = {f"{layer}.bias" for layer in quantized(swapped)}
+    different = {key for key in ours if not torch.equal(theirs[key], ours[key])}
+    assert different <= biases
+    for key in different:
+        assert torch.equal(theirs[key].bfloat16().float(), ours[key]), "on CUDA all of them are in bf16"
 
 
 def test_fp8_keeps_norms_modulations_and_what_is_outside() -> None:
