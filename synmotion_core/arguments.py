@@ -11,6 +11,7 @@ from typing import Any
 
 from synmotion_core.command import PROGRAM
 from synmotion_core.config import TrainRun
+from synmotion_core.precision import CHOICES
 from synmotion_core.training.settings import TrainConfig
 
 _BACKBONE = TrainRun.__dataclass_fields__["backbone"].default
@@ -166,6 +167,9 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     _add_settings(group, "any other setting: train.KEY, priors.KEY or method.KEY; may be repeated")
     text = "start from a saved run (every training saves one as run.json); other options win over it"
     group.add_argument("--config", metavar="RUN.JSON", type=Path, help=text)
+    memory = _add_precision(parser)
+    text = "compute each block again in the backward pass: less memory, a third more time"
+    memory.add_argument("--gradient-checkpointing", action=argparse.BooleanOptionalAction, help=text)
 
 
 def add_generate_arguments(parser: argparse.ArgumentParser) -> None:
@@ -205,6 +209,20 @@ def add_generate_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--flow-shift", type=float, metavar="A", help=text)
     group.add_argument("--frames", type=int, metavar="N", help="frames a video (default: the backbone's own)")
     group.add_argument("--backbone", help="see `models` (default: the adapter's)")
+    _add_precision(parser)
+
+
+def _add_precision(parser: argparse.ArgumentParser) -> Any:
+    group = parser.add_argument_group("memory")
+    text = "how the transformer's weights are held (default: bf16)"
+    group.add_argument("--weights", choices=CHOICES["weights"], help=text)
+    text = "the same of the largest text encoder (default: bf16)"
+    group.add_argument("--text-weights", choices=CHOICES["text_weights"], help=text)
+    text = "keep on the GPU only the model at work, or the group of layers (default: none)"
+    group.add_argument("--offload", choices=CHOICES["offload"], help=text)
+    text = "code videos tile by tile, which changes them a little"
+    group.add_argument("--vae-tiling", action=argparse.BooleanOptionalAction, help=text)
+    return group
 
 
 def _add_settings(parser: Any, text: str) -> None:

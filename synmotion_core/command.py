@@ -25,6 +25,7 @@ from typing import Any
 
 from synmotion_core.config import ClipSource, GenerateRun, TrainRun, from_dict, motion_name, to_dict
 from synmotion_core.errors import ClipError, ConfigError, MissingError
+from synmotion_core.precision import PLAIN, Precision
 from synmotion_core.training.settings import PriorConfig, TrainConfig
 
 PROGRAM = "python -m synmotion_core"
@@ -59,6 +60,7 @@ def train_run(args: argparse.Namespace, *, base: Path | None = None, note: Note 
     values |= {
         name: given for name in ("name", "backbone", "mode", "method") if (given := getattr(args, name)) is not None
     }
+    values["precision"] = {**to_dict(values.get("precision", {})), **_precision(args)}
     if "name" not in values:
         raise ConfigError("a training needs a name: --name my-wave")
     for key, value in [("train.num_steps", args.steps)] * (args.steps is not None) + [
@@ -87,8 +89,13 @@ def generate_run(args: argparse.Namespace) -> GenerateRun:
              "guidance_until": args.guidance_until, "eta": args.eta, "num_frames": args.frames,
              "embedded_guidance": args.embedded_guidance, "negative_prompt": args.negative_prompt,
              "flow_shift": args.flow_shift, "images": args.images}  # fmt: skip
-    values = {"subjects": args.subjects, "motion": motion, "compare": args.compare}
+    values = {"subjects": args.subjects, "motion": motion, "compare": args.compare, "precision": _precision(args)}
     return from_dict(GenerateRun, values | {k: v for k, v in given.items() if v is not None})
+
+
+def _precision(args: argparse.Namespace) -> dict[str, Any]:
+    names = Precision.__dataclass_fields__
+    return {name: given for name in names if (given := getattr(args, name, None)) is not None}
 
 
 def _setting(text: str) -> tuple[str, Any]:
@@ -260,6 +267,7 @@ def _train_arguments(run: TrainRun) -> list[str]:
     for name in ("backbone", "mode", "method"):
         if getattr(run, name) != TrainRun.__dataclass_fields__[name].default:
             words += _option(f"--{name}", getattr(run, name))
+    words += _precision_arguments(run.precision)
     train = _changed(run.train, TrainConfig())
     if "num_steps" in train:
         words += ["--steps", str(train.pop("num_steps"))]
@@ -292,9 +300,17 @@ def _generate_arguments(run: GenerateRun) -> list[str]:
         # an adapter would bring its own backbone
         if value != getattr(plain, name) or (name == "backbone" and run.adapter is not None):
             words += _option(option, value if isinstance(value, str) else repr(value))
+    words += _precision_arguments(run.precision)
     if run.seeds != plain.seeds:
         words += ["--seed", *map(str, run.seeds)]
     return ["generate", *words, *["--compare"] * run.compare]
+
+
+def _precision_arguments(precision: Precision) -> list[str]:
+    words = []
+    for name, value in _changed(precision, PLAIN).items():
+        words += [f"--{name.replace('_', '-')}", *([] if value is True else [value])]
+    return words
 
 
 def _changed(config: Any, default: Any, keep: int = 0) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from synmotion_core.errors import ConfigError
+from synmotion_core.precision import PLAIN, Precision
 from synmotion_core.training.settings import PriorConfig, TrainConfig
 from synmotion_core.workspace import safe_name
 
@@ -66,12 +67,14 @@ class ClipSource:
 class TrainRun:
     """One training: backbone, method with its settings (a strict mapping, see METHODS[name].config), clips, priors.
 
-    mode "i2v" trains on videos that begin with a given image: the clips' own first frames.
+    precision says how the backbone's weights are held; the adapter fits them held in any other way, too. mode "i2v"
+    trains on videos that begin with a given image: the clips' own first frames.
     """
 
     name: str
     clips: tuple[ClipSource, ...]
     backbone: str = "puppet-hunyuan"
+    precision: Precision = PLAIN
     mode: Literal["t2v", "i2v"] = "t2v"
     method: str = "synmotion"
     method_config: Mapping[str, Any] = field(default_factory=dict)
@@ -81,6 +84,7 @@ class TrainRun:
     def __post_init__(self) -> None:
         if not self.clips:
             raise ConfigError("a training needs at least one clip")
+        self.precision.check_training()
         if len(self.name) > 80:
             raise ConfigError(f"a name has at most 80 characters, got {len(self.name)}")
         safe_name(self.name)  # raises, with a name that would do
@@ -128,13 +132,15 @@ class GenerateRun(Sampling):
     """One generation: every subject times every seed. adapter None = the base alone.
 
     images: none for text to video, or one picture a subject, in the same order: its videos begin with that picture.
-    compare also generates the base with the same seeds. None for num_frames takes the backbone's own.
+    compare also generates the base with the same seeds. None for num_frames takes the backbone's own. precision says
+    how the backbone's weights are held.
     """
 
     subjects: tuple[str, ...]
     motion: str
     setting: str = ""
     backbone: str = "puppet-hunyuan"
+    precision: Precision = PLAIN
     adapter: Path | None = None
     images: tuple[Path, ...] = ()
     seeds: tuple[int, ...] = (0,)
@@ -152,6 +158,8 @@ class GenerateRun(Sampling):
             )
         if not self.seeds:
             raise ConfigError("name at least one seed")
+        if self.precision.gradient_checkpointing:
+            raise ConfigError("gradient_checkpointing saves memory in training only: leave it out of a generation")
         if any(not 0 <= s < 2**63 for s in self.seeds):
             raise ConfigError(f"a seed must be between 0 and 2^63 - 1, got {self.seeds}")
 

@@ -116,7 +116,7 @@ class Backbone(Protocol):
     device: torch.device
     dtype: torch.dtype
     text_width: int
-    fingerprint: str  # names these exact weights; cached encodings belong to it
+    fingerprint: str  # names these exact weights, then behind a + what else changes encodings: they are cached by it
 
     def encode_video(self, pixels: Pixels) -> Latents:
         """[B, 3, F, H, W] in [-1, 1] -> normalised latents [B, C, f, h, w], float32. Deterministic (the mode)."""
@@ -138,6 +138,10 @@ class Backbone(Protocol):
 
         images as in encode_prompt; looked at where the family's pipeline reads its negative prompt with them, too.
         """
+        ...
+
+    def release_encoders(self) -> None:
+        """Free what encodes prompts; it is read from disk anew when it is needed again."""
         ...
 
     def encode_image(self, pixels: Tensor, num_frames: int) -> Latents:

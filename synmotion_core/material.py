@@ -21,7 +21,7 @@ from synmotion_core.clips import video
 from synmotion_core.errors import Cancelled
 from synmotion_core.interfaces import Backbone
 from synmotion_core.training import priors
-from synmotion_core.training.cache import EncodingCache, first_frame
+from synmotion_core.training.cache import EncodingCache, first_frame, with_cached_texts
 from synmotion_core.training.settings import PriorConfig
 from synmotion_core.training.trainer import TrainingSet
 from synmotion_core.types import Clip, Event, Mode, Progress, Prompt, Started, stack_text
@@ -50,14 +50,19 @@ def encode_clips(
 def draw_priors(
     backbone: Backbone, config: PriorConfig, mode: Mode, cache: Path, cancel: threading.Event
 ) -> Generator[Event, None, TrainingSet]:
-    """Subject prior videos, drawn from words alone where they are missing. Raises Cancelled between two steps."""
+    """Subject prior videos, drawn from words alone where they are missing. Raises Cancelled between two steps.
+
+    Their words are read first, so that the text encoders are gone while the denoiser draws.
+    """
     plan = priors.plan_priors(dict(backbone.spec.options), config)
     sampler = generation.default_sampler(backbone)
+    reading = read_texts(backbone, [prompt for prompt, _ in plan], None, cache)
+    backbone.release_encoders()
     key = dataclasses.asdict(sampler)
 
     def sample(prompts: Sequence[Prompt], seeds: Sequence[int]) -> Tensor:
         latents = None
-        for latents in generation.denoise(backbone, None, prompts, seeds, sampler):  # noqa: B007  (the last counts)
+        for latents in generation.denoise(reading, None, prompts, seeds, sampler):  # noqa: B007  (the last counts)
             if cancel.is_set():
                 raise Cancelled("stopped by request")
         assert latents is not None
@@ -75,6 +80,20 @@ def draw_priors(
         latents = priors.read_prior(path)
         rows.append(_row(encodings, latents, prompt, path.stem, partial(_drawn_frame, backbone, latents), mode))
     return _joined(rows)
+
+
+def read_texts(backbone: Backbone, prompts: Sequence[Prompt], images: Tensor | None, cache: Path) -> Backbone:
+    """Bring these prompts and what guidance leads away from into the cache; the backbone that takes them from there.
+
+    images [B, 3, H, W] in [-1, 1], one a prompt, or None.
+    """
+    reading = with_cached_texts(backbone, cache)
+    sampler = generation.default_sampler(backbone)
+    if prompts:
+        reading.encode_prompt(prompts, images)
+    if sampler.guidance_scale != 1:
+        reading.encode_text([sampler.negative_prompt])
+    return reading
 
 
 def whole(events: Generator[Event, None, T]) -> T:

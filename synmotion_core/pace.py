@@ -1,6 +1,7 @@
 """How long a training step took on this machine, remembered from one training to the plan of the next.
 
-    <root>/pace.json    {"<backbone>|<method>|<batch size>|<precision>": seconds a step}
+    <root>/pace.json    {"<backbone>|<method>|<batch size>|<precision>": seconds a step}; the key goes on with how the
+                        weights are held where they are not held plainly
 
 Only a measurement counts: where there is none, a plan says that the time is not known.
 """
@@ -12,8 +13,9 @@ import logging
 import math
 from pathlib import Path
 
-from synmotion_core.config import TrainRun
+from synmotion_core.config import TrainRun, to_dict
 from synmotion_core.errors import StorageError
+from synmotion_core.precision import PLAIN
 from synmotion_core.storage import replacing
 from synmotion_core.workspace import Workspace
 
@@ -54,4 +56,5 @@ def _path(workspace: Workspace) -> Path:
 
 
 def _key(run: TrainRun) -> str:
-    return f"{run.backbone}|{run.method}|{run.train.batch_size}|{run.train.mixed_precision}"
+    held = "" if run.precision == PLAIN else f"|{json.dumps(to_dict(run.precision))}"
+    return f"{run.backbone}|{run.method}|{run.train.batch_size}|{run.train.mixed_precision}{held}"

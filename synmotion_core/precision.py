@@ -10,7 +10,7 @@ from typing import Literal
 
 from synmotion_core.errors import ConfigError
 
-_CHOICES = {
+CHOICES = {
     "weights": ("bf16", "8bit", "4bit", "fp8"),
     "text_weights": ("bf16", "8bit", "4bit"),
     "offload": ("none", "model", "group"),
@@ -35,7 +35,7 @@ class Precision:
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
-        for name, choices in _CHOICES.items():
+        for name, choices in CHOICES.items():
             value = getattr(self, name)
             if value not in choices:
                 near = difflib.get_close_matches(str(value), choices, n=1, cutoff=0.4)
@@ -56,6 +56,11 @@ class Precision:
                     f"training with {name} {value!r} needs gradient_checkpointing: without it the backward pass keeps "
                     "every layer's weights on the GPU in bf16"
                 )
+
+    def bytes_each(self, part: str, plain: float) -> float:
+        """Of a part's parameters, about: those that are quantised are nearly all. plain is what others take."""
+        held = {"transformer": self.weights, "text_encoder": self.text_weights}.get(part, "bf16")
+        return {"8bit": 1.0, "fp8": 1.0, "4bit": 0.55}.get(held, plain)
 
 
 PLAIN = Precision()

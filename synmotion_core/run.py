@@ -25,6 +25,7 @@ from synmotion_core.backbones import find_spec, load_backbone
 from synmotion_core.config import GenerateRun, TrainRun, from_dict, motion_name, to_dict
 from synmotion_core.errors import Cancelled, ConfigError, IncompatibleError
 from synmotion_core.interfaces import Backbone, BackboneSpec, Method, check_compatible
+from synmotion_core.precision import PLAIN, Precision, weights_of
 from synmotion_core.types import Clip, Event, Finished, Prompt, Saved, Started, Stopped, Warned
 
 if TYPE_CHECKING:
@@ -35,16 +36,16 @@ if TYPE_CHECKING:
     from synmotion_core.types import Draw
 
 _pool_lock = threading.Lock()
-_pool: dict[str, Backbone] = {}
+_pool: dict[tuple[str, Precision], Backbone] = {}
 
 
-def borrow_backbone(name: str) -> Backbone:
-    """Load a backbone, or take the one of the last run."""
+def borrow_backbone(name: str, precision: Precision = PLAIN) -> Backbone:
+    """Load a backbone, or take the one of the last run if its weights are held alike."""
     with _pool_lock:
-        if name not in _pool:
+        if (name, precision) not in _pool:
             _pool.clear()
-            _pool[name] = load_backbone(name)
-        return _pool[name]
+            _pool[name, precision] = load_backbone(name, precision=precision)
+        return _pool[name, precision]
 
 
 # ------------------------------------------------------------------------------------------------ train
@@ -70,16 +71,21 @@ def train(
         yield Warned(message=message)
     from synmotion_core import material
 
-    backbone = borrow_backbone(config.backbone)
+    backbone = borrow_backbone(config.backbone, config.precision)
     try:
         data: dict[Draw, TrainingSet] = {}
         data["reference"] = yield from material.encode_clips(backbone, clips, config.mode, cache, cancel)
+        reference = clips[0].prompt
+        prompts = _sample_prompts(config, reference)
+        material.read_texts(backbone, [reference], None, cache)
+        reading = material.read_texts(backbone, prompts, sample_images, cache)
         if entry.draws_priors(method_config):
             data["prior"] = yield from material.draw_priors(backbone, config.priors, config.mode, cache, cancel)
     except Cancelled:
         yield Stopped(step=0)
         return
-    method = entry.attach(backbone, method_config, clips[0].prompt)
+    backbone.release_encoders()  # all that will be read is in the cache
+    method = entry.attach(reading, method_config, reference)
     try:
         from synmotion_core.training import trainer
 
@@ -94,7 +100,7 @@ def train(
             settings=_settings_key(config, method_config, backbone.fingerprint, clips),
             cancel=cancel,
             resume=resume and state.exists(),
-            sampler=lambda step: _samples(backbone, method, config, sample_images, clips[0].prompt, folder, step),
+            sampler=lambda step: _samples(reading, method, prompts, config.train.seed, sample_images, folder, step),
         ):
             yield last
         if isinstance(last, Stopped):
@@ -169,6 +175,8 @@ def _settings_key(config: TrainRun, method_config: Any, fingerprint: str, clips:
     shown = ["save_every", "sample_every", "sample_subjects", "sample_images"]
     for name in [*shown, "num_steps"] if config.train.lr_scheduler == "constant" else shown:
         values["train"].pop(name)
+    for name in ("gradient_checkpointing", "offload"):  # only where things are computed, and how often
+        values["precision"].pop(name)
     values.pop("clips")
     values.pop("name")
     return content_key(values, [(c.content_hash, c.prompt.text) for c in clips])
@@ -179,7 +187,7 @@ def draw_priors(config: TrainRun, cache: Path, *, cancel: threading.Event) -> It
     from synmotion_core import material
 
     find_spec(config.backbone).check_mode("t2v")
-    backbone = borrow_backbone(config.backbone)
+    backbone = borrow_backbone(config.backbone, config.precision)
     try:
         yield from material.draw_priors(backbone, config.priors, config.mode, cache, cancel)
     except Cancelled:
@@ -188,25 +196,27 @@ def draw_priors(config: TrainRun, cache: Path, *, cancel: threading.Event) -> It
     yield Finished()
 
 
+def _sample_prompts(config: TrainRun, reference: Prompt) -> list[Prompt]:
+    return [Prompt(subject=subject, motion=reference.motion) for subject in config.train.sample_subjects]
+
+
 def _samples(
     backbone: Backbone,
     method: Method,
-    config: TrainRun,
+    prompts: Sequence[Prompt],
+    seed: int,
     images: torch.Tensor | None,
-    reference: Prompt,
     folder: Path,
     step: int,
 ) -> Iterator[Event]:
     from synmotion_core import generation
 
-    subjects = config.train.sample_subjects
-    prompts = [Prompt(subject=s, motion=reference.motion) for s in subjects]
     if prompts:
         yield from generation.generate(
             backbone,
             method,
             prompts,
-            [config.train.seed] * len(prompts),
+            [seed] * len(prompts),
             generation.default_sampler(backbone),
             folder / "samples" / f"step-{step:06d}",
             images=images,
@@ -228,7 +238,7 @@ def _save_adapter(
             backbone=spec.name,
             repo=spec.repo,
             revision=spec.revision,
-            fingerprint=backbone.fingerprint,
+            fingerprint=weights_of(backbone.fingerprint),
             licence=spec.licence,
             method=config.method,
             method_config=to_dict(method_config),
@@ -271,7 +281,7 @@ def generate(config: GenerateRun, folder: Path, *, cancel: threading.Event) -> I
             seeds.append(seed)
             rows.append(row)
     images = None if pictures is None else pictures[rows]
-    backbone = borrow_backbone(config.backbone)
+    backbone = borrow_backbone(config.backbone, config.precision)
     from synmotion_core import generation
 
     sampler = generation.default_sampler(
@@ -304,10 +314,11 @@ def generate(config: GenerateRun, folder: Path, *, cancel: threading.Event) -> I
         if info is not None and (info.mode == "i2v") != bool(config.images):
             trained = "to begin with a picture" if info.mode == "i2v" else "on words alone"
             yield Warned(message=f"this adapter was trained {trained}: in the other mode it may miss the motion")
-        if info is not None and info.fingerprint != backbone.fingerprint:
+        weights = weights_of(backbone.fingerprint)
+        if info is not None and info.fingerprint != weights:
             made_on = info.fingerprint or "unnamed weights"
             yield Warned(
-                message=f"this adapter was trained on {made_on} and here is {backbone.fingerprint}: other weights of "
+                message=f"this adapter was trained on {made_on} and here is {weights}: other weights of "
                 f"{spec.name}, so the motion may be wrong; train it again to be sure"
             )
         for index, one in enumerate(rounds):
@@ -359,8 +370,8 @@ def plan(config: TrainRun, *, seconds_per_step: float | None = None) -> Plan:
     _check_priors(spec, entry, method_config)
     shape = spec.default_shape
     parameters = sum(spec.parameters.values())
-    bytes_each = 2 if spec.needs_gpu else 4
-    weights = parameters * bytes_each / 2**30
+    plain = 2 if spec.needs_gpu else 4
+    weights = sum(n * config.precision.bytes_each(part, plain) for part, n in spec.parameters.items()) / 2**30
     tokens = int(spec.options.get("tokens", 0)) or _tokens(spec)
     videos = len(priors.plan_priors(dict(spec.options), config.priors)) if entry.draws_priors(method_config) else 0
     steps = config.train.num_steps

@@ -29,6 +29,7 @@ from synmotion_core.arguments import build_parser
 from synmotion_core.config import ClipSource, GenerateRun, TrainRun, from_dict, to_dict
 from synmotion_core.errors import ClipError, ConfigError, MissingError, TrainingDiverged, UserInputError
 from synmotion_core.events import event_from_dict
+from synmotion_core.precision import PLAIN, Precision
 from synmotion_core.progress_line import ProgressLine
 from synmotion_core.training.settings import PriorConfig, TrainConfig
 from synmotion_core.types import Event, Finished, Progress, Prompt, Sampled, Saved, Started, Stopped, Warned
@@ -109,6 +110,7 @@ train_configs = st.builds(
     batch_size=st.integers(1, 256),
     learning_rate=st.floats(1e-12, 1),
     lr_scheduler=st.sampled_from(["constant", "linear"]),
+    optimizer=st.sampled_from(["adamw", "adamw8bit"]),
     warmup_steps=st.integers(0, 100),
     seed=st.integers(0, 2**63 - 1),
     sample_subjects=st.lists(words, max_size=3).map(tuple),
@@ -120,6 +122,22 @@ prior_configs = st.builds(
     per_pair=st.integers(1, 9),
     seed=st.integers(0, 2**40),
 )
+
+
+def precisions(checkpointing: bool) -> st.SearchStrategy[Precision]:
+    plain = st.builds(
+        Precision,
+        offload=st.sampled_from(["none", "model"]),
+        vae_tiling=st.booleans(),
+        gradient_checkpointing=st.booleans() if checkpointing else st.just(False),
+    )
+    small = st.builds(
+        Precision,
+        weights=st.sampled_from(["8bit", "4bit", "fp8"]),
+        text_weights=st.sampled_from(["bf16", "8bit", "4bit"]),
+        gradient_checkpointing=st.just(checkpointing),
+    )
+    return st.just(PLAIN) | plain | small
 
 
 @st.composite
@@ -136,6 +154,7 @@ def _train_runs(mode: str, train: TrainConfig) -> st.SearchStrategy[TrainRun]:
         name=names,
         clips=clips(),
         mode=st.just(mode),
+        precision=precisions(checkpointing=True),
         backbone=st.just("puppet-hunyuan") | words,
         method=st.just("synmotion") | words,
         method_config=st.dictionaries(
@@ -168,6 +187,7 @@ generate_runs = st.builds(
     negative_prompt=st.none() | words,
     flow_shift=st.none() | st.floats(0.01, 100),
     num_frames=st.none() | st.integers(1, 200),
+    precision=precisions(checkpointing=False),
 )
 
 
@@ -884,6 +904,23 @@ def test_a_rollback_starts_the_pace_anew() -> None:
     assert "4.00 s a step" in terminal.screen()[0]
 
 
+def test_how_weights_are_held_is_said_by_options_of_their_own(tmp_path: Path) -> None:
+    asked = train_run(f"{BASE} --weights 8bit --text-weights 4bit --vae-tiling --gradient-checkpointing")
+    held = Precision(weights="8bit", text_weights="4bit", vae_tiling=True, gradient_checkpointing=True)
+    assert asked.precision == held
+    saved = tmp_path / "run.json"
+    saved.write_text(json.dumps(to_dict(asked)))
+    changed = train_run(f"train --config {saved} --name v --no-gradient-checkpointing --text-weights bf16")
+    assert changed.precision == Precision(weights="8bit", vae_tiling=True), "the options win, the rest stays"
+    assert train_run(BASE).precision == PLAIN
+    parsed = build_parser().parse_args(
+        shlex.split("generate --subject 'a cat' --motion walks --weights fp8 --offload group")
+    )
+    assert command.generate_run(parsed).precision == Precision(weights="fp8", offload="group")
+    with pytest.raises(ConfigError, match="offload 'model' moves plain weights"):
+        train_run(f"{BASE} --weights 4bit --offload model")
+
+
 # ------------------------------------------------------------------------------------------------ the pace
 
 
@@ -894,6 +931,7 @@ def test_the_pace_is_of_the_same_kind_of_training(workspace: Workspace) -> None:
     assert pace.recall(workspace, train_run(f"{BASE} --steps 9 --name v")) == 0.125
     assert pace.recall(workspace, train_run(f"{BASE} --set batch_size=2")) is None
     assert pace.recall(workspace, train_run(f"{BASE} --method lora")) is None
+    assert pace.recall(workspace, train_run(f"{BASE} --gradient-checkpointing")) is None
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"puppet-hunyuan|synmotion|4|bf16": "fast"}', '{"x": NaN}'])

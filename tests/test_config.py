@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from synmotion_core.config import ClipSource, GenerateRun, TrainRun, from_dict, to_dict
 from synmotion_core.errors import ConfigError
+from synmotion_core.precision import Precision
 from synmotion_core.training.settings import PriorConfig, TrainConfig
 from synmotion_core.workspace import nearest_name
 
@@ -202,3 +203,13 @@ def test_whole_numbers_are_floats_too() -> None:
 def test_a_cut_is_made_of_real_numbers(values: dict) -> None:
     with pytest.raises(ConfigError, match=next(iter(values))):
         ClipSource(path=Path("a.mp4"), subject="a person", motion="claps", **values)
+
+
+def test_a_precision_that_its_run_cannot_use_is_refused() -> None:
+    clip = ClipSource(path=Path("a.mp4"), subject="a person", motion="waves")
+    with pytest.raises(ConfigError, match="training with weights 'fp8' needs gradient_checkpointing"):
+        TrainRun(name="a", clips=(clip,), precision=Precision(weights="fp8"))
+    with pytest.raises(ConfigError, match="gradient_checkpointing saves memory in training only"):
+        GenerateRun(subjects=("a cat",), motion="waves", precision=Precision(gradient_checkpointing=True))
+    with pytest.raises(ConfigError, match=r"Precision\.weights must be one of 'bf16', .*, got '3bit'"):
+        from_dict(GenerateRun, {"subjects": ["a cat"], "motion": "waves", "precision": {"weights": "3bit"}})

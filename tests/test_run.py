@@ -20,6 +20,7 @@ from synmotion_core.config import ClipSource, GenerateRun, TrainRun
 from synmotion_core.errors import AdapterError, ClipError, ConfigError, IncompatibleError
 from synmotion_core.evaluation.figures import decibels
 from synmotion_core.methods.synmotion import SynMotionConfig
+from synmotion_core.precision import Precision
 from synmotion_core.puppets.stage import Scene, render
 from synmotion_core.training.settings import PriorConfig, TrainConfig
 from synmotion_core.types import Finished, Progress, Sampled, Saved, Stopped, Warned
@@ -216,6 +217,43 @@ def test_every_sampling_setting_reaches_the_sampler(monkeypatch: pytest.MonkeyPa
         run_of = GenerateRun(subjects=("a cat",), motion="walks", **wrong)
         with pytest.raises(IncompatibleError, match=words):
             list(run.generate(run_of, tmp_path, cancel=threading.Event()))
+
+
+def test_trained_in_8_bits_and_used_on_the_whole_weights(clips: tuple[ClipSource, ...], tmp_path: Path) -> None:
+    low = Precision(weights="8bit", text_weights="8bit", gradient_checkpointing=True)
+    config = dataclasses.replace(small(clips, precision=low), method="lora", method_config={"rank": 2})
+    config = dataclasses.replace(config, train=TrainConfig(num_steps=2, batch_size=1, optimizer="adamw8bit"))
+    adapter = list(run.train(config, tmp_path / "job", cache=tmp_path / "cache", cancel=threading.Event()))[-1].path
+    (held,) = run._pool.items()
+    assert held[0] == ("puppet-hunyuan", low)
+    assert held[1].fingerprint.endswith("+text_weights=8bit")
+    assert run.borrow_backbone("puppet-hunyuan", low) is held[1]
+    wanted = GenerateRun(subjects=("a robot",), motion="waves", adapter=adapter, num_inference_steps=1)
+    events = list(run.generate(wanted, tmp_path / "out", cancel=threading.Event()))
+    assert not [e.message for e in events if isinstance(e, Warned)], "the same weights, held otherwise"
+    whole = run.borrow_backbone("puppet-hunyuan")
+    assert whole is not held[1]
+    assert read_info(adapter).fingerprint == whole.fingerprint
+
+
+def test_a_run_goes_on_with_less_memory_but_not_on_weights_held_otherwise() -> None:
+    source = ClipSource(path=Path("a.mp4"), subject="a person", motion="waves")
+
+    def key(**values: Any) -> str:
+        return run._settings_key(TrainRun(name="n", clips=(source,), precision=Precision(**values)), {}, "f", [])
+
+    assert key() == key(gradient_checkpointing=True) == key(offload="model")
+    assert len({key(), key(weights="8bit"), key(text_weights="8bit"), key(vae_tiling=True)}) == 4
+
+
+def test_a_plan_counts_weights_as_they_are_held(clips: tuple[ClipSource, ...]) -> None:
+    own = dataclasses.replace(small(clips), train=TrainConfig(num_steps=1), backbone="hunyuanvideo")
+    parts = find_spec("hunyuanvideo").parameters
+    rest = 2 * (parts["vae"] + parts["text_encoder_2"])
+    small_one = dataclasses.replace(own, precision=Precision(weights="8bit", text_weights="4bit"))
+    assert run.plan(own).memory_gib == pytest.approx(2 * sum(parts.values()) / 2**30)
+    held = parts["transformer"] + 0.55 * parts["text_encoder"] + rest
+    assert run.plan(small_one).memory_gib == pytest.approx(held / 2**30)
 
 
 def test_stop_and_resume_give_the_same_adapter(clips: tuple[ClipSource, ...], tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -218,6 +218,9 @@ class HunyuanVideo:
         family = HunyuanVideoPipeline if "t2v" in spec.modes else HunyuanVideoImageToVideoPipeline
         pipe, fingerprint = load_pipeline(family, spec, chosen, folder, precision)
         return cls(spec, pipe, chosen, fingerprint)
+
+    def release_encoders(self) -> None:
+        cast(Any, self.pipe).encoders.release()
 
     # ------------------------------------------------------------------ video
 

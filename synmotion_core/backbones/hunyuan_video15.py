@@ -148,6 +148,9 @@ class HunyuanVideo15:
         pipe, fingerprint = load_pipeline(family, spec, chosen, folder, precision)
         return cls(spec, pipe, chosen, fingerprint)
 
+    def release_encoders(self) -> None:
+        self.pipe.encoders.release()
+
     # ------------------------------------------------------------------ video
 
     def latent_shape(self, shape: VideoShape) -> tuple[int, int, int, int]:

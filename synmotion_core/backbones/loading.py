@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from synmotion_core.backbones.precision import check_precision, fingerprint_suffix, loader_config, settle, taking_turns
+from synmotion_core.backbones.lazy import Encoders, encoder_names, with_lazy_encoders
+from synmotion_core.backbones.precision import (
+    DENOISERS,
+    check_precision,
+    fingerprint_suffix,
+    loader_config,
+    settle,
+    taking_turns,
+)
 from synmotion_core.errors import MissingError
 from synmotion_core.interfaces import BackboneSpec
 from synmotion_core.precision import Precision
@@ -26,12 +35,19 @@ def choose_device(spec: BackboneSpec, device: str | None) -> torch.device:
 
 
 def load_pipeline(
-    family: Any, spec: BackboneSpec, device: torch.device, folder: Path | None, precision: Precision, **more: Any
+    family: Any,
+    spec: BackboneSpec,
+    device: torch.device,
+    folder: Path | None,
+    precision: Precision,
+    look: Callable[[str, Any], None] = lambda name, part: None,
+    **more: Any,
 ) -> tuple[Any, str]:
     """A pipeline of the class `family` from a folder, from assets or from the Hub, and the fingerprint of its weights.
 
-    Its parts are frozen, in evaluation mode and on their device. Weights that `precision` leaves alone are in bf16 on
-    CUDA and in float32 on the CPU, the VAE always in float32. Raises ConfigError for a precision that cannot be had.
+    Its parts are frozen, in evaluation mode and on their device; its encoders are read on first use (lazy.py). `look`
+    sees every part as it comes. Weights that `precision` leaves alone are in bf16 on CUDA and in float32 on the CPU,
+    the VAE always in float32. Raises ConfigError for a precision that cannot be had.
     """
     check_precision(spec, device, precision)
     from diffusers.utils import logging as diffusers_logging
@@ -46,20 +62,37 @@ def load_pipeline(
         # diffusers resolves a class of ours only once its module is imported
         import synmotion_core.puppets.autoencoder  # noqa: F401
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    pipe = family.from_pretrained(
-        spec.repo if folder is None else folder,
-        revision=spec.revision if folder is None else None,
-        dtype={"default": dtype, "vae": torch.float32},
-        use_safetensors=True,
-        local_files_only=folder is not None,
-        quantization_config=loader_config(precision, device, ("transformer", "text_encoder")),
-        **more,
-    )
-    pipe.set_progress_bar_config(disable=True)
     take_turns = taking_turns(device)
-    for name, part in pipe.components.items():
+    absent = [name for name in DENOISERS if name not in spec.parameters]  # of what the pipeline's class may have
+
+    def read(family: Any, without: Collection[str], **more: Any) -> Any:
+        pipe = family.from_pretrained(
+            spec.repo if folder is None else folder,
+            revision=spec.revision if folder is None else None,
+            dtype={"default": dtype, "vae": torch.float32},
+            use_safetensors=True,
+            local_files_only=folder is not None,
+            quantization_config=loader_config(precision, device, [*without, *absent]),
+            **dict.fromkeys(without),
+            **more,
+        )
+        pipe.set_progress_bar_config(disable=True)
+        return pipe
+
+    def settled(name: str, part: Any) -> Any:
         if isinstance(part, nn.Module):
+            look(name, part)
             settle(name, part, device, precision, take_turns)
+        return part
+
+    def read_one(name: str) -> Any:
+        return settled(name, getattr(read(family, [n for n in parts if n != name]), name))
+
+    parts, encoders = family._get_signature_keys(family)[0], encoder_names(family)
+    pipe = read(with_lazy_encoders(family, encoders), encoders, **more)
+    for name in set(parts) - set(encoders):
+        settled(name, getattr(pipe, name))
+    pipe.encoders = Encoders(read_one)
     return pipe, _fingerprint(spec, folder) + fingerprint_suffix(precision)
 
 

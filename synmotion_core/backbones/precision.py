@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import warnings
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -25,6 +25,7 @@ from synmotion_core.errors import ConfigError
 from synmotion_core.interfaces import BackboneSpec
 from synmotion_core.precision import Precision
 
+DENOISERS = ("transformer", "transformer_2")
 # what stands before and behind the blocks, of every family: HunyuanVideo's, then what HunyuanVideo-1.5 and Wan add
 OUTSIDE = (
     *("x_embedder", "context_embedder", "time_text_embed", "norm_out", "proj_out"),
@@ -56,16 +57,17 @@ def fingerprint_suffix(precision: Precision) -> str:
 # ------------------------------------------------------------------------------------------------ quantising
 
 
-def loader_config(precision: Precision, device: torch.device, components: Sequence[str]) -> Any:
-    """What `from_pretrained` of a pipeline takes as quantization_config for these components, if anything."""
+def loader_config(precision: Precision, device: torch.device, without: Collection[str] = ()) -> Any:
+    """What `from_pretrained` of a pipeline takes as quantization_config when it reads all parts `without` some."""
     from diffusers import BitsAndBytesConfig as OfModel
     from diffusers import PipelineQuantizationConfig
     from transformers import BitsAndBytesConfig as OfTextEncoder
 
     mapping: dict[str, Any] = {}
-    if "transformer" in components and precision.weights in ("8bit", "4bit") and device.type == "cuda":
-        mapping["transformer"] = OfModel(**_settings(precision.weights, device), llm_int8_skip_modules=list(OUTSIDE))
-    if "text_encoder" in components and precision.text_weights != "bf16":
+    if precision.weights in ("8bit", "4bit") and device.type == "cuda":
+        own = OfModel(**_settings(precision.weights, device), llm_int8_skip_modules=list(OUTSIDE))
+        mapping |= {name: own for name in DENOISERS if name not in without}
+    if "text_encoder" not in without and precision.text_weights != "bf16":
         mapping["text_encoder"] = OfTextEncoder(
             **_settings(precision.text_weights, device), llm_int8_skip_modules=list(TEXT_OUTSIDE)
         )
@@ -154,7 +156,7 @@ def store_in_fp8(transformer: Any) -> None:
 
 def settle(name: str, part: Any, device: torch.device, precision: Precision, take_turns: Callable[[Any], None]) -> None:
     """A part of a pipeline as it came from the files: frozen, in evaluation mode, held and placed as asked."""
-    if name == "transformer":
+    if name in DENOISERS:
         if precision.weights in ("8bit", "4bit"):
             quantize(part, precision.weights)
         elif precision.weights == "fp8":
@@ -167,7 +169,7 @@ def settle(name: str, part: Any, device: torch.device, precision: Precision, tak
     for layer in part.modules():
         if hasattr(layer, _PACKING):
             setattr(layer, _PACKING, False)
-    if precision.offload == "group" and name in ("transformer", "text_encoder"):
+    if precision.offload == "group" and name in (*DENOISERS, "text_encoder"):
         offload_layers(part, device)
     elif precision.offload == "model":
         take_turns(part)

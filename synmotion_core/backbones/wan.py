@@ -146,6 +146,13 @@ def _with_first(frame: Tensor, latents: Tensor) -> Tensor:
     return torch.cat([frame.to(latents), latents[:, :, 1:]], dim=2)
 
 
+def check_words(name: str, part: Any) -> None:
+    """Raise MissingError for a text encoder that knows no word."""
+    if name == "text_encoder" and not bool(part.get_input_embeddings().weight.any()):
+        # checkpoints hold `shared` only; early transformers 5 left this one at zero
+        raise MissingError("the text encoder's word embeddings are all zero: update transformers")
+
+
 class Wan:
     """A loaded Wan backbone. See interfaces.Backbone for the contract of each member."""
 
@@ -172,9 +179,6 @@ class Wan:
         self._mean, self._scale = mean, 1.0 / std  # multiplied by, as the pipelines do: equal to the last bit
         if not pipe.tokenizer.is_fast:
             raise MissingError(f"{spec.name}: token roles need a fast tokenizer, got {type(pipe.tokenizer).__name__}")
-        embedding = pipe.text_encoder.get_input_embeddings().weight
-        if not bool(embedding.any()):  # checkpoints hold `shared` only; early transformers 5 left this one at zero
-            raise MissingError(f"{spec.name}: the text encoder's word embeddings are all zero: update transformers")
 
     @classmethod
     def load(
@@ -190,8 +194,11 @@ class Wan:
 
         chosen = choose_device(spec, device)
         family = WanPipeline if "t2v" in spec.modes else WanImageToVideoPipeline
-        pipe, fingerprint = load_pipeline(family, spec, chosen, folder, precision)
+        pipe, fingerprint = load_pipeline(family, spec, chosen, folder, precision, look=check_words)
         return cls(spec, pipe, chosen, fingerprint)
+
+    def release_encoders(self) -> None:
+        self.pipe.encoders.release()
 
     # ------------------------------------------------------------------ video
 

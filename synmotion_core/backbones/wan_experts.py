@@ -28,6 +28,9 @@ class WanExperts(ModelMixin, PeftAdapterMixin):
     def __init__(self, high_noise: nn.Module, low_noise: nn.Module, boundary: float) -> None:
         super().__init__()
         self.high_noise, self.low_noise, self.boundary = high_noise, low_noise, boundary
+        for flag in ("is_loaded_in_8bit", "is_loaded_in_4bit"):  # by these PEFT knows which layers to make
+            if getattr(high_noise, flag, False):
+                setattr(self, flag, True)
 
     def forward(
         self, hidden_states: Tensor, timestep: Tensor, encoder_hidden_states: Tensor, return_dict: Literal[False]

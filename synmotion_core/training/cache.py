@@ -3,6 +3,7 @@
     <root>/latents/<key>.safetensors    key = SHA-256(backbone fingerprint, clip's content hash)
     <root>/images/<key>.safetensors     key = SHA-256(backbone fingerprint, content hash), of a video's first frame
     <root>/text/<key>.safetensors       key = SHA-256(backbone fingerprint, words and their roles, the picture's video)
+                                        or SHA-256(backbone fingerprint, "text", words without roles)
 
 Files are sealed (storage.py); a damaged one is encoded anew, and the log says so.
 """
@@ -12,8 +13,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 from torch import Tensor
 
@@ -21,7 +23,7 @@ from synmotion_core.clips.dataset import to_pixels
 from synmotion_core.errors import AdapterError
 from synmotion_core.interfaces import Backbone
 from synmotion_core.storage import read_tensors, write_tensors
-from synmotion_core.types import Clip, Prompt, TextCondition
+from synmotion_core.types import Clip, Pixels, Prompt, TextCondition, stack_text
 
 log = logging.getLogger(__name__)
 
@@ -75,9 +77,16 @@ class EncodingCache:
         seen = frame if "image_prompts" in self.backbone.spec.features else None
         picture = [] if seen is None else [content]
         key = content_key(self.backbone.fingerprint, prompt.subject, prompt.motion, prompt.setting, *picture)
+        return self._text(key, lambda: self.backbone.encode_prompt([prompt], None if seen is None else seen()))
 
+    def plain_text(self, text: str) -> TextCondition:
+        """Backbone.encode_text of one text, on the CPU."""
+        key = content_key(self.backbone.fingerprint, "text", text)
+        return self._text(key, lambda: self.backbone.encode_text([text]))
+
+    def _text(self, key: str, make: Callable[[], TextCondition]) -> TextCondition:
         def encode() -> dict[str, Tensor]:
-            text = self.backbone.encode_prompt([prompt], None if seen is None else seen()).to("cpu")
+            text = make().to("cpu")
             own = {
                 "prompt_embeds": text.prompt_embeds,
                 "prompt_attention_mask": text.prompt_attention_mask,
@@ -111,3 +120,30 @@ class EncodingCache:
         tensors = {k: v.contiguous() for k, v in encode().items()}
         write_tensors(path, tensors, {})
         return tensors
+
+
+def with_cached_texts(backbone: Backbone, root: Path) -> Backbone:
+    """The backbone itself, but that what it reads comes from the cache: only new words bring its text encoders in."""
+    return cast(Backbone, _CachedTexts(backbone, root))
+
+
+class _CachedTexts:
+    def __init__(self, backbone: Backbone, root: Path) -> None:
+        self._backbone, self._cache = backbone, EncodingCache(root, backbone)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backbone, name)
+
+    def encode_prompt(self, prompts: Sequence[Prompt], images: Pixels | None = None) -> TextCondition:
+        rows = []
+        for index, prompt in enumerate(prompts):
+            if images is None:
+                rows.append(self._cache.text(prompt))
+                continue
+            picture = images[index : index + 1]
+            content = hashlib.sha256(picture.float().cpu().numpy().tobytes()).hexdigest()
+            rows.append(self._cache.text(prompt, content, picture.clone))
+        return stack_text(rows).to(self._backbone.device)
+
+    def encode_text(self, texts: Sequence[str]) -> TextCondition:
+        return stack_text([self._cache.plain_text(text) for text in texts]).to(self._backbone.device)

@@ -57,10 +57,8 @@ def restore(state: TrainState, method: Method, optimizer: torch.optim.Optimizer)
             for key, value in state.tensors.items():
                 if key.startswith(prefix):
                     slot = key.removeprefix(prefix)
-                    if slot != "step":
-                        slots[slot] = value.clone().to(p.device)
-                    else:  # torch's AdamW counts in a tensor on the CPU, that of bitsandbytes in a plain number
-                        slots[slot] = value.clone() if value.is_floating_point() else int(value)
+                    # AdamW keeps its counter on the CPU, the moments beside the parameter
+                    slots[slot] = value.clone() if slot == "step" else value.clone().to(p.device)
             if slots:
                 optimizer.state[p] = slots
 

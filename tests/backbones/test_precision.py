@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import re
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 import bitsandbytes as bnb
 import pytest
 import torch
+from diffusers import HunyuanVideoPipeline, WanPipeline
 from diffusers.quantizers.bitsandbytes.bnb_quantizer import BnB4BitDiffusersQuantizer, BnB8BitDiffusersQuantizer
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
@@ -22,7 +24,7 @@ from synmotion_core.methods import find_method
 from synmotion_core.precision import PLAIN, Precision, weights_of
 from synmotion_core.types import Condition, TextCondition
 from tests.backbones.test_full_size import CONFIGS, REAL, transformer
-from tests.backbones.tiny import tiny_backbone
+from tests.backbones.tiny import tiny_backbone, tiny_folder
 from tests.models import PROMPTS, noisy, plain, puppet_backbone, shake
 
 TINY = ("hunyuanvideo", "hunyuanvideo-i2v", "wan2.1-t2v-1.3b")
@@ -43,7 +45,7 @@ def quantized(model: nn.Module) -> set[str]:
 
 def by_the_loader(model: Any, weights: str) -> set[str]:
     """Swap what diffusers' own quantiser swaps when it reads files on CUDA; the names."""
-    given = held.loader_config(Precision(weights=weights), CUDA, ("transformer",)).quant_mapping["transformer"]
+    given = held.loader_config(Precision(weights=weights), CUDA, ("text_encoder",)).quant_mapping["transformer"]
     quantizer = (BnB8BitDiffusersQuantizer if weights == "8bit" else BnB4BitDiffusersQuantizer)(given)
     kept = list(model._keep_in_fp32_modules or [])
     quantizer._process_model_before_weight_loading(model, device_map=None, keep_in_fp32_modules=kept)
@@ -103,34 +105,64 @@ def test_every_row_ships_the_config_that_this_is_about() -> None:
     assert set(SHARE) == set(REAL) == {path.stem for path in CONFIGS.iterdir()}
 
 
-class Asked(Exception):
-    """Carries what a pipeline's loader was asked."""
+@pytest.mark.parametrize(("name", "own"), [("hunyuanvideo", HunyuanVideoPipeline), ("wan2.1-t2v-14b", WanPipeline)])
+def test_on_cuda_the_libraries_own_loaders_are_asked(name: str, own: Any) -> None:
+    asked: list[dict[str, Any]] = []
+
+    class Family(own):
+        @classmethod
+        def from_pretrained(cls, *args: Any, **given: Any) -> Any:
+            asked.append(given)
+            parts = dict.fromkeys(own._get_signature_keys(own)[0])
+            return SimpleNamespace(**parts, set_progress_bar_config=lambda disable: None)
+
+    def mappings(**values: Any) -> list[Any]:
+        """Of the parts that are read at once, and of the text encoder when it comes."""
+        asked.clear()
+        pipe, _ = loading.load_pipeline(Family, find_spec(name), CUDA, None, Precision(**values))
+        pipe.encoders.get("text_encoder")
+        assert all(given["dtype"] == {"default": torch.bfloat16, "vae": torch.float32} for given in asked)
+        configs = [given["quantization_config"] for given in asked]
+        return [None if config is None else config.quant_mapping for config in configs]
+
+    assert mappings() == mappings(weights="fp8", offload="group") == [None, None]
+    first, second = mappings(weights="4bit", text_weights="8bit")
+    assert (set(first), set(second)) == ({"transformer"}, {"text_encoder"})
+    assert type(first["transformer"]).__module__.startswith("diffusers.")
+    assert type(second["text_encoder"]).__module__.startswith("transformers.")
+    assert first["transformer"].quantization_method() == "nf4"
+    assert first["transformer"].bnb_4bit_compute_dtype == torch.bfloat16
+    assert first["transformer"].llm_int8_skip_modules == list(held.OUTSIDE)
+    assert second["text_encoder"].load_in_8bit
+    assert second["text_encoder"].llm_int8_skip_modules == list(held.TEXT_OUTSIDE)
+    first, second = mappings(weights="8bit")
+    assert set(first) == {"transformer"}
+    assert second is None
 
 
-@pytest.mark.parametrize("name", ["hunyuanvideo", "wan2.1-t2v-14b"])
-def test_on_cuda_the_libraries_own_loaders_are_asked(name: str) -> None:
-    class Family:
-        @staticmethod
-        def from_pretrained(*args: Any, **given: Any) -> Any:
-            raise Asked(given)
-
-    def asked(**values: Any) -> Any:
-        with pytest.raises(Asked) as found:
-            loading.load_pipeline(Family, find_spec(name), CUDA, None, Precision(**values))
-        assert found.value.args[0]["dtype"] == {"default": torch.bfloat16, "vae": torch.float32}
-        return found.value.args[0]["quantization_config"]
-
-    assert asked() is None
-    assert asked(weights="fp8", offload="group") is None
-    both = asked(weights="4bit", text_weights="8bit").quant_mapping
-    assert set(both) == {"transformer", "text_encoder"}
-    assert type(both["transformer"]).__module__.startswith("diffusers.")
-    assert type(both["text_encoder"]).__module__.startswith("transformers.")
-    assert both["transformer"].quantization_method() == "nf4"
-    assert both["transformer"].bnb_4bit_compute_dtype == torch.bfloat16
-    assert both["transformer"].llm_int8_skip_modules == list(held.OUTSIDE)
-    assert both["text_encoder"].load_in_8bit
-    assert set(asked(weights="8bit").quant_mapping) == {"transformer"}
+@pytest.mark.parametrize("weights", ["8bit", "4bit"])
+@pytest.mark.parametrize("name", TINY)
+def test_the_loader_and_the_swap_give_the_same_numbers(
+    name: str, weights: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of diffusers' own loader, told that no GPU is needed, with `quantize` for what it leaves."""
+    for quantizer in (BnB8BitDiffusersQuantizer, BnB4BitDiffusersQuantizer):
+        monkeypatch.setattr(quantizer, "validate_environment", lambda *_, **__: None)
+        monkeypatch.setattr(quantizer, "update_device_map", lambda self, device_map: {"": "cpu"})
+    swapped = tiny_backbone(name, Precision(weights=weights)).denoiser
+    config = held.loader_config(Precision(weights=weights), CUDA, ("text_encoder",)).quant_mapping["transformer"]
+    loaded = type(swapped).from_pretrained(
+        tiny_folder(name) / "transformer", quantization_config=config, torch_dtype=torch.float32
+    )
+    assert quantized(loaded)
+    held.quantize(loaded, weights)
+    theirs, ours = loaded.state_dict(), swapped.state_dict()
+    assert theirs.keys() == ours.keys()
+    biases = {f"{layer}.bias" for layer in quantized(swapped)}
+    different = {key for key in ours if not torch.equal(theirs[key], ours[key])}
+    assert different <= biases
+    for key in different:
+        assert torch.equal(theirs[key].bfloat16().float(), ours[key]), "on CUDA all of them are in bf16"
 
 
 def test_fp8_keeps_norms_modulations_and_what_is_outside() -> None:

@@ -1,0 +1,63 @@
+"""A pipeline's encoders of words and pictures: read from disk when first used, freed when their work is done.
+
+On the large rows they weigh as much as the transformer, and training needs them only until every prompt is in the
+cache; a run that finds all of them there never reads one.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+
+class Encoders:
+    """Parts by name; `read` brings one from disk, settled, or None where the pipeline has none."""
+
+    def __init__(self, read: Callable[[str], Any]) -> None:
+        self._read = read
+        self._parts: dict[str, Any] = {}
+
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """Names of those in memory."""
+        return tuple(self._parts)
+
+    def get(self, name: str) -> Any:
+        if name not in self._parts:
+            self._parts[name] = self._read(name)
+        return self._parts[name]
+
+    def release(self) -> None:
+        """Drop them all; the next use reads them anew."""
+        if self._parts:
+            self._parts.clear()
+            gc.collect()  # hooks and modules hold each other
+            torch.cuda.empty_cache()
+
+
+def encoder_names(family: Any) -> list[str]:
+    """The encoders that a pipeline of this class may have."""
+    return [n for n in family._get_signature_keys(family)[0] if n.startswith(("text_encoder", "image_encoder"))]
+
+
+def with_lazy_encoders(family: Any, names: Sequence[str]) -> Any:
+    """The pipeline class, but that its parts of these names come from its `encoders`, an Encoders, set after loading.
+
+    So the stock pipeline's own methods, and its call, find them as ever.
+    """
+
+    def part(name: str) -> property:
+        def get(pipe: Any) -> Any:
+            return pipe.encoders.get(name)
+
+        def leave_out(pipe: Any, value: None) -> None:
+            """What the loader does with a part that it is told to leave out."""
+            if value is not None:
+                raise AttributeError(f"{name} is read on first use and cannot be set")
+
+        return property(get, leave_out)
+
+    return type(family.__name__, (family,), {name: part(name) for name in names})

@@ -1,0 +1,227 @@
+"""Encoders come when they are needed and go when they are not; parts that are offloaded give the same."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from synmotion_core import backbones, run
+from synmotion_core.backbones import lazy, load_backbone, loading, wan
+from synmotion_core.backbones import precision as held
+from synmotion_core.clips import video
+from synmotion_core.clips.frames import png
+from synmotion_core.config import ClipSource, TrainRun
+from synmotion_core.errors import MissingError
+from synmotion_core.precision import PLAIN, Precision
+from synmotion_core.storage import read_tensors
+from synmotion_core.training.cache import with_cached_texts
+from synmotion_core.training.settings import PriorConfig, TrainConfig
+from synmotion_core.types import Progress, Sampled
+from tests.backbones.test_precision import condition_of, gradient
+from tests.backbones.tiny import SHAPE, tiny_backbone, tiny_folder, tiny_spec
+from tests.models import PROMPTS, noisy
+
+TINY = ("hunyuanvideo", "hunyuanvideo-i2v", "wan2.1-t2v-1.3b")
+
+
+def fresh(name: str, monkeypatch: pytest.MonkeyPatch, precision: Precision = PLAIN) -> Any:
+    monkeypatch.setitem(backbones.SPECS, name, tiny_spec(name))
+    return load_backbone(name, device="cpu", folder=tiny_folder(name), precision=precision)
+
+
+@pytest.mark.parametrize("text_weights", ["bf16", "8bit"])
+@pytest.mark.parametrize("name", TINY)
+def test_encoders_come_when_needed_and_their_memory_goes(
+    name: str, text_weights: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone = fresh(name, monkeypatch, Precision(text_weights=text_weights))
+    x, s = noisy(backbone)
+    with torch.no_grad():
+        backbone.predict(x, s, condition_of(backbone))
+        backbone.encode_video(backbone.decode_latents(x))
+    assert backbone.pipe.encoders.loaded == ()
+    before = backbone.encode_prompt(PROMPTS)
+    encoders = ("text_encoder",) if name.startswith("wan") else ("text_encoder", "text_encoder_2")
+    assert sorted(backbone.pipe.encoders.loaded) == list(encoders)
+    parts = [weakref.ref(getattr(backbone.pipe, part)) for part in encoders]
+    parts += [weakref.ref(next(part().parameters())) for part in list(parts)]
+    assert not any(p.requires_grad for part in parts[: len(encoders)] for p in part().parameters())
+    gc.disable()  # what release frees is gone at once
+    try:
+        backbone.release_encoders()
+        assert [part() for part in parts] == [None] * len(parts)
+    finally:
+        gc.enable()
+    assert backbone.pipe.encoders.loaded == ()
+    assert torch.equal(backbone.encode_prompt(PROMPTS).prompt_embeds, before.prompt_embeds)
+
+
+def test_files_of_encoders_are_not_even_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the Hub, what from_pretrained is told to leave out is not downloaded."""
+    from diffusers import HunyuanVideoPipeline
+
+    asked: list[dict[str, Any]] = []
+    own = HunyuanVideoPipeline.from_pretrained.__func__
+
+    def from_pretrained(cls: Any, *args: Any, **given: Any) -> Any:
+        asked.append(given)
+        return own(cls, *args, **given)
+
+    monkeypatch.setattr(HunyuanVideoPipeline, "from_pretrained", classmethod(from_pretrained))
+    backbone = fresh("hunyuanvideo", monkeypatch)
+    backbone.encode_prompt(PROMPTS)
+    left_out = [{name for name, value in given.items() if value is None} - {"revision"} for given in asked]
+    others = {"transformer", "vae", "scheduler", "tokenizer", "tokenizer_2"}
+    assert {"text_encoder", "text_encoder_2"} <= left_out[0]
+    assert not others & left_out[0]
+    assert sorted(map(sorted, left_out[1:])) == sorted(
+        sorted({*others, "quantization_config", other}) for other in ("text_encoder", "text_encoder_2")
+    )
+
+
+def test_a_text_encoder_that_knows_no_word_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+    own = wan.check_words
+
+    def zeroed(name: str, part: Any) -> None:
+        looked.append(name)
+        if name == "text_encoder":
+            part.get_input_embeddings().weight.data.zero_()
+        own(name, part)
+
+    monkeypatch.setattr(wan, "check_words", zeroed)
+    backbone = fresh("wan2.1-t2v-1.3b", monkeypatch)
+    assert sorted(looked) == ["transformer", "vae"]
+    with pytest.raises(MissingError, match="word embeddings are all zero: update transformers"):
+        backbone.encode_prompt(PROMPTS)
+
+
+def training(folder: Path, name: str, i2v: bool) -> TrainRun:
+    """One clip, two steps, samples of one subject; priors where words alone make a video."""
+    clip, picture = folder / "clip.mp4", folder / "picture.png"
+    frames = np.random.default_rng(0).integers(0, 255, (SHAPE.num_frames, SHAPE.height, SHAPE.width, 3), np.uint8)
+    video.write(clip, frames, SHAPE.fps)
+    picture.write_bytes(png(frames[0]))
+    return TrainRun(
+        name="rolls",
+        clips=(ClipSource(path=clip, subject="a person", motion="rolls"),),
+        backbone=name,
+        mode="i2v" if i2v else "t2v",
+        method_config={"rank": 2, "refiner_width": 16, "refiner_layers": 1} | ({"alpha": 1} if i2v else {}),
+        train=TrainConfig(
+            num_steps=2, batch_size=1, sample_subjects=("a cat",), sample_images=(picture,) if i2v else ()
+        ),
+        priors=PriorConfig(max_videos=1),
+    )
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_training_on_a_full_cache_never_reads_an_encoder(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the first one, which fills it, is rid of them before anything is drawn or learnt."""
+    config = training(tmp_path, name, i2v=name.endswith("i2v"))
+    reads: list[str] = []
+    get = lazy.Encoders.get
+
+    def counted(self: lazy.Encoders, part: str) -> Any:
+        reads.append(part)
+        return get(self, part)
+
+    monkeypatch.setattr(lazy.Encoders, "get", counted)
+
+    def once(folder: str) -> tuple[bytes, dict[str, torch.Tensor]]:
+        backbone = fresh(name, monkeypatch)
+        monkeypatch.setattr(run, "_pool", {(name, config.precision): backbone})
+        for event in run.train(config, tmp_path / folder, cache=tmp_path / "cache", cancel=threading.Event()):
+            if isinstance(event, Sampled) or (isinstance(event, Progress) and event.stage != "encode"):
+                assert backbone.pipe.encoders.loaded == (), event
+        (sample,) = (tmp_path / folder / "samples").rglob("*.mp4")
+        return sample.read_bytes(), read_tensors(tmp_path / folder / "rolls.safetensors")[0]
+
+    first = once("first")
+    assert set(reads) >= {"text_encoder"}
+    reads.clear()
+    second = once("second")
+    assert reads == []
+    assert first[0] == second[0], "what comes from the cache is what was read"
+    assert all(torch.equal(first[1][key], second[1][key]) for key in first[1].keys() | second[1].keys())
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_cached_texts_are_the_backbones_own(name: str, tmp_path: Path) -> None:
+    """Alone in a batch or not; a picture is known by what it shows, where the encoder looks at pictures."""
+    backbone = tiny_backbone(name)
+    reading = with_cached_texts(backbone, tmp_path)
+    pictures = torch.rand(2, 3, SHAPE.height, SHAPE.width, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    for _ in range(2):  # written, then read
+        for images in (None, pictures, pictures.flip(0)):
+            own, ours = backbone.encode_prompt(PROMPTS, images), reading.encode_prompt(PROMPTS, images)
+            assert torch.equal(ours.prompt_attention_mask, own.prompt_attention_mask)
+            mask = own.prompt_attention_mask[..., None]
+            torch.testing.assert_close(ours.prompt_embeds * mask, own.prompt_embeds * mask, rtol=1e-4, atol=1e-5)
+            assert torch.equal(ours.motion_tokens, own.motion_tokens)
+    texts = ["", "blurred"]
+    own, ours = backbone.encode_text(texts), reading.encode_text(texts)
+    mask = own.prompt_attention_mask[..., None]
+    torch.testing.assert_close(ours.prompt_embeds * mask, own.prompt_embeds * mask, rtol=1e-4, atol=1e-5)
+    kinds = 3 if name.endswith("i2v") else 1  # a black picture and two others; elsewhere the words alone
+    assert len(list((tmp_path / "text").iterdir())) == kinds * len(PROMPTS) + len(texts)
+
+
+# ------------------------------------------------------------------------------------------------ offload
+
+
+@pytest.mark.parametrize("offload", ["model", "group"])
+@pytest.mark.parametrize("name", TINY)
+def test_offloaded_parts_give_and_learn_the_same(name: str, offload: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU there is nowhere to go; the hooks do all the rest."""
+    monkeypatch.setattr(loading, "check_precision", lambda *_: None)
+    backbone, whole = (
+        fresh(name, monkeypatch, Precision(offload=offload, gradient_checkpointing=True)),
+        tiny_backbone(name),
+    )
+    x, s = noisy(backbone)
+    with torch.no_grad():
+        assert torch.equal(backbone.predict(x, s, condition_of(backbone)), whole.predict(x, s, condition_of(whole)))
+        assert torch.equal(backbone.decode_latents(x), whole.decode_latents(x))
+    assert torch.equal(backbone.encode_prompt(PROMPTS).prompt_embeds, whole.encode_prompt(PROMPTS).prompt_embeds)
+    assert torch.equal(gradient(backbone), gradient(whole))
+    part = weakref.ref(backbone.pipe.text_encoder)
+    backbone.release_encoders()
+    assert part() is None
+
+
+class Part(nn.Linear):
+    """Remembers where it was sent."""
+
+    def __init__(self) -> None:
+        super().__init__(2, 2)
+        self.sent: list[str] = []
+
+    def to(self, *args: Any, **given: Any) -> Any:
+        self.sent.append(str(args[0]))
+        return self
+
+
+def test_one_part_is_on_the_device_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    import accelerate.utils
+
+    monkeypatch.setattr(accelerate.utils, "send_to_device", lambda values, device: values)
+    join = held.taking_turns(torch.device("cuda"))
+    one, two = Part(), Part()
+    for part in (one, two):
+        join(part)
+    assert one.sent == two.sent == ["cpu"]
+    one(torch.zeros(2))
+    assert (one.sent, two.sent) == (["cpu", "cuda"], ["cpu", "cpu"])
+    two(torch.zeros(2))
+    assert (one.sent, two.sent) == (["cpu", "cuda", "cpu"], ["cpu", "cpu", "cuda"])
