@@ -7,6 +7,7 @@ cache; a run that finds all of them there never reads one.
 from __future__ import annotations
 
 import gc
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -51,7 +52,10 @@ def with_lazy_encoders(family: Any, names: Sequence[str]) -> Any:
 
     def part(name: str) -> property:
         def get(pipe: Any) -> Any:
-            return pipe.encoders.get(name)
+            try:
+                return pipe.encoders.get(name)
+            except AttributeError as error:  # from a property Python would take it for: there is no such attribute
+                raise RuntimeError(f"{name} could not be read: {error}") from error
 
         def leave_out(pipe: Any, value: None) -> None:
             """What the loader does with a part that it is told to leave out."""
@@ -61,3 +65,17 @@ def with_lazy_encoders(family: Any, names: Sequence[str]) -> Any:
         return property(get, leave_out)
 
     return type(family.__name__, (family,), {name: part(name) for name in names})
+
+
+def bare(family: Any) -> Any:
+    """The pipeline class, but that it holds its parts and does nothing with them: some look into their VAE at once."""
+    from diffusers import DiffusionPipeline
+
+    def hold(pipe: Any, **parts: Any) -> None:
+        DiffusionPipeline.__init__(pipe)
+        named = {name: part for name, part in parts.items() if name in modules}
+        pipe.register_modules(**named)
+
+    modules = family._get_signature_keys(family)[0]
+    hold.__signature__ = inspect.signature(family.__init__)  # type: ignore[attr-defined]  # from it the loader knows
+    return type(family.__name__, (family,), {"__init__": hold})

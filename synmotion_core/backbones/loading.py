@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from synmotion_core.backbones.lazy import Encoders, encoder_names, with_lazy_encoders
+from synmotion_core.backbones.lazy import Encoders, bare, encoder_names, with_lazy_encoders
 from synmotion_core.backbones.precision import (
     DENOISERS,
     check_precision,
@@ -86,7 +86,7 @@ def load_pipeline(
         return part
 
     def read_one(name: str) -> Any:
-        return settled(name, getattr(read(family, [n for n in parts if n != name]), name))
+        return settled(name, getattr(read(bare(family), [n for n in parts if n != name]), name))
 
     parts, encoders = family._get_signature_keys(family)[0], encoder_names(family)
     pipe = read(with_lazy_encoders(family, encoders), encoders, **more)
