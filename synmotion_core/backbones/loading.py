@@ -64,7 +64,7 @@ def load_pipeline(
             dtype={"default": dtype, "vae": torch.float32},
             use_safetensors=True,
             local_files_only=folder is not None,
-            quantization_config=loader_config(precision, device, without),
+            quantization_config=loader_config(precision, device, set(spec.parameters) - set(without)),
             **dict.fromkeys(without),
             **more,
         )
