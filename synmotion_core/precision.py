@@ -59,11 +59,16 @@ class Precision:
 
     def bytes_each(self, part: str, plain: float) -> float:
         """Of a part's parameters, about: those that are quantised are nearly all. plain is what others take."""
-        held = {"transformer": self.weights, "text_encoder": self.text_weights}.get(part, "bf16")
+        held = self.weights if is_transformer(part) else self.text_weights if part == "text_encoder" else "bf16"
         return {"8bit": 1.0, "fp8": 1.0, "4bit": 0.55}.get(held, plain)
 
 
 PLAIN = Precision()
+
+
+def is_transformer(part: str) -> bool:
+    """Whether a part of a pipeline is a denoiser: some have two, by the level of noise."""
+    return part in ("transformer", "transformer_2")
 
 
 def weights_of(fingerprint: str) -> str:

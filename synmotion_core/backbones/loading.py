@@ -12,7 +12,6 @@ from torch import nn
 
 from synmotion_core.backbones.lazy import Encoders, bare, encoder_names, with_lazy_encoders
 from synmotion_core.backbones.precision import (
-    DENOISERS,
     check_precision,
     fingerprint_suffix,
     loader_config,
@@ -63,7 +62,6 @@ def load_pipeline(
         import synmotion_core.puppets.autoencoder  # noqa: F401
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     take_turns = taking_turns(device)
-    absent = [name for name in DENOISERS if name not in spec.parameters]  # of what the pipeline's class may have
 
     def read(family: Any, without: Collection[str], **more: Any) -> Any:
         pipe = family.from_pretrained(
@@ -72,7 +70,7 @@ def load_pipeline(
             dtype={"default": dtype, "vae": torch.float32},
             use_safetensors=True,
             local_files_only=folder is not None,
-            quantization_config=loader_config(precision, device, [*without, *absent]),
+            quantization_config=loader_config(precision, device, set(spec.parameters) - set(without)),
             **dict.fromkeys(without),
             **more,
         )

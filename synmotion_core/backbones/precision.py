@@ -23,9 +23,8 @@ from torch.utils.checkpoint import checkpoint
 from synmotion_core.backbones.attention import attention_for
 from synmotion_core.errors import ConfigError
 from synmotion_core.interfaces import BackboneSpec
-from synmotion_core.precision import Precision
+from synmotion_core.precision import Precision, is_transformer
 
-DENOISERS = ("transformer", "transformer_2")
 # what stands before and behind the blocks, of every family: HunyuanVideo's, then what HunyuanVideo-1.5 and Wan add
 OUTSIDE = (
     *("x_embedder", "context_embedder", "time_text_embed", "norm_out", "proj_out"),
@@ -57,20 +56,20 @@ def fingerprint_suffix(precision: Precision) -> str:
 # ------------------------------------------------------------------------------------------------ quantising
 
 
-def loader_config(precision: Precision, device: torch.device, without: Collection[str] = ()) -> Any:
-    """What `from_pretrained` of a pipeline takes as quantization_config when it reads all parts `without` some."""
+def loader_config(precision: Precision, device: torch.device, parts: Collection[str]) -> Any:
+    """What `from_pretrained` of a pipeline takes as quantization_config when it reads these parts."""
     from diffusers import BitsAndBytesConfig as OfModel
     from diffusers import PipelineQuantizationConfig
     from transformers import BitsAndBytesConfig as OfTextEncoder
 
     mapping: dict[str, Any] = {}
-    if precision.weights in ("8bit", "4bit") and device.type == "cuda":
-        own = OfModel(**_settings(precision.weights, device), llm_int8_skip_modules=list(OUTSIDE))
-        mapping |= {name: own for name in DENOISERS if name not in without}
-    if "text_encoder" not in without and precision.text_weights != "bf16":
-        mapping["text_encoder"] = OfTextEncoder(
-            **_settings(precision.text_weights, device), llm_int8_skip_modules=list(TEXT_OUTSIDE)
-        )
+    for name in parts:
+        if is_transformer(name) and precision.weights in ("8bit", "4bit") and device.type == "cuda":
+            mapping[name] = OfModel(**_settings(precision.weights, device), llm_int8_skip_modules=list(OUTSIDE))
+        if name == "text_encoder" and precision.text_weights != "bf16":
+            mapping[name] = OfTextEncoder(
+                **_settings(precision.text_weights, device), llm_int8_skip_modules=list(TEXT_OUTSIDE)
+            )
     _quiet()
     return PipelineQuantizationConfig(quant_mapping=mapping) if mapping else None
 
@@ -129,7 +128,7 @@ def _quantized(layer: nn.Linear, weights: str) -> nn.Module:
         new = (
             bnb.nn.Linear8bitLt(*size, has_fp16_weights=False, threshold=THRESHOLD)
             if weights == "8bit"
-            else bnb.nn.Linear4bit(*size, compute_dtype=dtype, compress_statistics=True, quant_type="nf4")
+            else bnb.nn.Linear4bit(*size, compute_dtype=dtype)
         )
     if weights == "8bit":
         new.weight = bnb.nn.Int8Params(value, requires_grad=False, has_fp16_weights=False).to(device)
@@ -156,7 +155,7 @@ def store_in_fp8(transformer: Any) -> None:
 
 def settle(name: str, part: Any, device: torch.device, precision: Precision, take_turns: Callable[[Any], None]) -> None:
     """A part of a pipeline as it came from the files: frozen, in evaluation mode, held and placed as asked."""
-    if name in DENOISERS:
+    if is_transformer(name):
         if precision.weights in ("8bit", "4bit"):
             quantize(part, precision.weights)
         elif precision.weights == "fp8":
@@ -169,7 +168,7 @@ def settle(name: str, part: Any, device: torch.device, precision: Precision, tak
     for layer in part.modules():
         if hasattr(layer, _PACKING):
             setattr(layer, _PACKING, False)
-    if precision.offload == "group" and name in (*DENOISERS, "text_encoder"):
+    if precision.offload == "group" and (is_transformer(name) or name == "text_encoder"):
         offload_layers(part, device)
     elif precision.offload == "model":
         take_turns(part)

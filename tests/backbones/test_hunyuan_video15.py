@@ -66,7 +66,7 @@ def ready(backbone: Any, condition: Condition) -> Condition:
     if "t2v" in backbone.spec.modes:
         return condition
     pictures = ([PICTURE, OTHER] * len(condition.prompt_embeds))[: len(condition.prompt_embeds)]
-    return dataclasses.replace(condition, image_latents=backbone.encode_image(pixels(*pictures)))
+    return dataclasses.replace(condition, image_latents=backbone.encode_image(pixels(*pictures), SHAPE.num_frames))
 
 
 def stock(
@@ -221,7 +221,7 @@ def test_the_levels_are_shifted_by_five(backbone: Any) -> None:
 def test_the_autoencoder_is_the_pipelines() -> None:
     backbone: Any = tiny_backbone(I2V)
     vae, clip = backbone.pipe.vae, torch.rand(1, 3, 9, 32, 48) * 2 - 1
-    latents, image = backbone.encode_video(clip), backbone.encode_image(pixels(PICTURE))
+    latents, image = backbone.encode_video(clip), backbone.encode_image(pixels(PICTURE), SHAPE.num_frames)
     with torch.no_grad():
         assert torch.equal(latents, vae.encode(clip).latent_dist.mode() * vae.config.scaling_factor)
         theirs = vae.decode(latents / vae.config.scaling_factor, return_dict=False)[0].clamp(-1, 1)
@@ -333,12 +333,12 @@ def test_a_first_image_fixes_no_latent_frame() -> None:
 def test_text_and_pictures_are_not_mixed_up() -> None:
     text_only, pictured = (tiny_backbone(name) for name in (T2V, I2V))
     x, s = noisy(pictured)
-    image = pictured.encode_image(pixels(PICTURE, OTHER))
+    image = pictured.encode_image(pixels(PICTURE, OTHER), SHAPE.num_frames)
     text = plain(text_only.encode_prompt(PROMPTS))
     with pytest.raises(IncompatibleError, match=r"hunyuanvideo-1\.5 takes no first image"):
         text_only.predict(x, s, dataclasses.replace(text, image_latents=image))
     with pytest.raises(IncompatibleError, match=r"hunyuanvideo-1\.5 takes no first image"):
-        text_only.encode_image(pixels(PICTURE))
+        text_only.encode_image(pixels(PICTURE), SHAPE.num_frames)
     with pytest.raises(IncompatibleError, match=r"hunyuanvideo-1\.5-i2v makes no videos from text alone"):
         pictured.predict(x, s, text)
     with pytest.raises(ValueError, match="image_latents without image_embeds: encode the prompts with the images"):

@@ -16,7 +16,7 @@ from diffusers.quantizers.bitsandbytes.bnb_quantizer import BnB4BitDiffusersQuan
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
-from synmotion_core.backbones import find_spec, load_backbone, loading
+from synmotion_core.backbones import SPECS, find_spec, load_backbone, loading
 from synmotion_core.backbones import precision as held
 from synmotion_core.backbones.wan_experts import WanExperts
 from synmotion_core.errors import ConfigError
@@ -57,7 +57,7 @@ def transformers(backbone: Backbone) -> list[Any]:
 
 def by_the_loader(model: Any, weights: str) -> set[str]:
     """Swap what diffusers' own quantiser swaps when it reads files on CUDA; the names."""
-    given = held.loader_config(Precision(weights=weights), CUDA, ("text_encoder",)).quant_mapping["transformer"]
+    given = held.loader_config(Precision(weights=weights), CUDA, ("transformer",)).quant_mapping["transformer"]
     quantizer = (BnB8BitDiffusersQuantizer if weights == "8bit" else BnB4BitDiffusersQuantizer)(given)
     kept = list(model._keep_in_fp32_modules or [])
     quantizer._process_model_before_weight_loading(model, device_map=None, keep_in_fp32_modules=kept)
@@ -89,9 +89,9 @@ def test_of_the_real_transformer_the_loader_and_the_swap_choose_the_same_layers(
 @pytest.mark.parametrize("name", TINY)
 def test_of_a_tiny_transformer_they_do_too(name: str, weights: str) -> None:
     swapped, whole = transformers(tiny_backbone(name, Precision(weights=weights))), transformers(tiny_backbone(name))
-    for own, plain in zip(swapped, whole, strict=True):
-        assert quantized(own) == set(held.quantized_layers(plain))
-        again = type(own).from_config(dict(plain.config))
+    for own, unquantised in zip(swapped, whole, strict=True):
+        assert quantized(own) == set(held.quantized_layers(unquantised))
+        again = type(own).from_config(dict(unquantised.config))
         done = by_the_loader(again, weights)
         assert done < quantized(own) if name in LEFT else done == quantized(own)
         held.quantize(again, weights)
@@ -118,7 +118,7 @@ def test_every_row_ships_the_config_that_this_is_about() -> None:
 
 
 @pytest.mark.parametrize(("name", "own"), [("hunyuanvideo", HunyuanVideoPipeline), ("wan2.1-t2v-14b", WanPipeline)])
-def test_on_cuda_the_libraries_own_loaders_are_asked(name: str, own: Any) -> None:
+def test_on_cuda_the_libraries_own_loaders_are_asked(name: str, own: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[dict[str, Any]] = []
 
     class Family(own):
@@ -150,6 +150,9 @@ def test_on_cuda_the_libraries_own_loaders_are_asked(name: str, own: Any) -> Non
     first, second = mappings(weights="8bit")
     assert set(first) == {"transformer"}
     assert second is None
+    two = dataclasses.replace(find_spec(name), parameters={**find_spec(name).parameters, "transformer_2": 1})
+    monkeypatch.setitem(SPECS, name, two)
+    assert set(mappings(weights="8bit")[0]) == {"transformer", "transformer_2"}
 
 
 @pytest.mark.parametrize("weights", ["8bit", "4bit"])
@@ -162,7 +165,7 @@ def test_the_loader_and_the_swap_give_the_same_numbers(
         monkeypatch.setattr(quantizer, "validate_environment", lambda *_, **__: None)
         monkeypatch.setattr(quantizer, "update_device_map", lambda self, device_map: {"": "cpu"})
     swapped = transformers(tiny_backbone(name, Precision(weights=weights)))[0]
-    config = held.loader_config(Precision(weights=weights), CUDA, ("text_encoder",)).quant_mapping["transformer"]
+    config = held.loader_config(Precision(weights=weights), CUDA, ("transformer",)).quant_mapping["transformer"]
     loaded = type(swapped).from_pretrained(
         tiny_folder(name) / "transformer", quantization_config=config, torch_dtype=torch.float32
     )
