@@ -92,7 +92,7 @@ def read_texts(backbone: Backbone, prompts: Sequence[Prompt], images: Tensor | N
     if prompts:
         reading.encode_prompt(prompts, images)
     if sampler.guidance_scale != 1:
-        reading.encode_text([sampler.negative_prompt])
+        reading.encode_text([sampler.negative_prompt] * max(1, len(prompts)), images)
     return reading
 
 

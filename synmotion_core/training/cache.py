@@ -74,19 +74,25 @@ class EncodingCache:
 
     def text(self, prompt: Prompt, content: str = "", frame: Callable[[], Tensor] | None = None) -> TextCondition:
         """One row, on the CPU. Where a prompt is encoded with its picture, with this one, named as for `image`."""
+        words = (prompt.subject, prompt.motion, prompt.setting)
+        return self._text(words, content, frame, lambda image: self.backbone.encode_prompt([prompt], image))
+
+    def plain_text(self, text: str, content: str = "", frame: Callable[[], Tensor] | None = None) -> TextCondition:
+        """Backbone.encode_text of one text, on the CPU; with a picture as for `text`."""
+        return self._text(("text", text), content, frame, lambda image: self.backbone.encode_text([text], image))
+
+    def _text(
+        self,
+        words: Sequence[str],
+        content: str,
+        frame: Callable[[], Tensor] | None,
+        make: Callable[[Tensor | None], TextCondition],
+    ) -> TextCondition:
         seen = frame if "image_prompts" in self.backbone.spec.features else None
-        picture = [] if seen is None else [content]
-        key = content_key(self.backbone.fingerprint, prompt.subject, prompt.motion, prompt.setting, *picture)
-        return self._text(key, lambda: self.backbone.encode_prompt([prompt], None if seen is None else seen()))
+        key = content_key(self.backbone.fingerprint, *words, *([] if seen is None else [content]))
 
-    def plain_text(self, text: str) -> TextCondition:
-        """Backbone.encode_text of one text, on the CPU."""
-        key = content_key(self.backbone.fingerprint, "text", text)
-        return self._text(key, lambda: self.backbone.encode_text([text]))
-
-    def _text(self, key: str, make: Callable[[], TextCondition]) -> TextCondition:
         def encode() -> dict[str, Tensor]:
-            text = make().to("cpu")
+            text = make(None if seen is None else seen()).to("cpu")
             own = {
                 "prompt_embeds": text.prompt_embeds,
                 "prompt_attention_mask": text.prompt_attention_mask,
@@ -135,15 +141,18 @@ class _CachedTexts:
         return getattr(self._backbone, name)
 
     def encode_prompt(self, prompts: Sequence[Prompt], images: Pixels | None = None) -> TextCondition:
+        return self._rows(self._cache.text, prompts, images)
+
+    def encode_text(self, texts: Sequence[str], images: Pixels | None = None) -> TextCondition:
+        return self._rows(self._cache.plain_text, texts, images)
+
+    def _rows(self, read: Callable[..., TextCondition], words: Sequence[Any], images: Pixels | None) -> TextCondition:
         rows = []
-        for index, prompt in enumerate(prompts):
+        for index, one in enumerate(words):
             if images is None:
-                rows.append(self._cache.text(prompt))
+                rows.append(read(one))
                 continue
             picture = images[index : index + 1]
             content = hashlib.sha256(picture.float().cpu().numpy().tobytes()).hexdigest()
-            rows.append(self._cache.text(prompt, content, picture.clone))
+            rows.append(read(one, content, picture.clone))
         return stack_text(rows).to(self._backbone.device)
-
-    def encode_text(self, texts: Sequence[str]) -> TextCondition:
-        return stack_text([self._cache.plain_text(text) for text in texts]).to(self._backbone.device)

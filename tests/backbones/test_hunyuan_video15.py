@@ -25,6 +25,7 @@ from synmotion_core.config import ClipSource, GenerateRun, TrainRun
 from synmotion_core.errors import ConfigError, IncompatibleError, MissingError, PromptError
 from synmotion_core.generation import default_sampler, denoise
 from synmotion_core.methods import find_method
+from synmotion_core.precision import PLAIN
 from synmotion_core.storage import write_tensors
 from synmotion_core.training.cache import EncodingCache, content_key
 from synmotion_core.training.settings import PriorConfig, TrainConfig
@@ -464,7 +465,7 @@ def test_what_was_cached_before_is_read_as_it_was(tmp_path: Path) -> None:
 def test_from_files_to_an_adapter_to_a_video(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """train and generate as the command line runs them, on the tiny weights; from text with subject priors."""
     monkeypatch.setitem(backbones.SPECS, name, tiny_spec(name))
-    monkeypatch.setitem(run._pool, name, tiny_backbone(name))
+    monkeypatch.setitem(run._pool, (name, PLAIN), tiny_backbone(name))
     clip, picture = tmp_path / "clip.mp4", tmp_path / "picture.png"
     video.write(clip, np.stack([np.roll(PICTURE, 3 * k, axis=1) for k in range(SHAPE.num_frames)]), SHAPE.fps)
     Image.fromarray(OTHER).save(picture)
