@@ -119,10 +119,12 @@ def build_parser() -> argparse.ArgumentParser:
 
     plan = add("plan", _PLAN, "what a training will take")
     add_train_arguments(plan)
+    text = "memory of the GPU that it should fit: says what would have to change"
+    plan.add_argument("--fit", type=float, metavar="GIB", help=text)
 
-    bench = add("bench", _BENCH, "measure: judge, backbone, methods, step")
+    bench = add("bench", _BENCH, "measure: judge, backbone, methods, step, memory")
     bench.add_argument("action", choices=["run"], help="what to do")
-    bench.add_argument("suite", choices=["judge", "backbone", "methods", "step"], help="what to measure")
+    bench.add_argument("suite", choices=["judge", "backbone", "methods", "step", "memory"], help="what to measure")
     bench.add_argument("--motions", nargs="+", metavar="MOTION", help="only these (suites methods and step)")
     bench.add_argument("--seeds", nargs="+", type=int, metavar="N", help="repeat with these seeds")
     _add_settings(
@@ -164,6 +166,7 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--mode", choices=["t2v", "i2v"], help=text)
     group.add_argument("--method", help=f"see `models` (default: {_METHOD})")
     group.add_argument("--steps", type=int, metavar="N", help=f"training steps (default: {TrainConfig().num_steps})")
+    _add_shape(group)
     _add_settings(group, "any other setting: train.KEY, priors.KEY or method.KEY; may be repeated")
     text = "start from a saved run (every training saves one as run.json); other options win over it"
     group.add_argument("--config", metavar="RUN.JSON", type=Path, help=text)
@@ -207,9 +210,17 @@ def add_generate_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--negative-prompt", metavar="WORDS", help=text)
     text = "shift of the noise levels: larger spends more steps on noise (default: the backbone's own)"
     group.add_argument("--flow-shift", type=float, metavar="A", help=text)
-    group.add_argument("--frames", type=int, metavar="N", help="frames a video (default: the backbone's own)")
+    _add_shape(group)
     group.add_argument("--backbone", help="see `models` (default: the adapter's)")
     _add_precision(parser)
+
+
+def _add_shape(group: Any) -> None:
+    """Of the videos, trained on or drawn; what a backbone takes it says itself."""
+    own = "(default: the backbone's own)"
+    group.add_argument("--frames", type=int, metavar="N", dest="num_frames", help=f"frames a video {own}")
+    for side in ("height", "width"):
+        group.add_argument(f"--{side}", type=int, metavar="PX", help=f"of a video, in pixels {own}")
 
 
 def _add_precision(parser: argparse.ArgumentParser) -> Any:

@@ -158,7 +158,7 @@ def _plan(args: argparse.Namespace) -> int:
     from synmotion_core.workspace import Workspace
 
     config = command.train_run(args, note=_note)
-    plan = run.plan(config, seconds_per_step=pace.recall(Workspace(), config))
+    plan = run.plan(config, seconds_per_step=pace.recall(Workspace(), config), fit_gib=args.fit)
     if args.json:
         _print_json(to_dict(plan))
     else:

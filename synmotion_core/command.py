@@ -29,6 +29,7 @@ from synmotion_core.precision import PLAIN, Precision
 from synmotion_core.training.settings import PriorConfig, TrainConfig
 
 PROGRAM = "python -m synmotion_core"
+_SHAPE = {"--frames": "num_frames", "--height": "height", "--width": "width"}
 RUN_FILE = "run.json"  # a training's settings, in its folder
 VIDEO_ENDINGS = (".mp4", ".m4v", ".mov", ".webm")
 Note = Callable[[str], None]  # receives sentences for the person, one a call
@@ -58,7 +59,9 @@ def train_run(args: argparse.Namespace, *, base: Path | None = None, note: Note 
         raise ConfigError("a training needs clips: --clips with video files or a folder of them")
     values["clips"] = clips
     values |= {
-        name: given for name in ("name", "backbone", "mode", "method") if (given := getattr(args, name)) is not None
+        name: given
+        for name in ("name", "backbone", "mode", "method", *_SHAPE.values())
+        if (given := getattr(args, name)) is not None
     }
     values["precision"] = {**to_dict(values.get("precision", {})), **_precision(args)}
     if "name" not in values:
@@ -86,7 +89,8 @@ def generate_run(args: argparse.Namespace) -> GenerateRun:
         raise ConfigError('without an adapter, say what happens: --motion "walks"')
     given = {"setting": args.setting, "backbone": backbone, "adapter": args.adapter, "strength": args.strength,
              "seeds": args.seeds, "num_inference_steps": args.steps, "guidance_scale": args.guidance,
-             "guidance_until": args.guidance_until, "eta": args.eta, "num_frames": args.frames,
+             "guidance_until": args.guidance_until, "eta": args.eta, "num_frames": args.num_frames,
+             "height": args.height, "width": args.width,
              "embedded_guidance": args.embedded_guidance, "negative_prompt": args.negative_prompt,
              "flow_shift": args.flow_shift, "images": args.images}  # fmt: skip
     values = {"subjects": args.subjects, "motion": motion, "compare": args.compare, "precision": _precision(args)}
@@ -267,6 +271,9 @@ def _train_arguments(run: TrainRun) -> list[str]:
     for name in ("backbone", "mode", "method"):
         if getattr(run, name) != TrainRun.__dataclass_fields__[name].default:
             words += _option(f"--{name}", getattr(run, name))
+    for option, name in _SHAPE.items():
+        if getattr(run, name) is not None:
+            words += _option(option, str(getattr(run, name)))
     words += _precision_arguments(run.precision)
     train = _changed(run.train, TrainConfig())
     if "num_steps" in train:
@@ -294,7 +301,7 @@ def _generate_arguments(run: GenerateRun) -> list[str]:
     options = {"--setting": "setting", "--strength": "strength", "--steps": "num_inference_steps",
                "--guidance": "guidance_scale", "--guidance-until": "guidance_until", "--eta": "eta",
                "--embedded-guidance": "embedded_guidance", "--negative-prompt": "negative_prompt",
-               "--flow-shift": "flow_shift", "--frames": "num_frames", "--backbone": "backbone"}  # fmt: skip
+               "--flow-shift": "flow_shift", **_SHAPE, "--backbone": "backbone"}  # fmt: skip
     for option, name in options.items():
         value = getattr(run, name)
         # an adapter would bring its own backbone

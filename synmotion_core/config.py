@@ -68,7 +68,8 @@ class TrainRun:
     """One training: backbone, method with its settings (a strict mapping, see METHODS[name].config), clips, priors.
 
     precision says how the backbone's weights are held; the adapter fits them held in any other way, too. mode "i2v"
-    trains on videos that begin with a given image: the clips' own first frames.
+    trains on videos that begin with a given image: the clips' own first frames. None for num_frames, height or width
+    (pixels) takes the backbone's own.
     """
 
     name: str
@@ -78,6 +79,9 @@ class TrainRun:
     mode: Literal["t2v", "i2v"] = "t2v"
     method: str = "synmotion"
     method_config: Mapping[str, Any] = field(default_factory=dict)
+    num_frames: int | None = None
+    height: int | None = None
+    width: int | None = None
     train: TrainConfig = field(default_factory=TrainConfig)
     priors: PriorConfig = field(default_factory=PriorConfig)
 
@@ -132,8 +136,8 @@ class GenerateRun(Sampling):
     """One generation: every subject times every seed. adapter None = the base alone.
 
     images: none for text to video, or one picture a subject, in the same order: its videos begin with that picture.
-    compare also generates the base with the same seeds. None for num_frames takes the backbone's own. precision says
-    how the backbone's weights are held.
+    compare also generates the base with the same seeds. None for num_frames, height or width (pixels) takes the
+    backbone's own. precision says how the backbone's weights are held.
     """
 
     subjects: tuple[str, ...]
@@ -146,6 +150,8 @@ class GenerateRun(Sampling):
     seeds: tuple[int, ...] = (0,)
     compare: bool = False
     num_frames: int | None = None
+    height: int | None = None
+    width: int | None = None
 
     def __post_init__(self) -> None:
         Sampling.__post_init__(self)  # slots: super() has no class to go by

@@ -79,11 +79,13 @@ def default_sampler(
     flow_shift: float | None = None,
     eta: float | None = None,
     num_frames: int | None = None,
+    height: int | None = None,
+    width: int | None = None,
 ) -> SamplerConfig:
     """The backbone's own settings where none is given. A guidance_scale that is given counts for both experts.
 
-    Raises ShapeError for frames it cannot take, IncompatibleError for an embedded guidance where it has none and for a
-    negative prompt that nothing would read.
+    Raises ShapeError for frames or a size it cannot take, IncompatibleError for an embedded guidance where it has none
+    and for a negative prompt that nothing would read.
     """
     spec = backbone.spec
     if embedded_guidance is not None and "embedded_guidance" not in spec.features:
@@ -93,17 +95,10 @@ def default_sampler(
         guidance_scale = spec.guidance_scale
     if negative_prompt is not None and guidance_scale == 1:
         raise IncompatibleError("a negative_prompt has no effect at guidance_scale 1: set another one, or leave it out")
-    own = spec.default_shape
-    shape = (
-        own
-        if num_frames is None
-        else VideoShape(num_frames=num_frames, height=own.height, width=own.width, fps=own.fps)
-    )
-    spec.check_shape(shape)
     return SamplerConfig(
         num_inference_steps=num_inference_steps or spec.num_inference_steps,
         guidance_scale=guidance_scale,
-        shape=shape,
+        shape=spec.shape(num_frames, height, width),
         strength=strength,
         eta=spec.eta if eta is None else eta,
         guidance_until=spec.guidance_until if guidance_until is None else guidance_until,

@@ -74,6 +74,18 @@ class BackboneSpec:
             takes = {"t2v": "makes no videos from text alone: give a first image", "i2v": "takes no first image"}
             raise IncompatibleError(f"{self.name} {takes[mode]} (it has {', '.join(self.modes)})")
 
+    def shape(self, num_frames: int | None = None, height: int | None = None, width: int | None = None) -> VideoShape:
+        """A video's shape, the default's where nothing is given. Raises ShapeError, naming the nearest valid values."""
+        own = self.default_shape
+        shape = VideoShape(
+            num_frames=own.num_frames if num_frames is None else num_frames,
+            height=own.height if height is None else height,
+            width=own.width if width is None else width,
+            fps=own.fps,
+        )
+        self.check_shape(shape)
+        return shape
+
     def check_shape(self, shape: VideoShape) -> None:
         """Raise ShapeError, naming the nearest valid values, unless the shape fits."""
         m = self.frame_multiple
@@ -238,6 +250,13 @@ class MethodEntry(Protocol):
 
     def draws_priors(self, config: Any) -> bool:
         """Whether phases under this config draw subject prior videos."""
+        ...
+
+    def num_parameters(self, config: Any, text_width: int, attention_width: int) -> int:
+        """About how many a fresh method would learn, without a backbone.
+
+        attention_width: inputs and outputs of the projections q, k and v, summed over the denoiser.
+        """
         ...
 
     def attach(self, backbone: Backbone, config: Any, reference: Prompt) -> Method:

@@ -24,7 +24,7 @@ from synmotion_core.training import priors
 from synmotion_core.training.cache import EncodingCache, first_frame, with_cached_texts
 from synmotion_core.training.settings import PriorConfig
 from synmotion_core.training.trainer import TrainingSet
-from synmotion_core.types import Clip, Event, Mode, Progress, Prompt, Started, stack_text
+from synmotion_core.types import Clip, Event, Mode, Progress, Prompt, Started, VideoShape, stack_text
 
 T = TypeVar("T")
 Frame = Callable[[], Tensor]
@@ -48,14 +48,21 @@ def encode_clips(
 
 
 def draw_priors(
-    backbone: Backbone, config: PriorConfig, mode: Mode, cache: Path, cancel: threading.Event
+    backbone: Backbone,
+    config: PriorConfig,
+    mode: Mode,
+    cache: Path,
+    cancel: threading.Event,
+    shape: VideoShape | None = None,
 ) -> Generator[Event, None, TrainingSet]:
     """Subject prior videos, drawn from words alone where they are missing. Raises Cancelled between two steps.
 
-    Their words are read first, so that the text encoders are gone while the denoiser draws.
+    Their words are read first, so that the text encoders are gone while the denoiser draws. shape None: the default.
     """
     plan = priors.plan_priors(dict(backbone.spec.options), config)
     sampler = generation.default_sampler(backbone)
+    if shape is not None:
+        sampler = dataclasses.replace(sampler, shape=shape)
     reading = read_texts(backbone, [prompt for prompt, _ in plan], None, cache)
     backbone.release_encoders()
     key = dataclasses.asdict(sampler)

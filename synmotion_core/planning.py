@@ -24,7 +24,7 @@ from typing import Any
 from synmotion_core.config import from_dict
 from synmotion_core.errors import ConfigError
 from synmotion_core.interfaces import BackboneSpec
-from synmotion_core.precision import Precision
+from synmotion_core.precision import Precision, is_transformer
 from synmotion_core.types import VideoShape
 
 GIB = 2**30
@@ -42,12 +42,13 @@ _LEAST_SIDE = 192
 class Measured:
     """What a row's parts work with, in bytes, as `bench run memory` counts it.
 
-    block_parameters: of the linear layers in the denoiser's blocks, which alone are quantised. attention_width: inputs
-    and outputs of the projections that adapters sit on, summed; times the rank it is their parameters. train,
-    train_checkpointed, sample: a video token of one sample. encode, decode: (a pixel of a frame, a pixel of the video);
-    their tiled forms: (in all, a pixel of the video).
+    text_width: channels of a text token. block_parameters: of the linear layers in one transformer's blocks, which
+    alone are quantised. attention_width: inputs and outputs of the projections that adapters sit on, summed; times the
+    rank it is their parameters. train, train_checkpointed, sample: a video token of one sample. encode, decode: (a
+    pixel of a frame, a pixel of the video); their tiled forms: (in all, a pixel of the video).
     """
 
+    text_width: int
     block_parameters: int
     attention_width: int
     train: float
@@ -107,17 +108,21 @@ def needs(spec: BackboneSpec, precision: Precision, work: Work) -> Needs | None:
         return None
     plain = 2.0 if spec.needs_gpu else 4.0
     weights = {part: count * (4.0 if part == "vae" else plain) for part, count in spec.parameters.items()}
-    transformers = [part for part in weights if part.startswith("transformer")]
+    transformers = [part for part in weights if is_transformer(part)]
     if precision.weights in _HELD:
         for part in transformers:
             weights[part] -= numbers.block_parameters * (plain - _HELD[precision.weights])
     if precision.text_weights in _HELD and "text_encoder" in weights:
         weights["text_encoder"] *= _HELD[precision.text_weights] / plain  # but its embeddings: a few per cent more
     working = _working(spec, numbers, precision, work)
+    encoders = [part for part in weights if part.startswith(("text_encoder", "image_encoder"))]
+    # a training frees them when all words are in the cache
+    later = {p: w for p, w in weights.items() if p not in encoders} if work.batch_size else weights
     stages: dict[str, float] = {}
     for stage, held in working.items():
-        used = {"encode": [p for p in weights if p not in transformers], "decode": ["vae"]}.get(stage, transformers)
-        stages[stage] = ((1 + LOSS) * (_resident(weights, used, precision) + held) + CONTEXT) / GIB
+        used = {"encode": [*encoders, "vae"], "decode": ["vae"]}.get(stage, transformers)
+        resident = _resident(weights if stage == "encode" else later, used, precision)
+        stages[stage] = ((1 + LOSS) * (resident + held) + CONTEXT) / GIB
     host = sum(weights.values()) if precision.offload != "none" else max(weights.values())
     return Needs(weights={p: w / GIB for p, w in weights.items()}, stages=stages, host=host / GIB)
 
@@ -127,8 +132,7 @@ def _resident(weights: Mapping[str, float], used: list[str], precision: Precisio
         return sum(weights.values())
     if precision.offload == "model":  # one part at a time
         return max(weights[part] for part in used)
-    streamed = {part for part in weights if part.startswith("transformer") or part == "text_encoder"}
-    return sum(w for part, w in weights.items() if part not in streamed)
+    return sum(w for part, w in weights.items() if not (is_transformer(part) or part == "text_encoder"))
 
 
 def _working(spec: BackboneSpec, numbers: Measured, precision: Precision, work: Work) -> dict[str, float]:
@@ -161,73 +165,72 @@ class Rung:
     changes: tuple[str, ...]
     price: str
     precision: Precision
-    shape: VideoShape
+    work: Work
     needs: Needs
+
+
+_PRICES: tuple[tuple[dict[str, Any], str], ...] = (
+    ({"gradient_checkpointing": True}, "time: each block's forward pass once more"),
+    ({"vae_tiling": True}, "time, and slightly other latents: videos are coded tile by tile"),
+    ({"batch_size": 1}, "noisier steps: each learns from one clip"),
+    ({"offload": "model"}, "time: parts travel between main memory and the GPU, once a stage"),
+    ({"offload": "none", "text_weights": "8bit"}, "prompts are encoded with rounded weights"),
+    ({"weights": "8bit"}, "the denoiser's weights are rounded to 8 bits"),
+    ({"weights": "4bit", "text_weights": "4bit"}, "the denoiser's weights are rounded to 4 bits"),
+    ({"offload": "group", "text_weights": "bf16", "weights": "bf16"}, "much time: every layer travels in every pass"),
+)
+_LESS_OF_A_VIDEO = "another video: shorter or smaller than was asked for"
+_WORTH = 0.1  # GiB: what saves less is not worth a rung
 
 
 def ladder(spec: BackboneSpec, precision: Precision, work: Work) -> Iterator[Rung]:
     """The run as asked, then with more and more changed, what costs least first: time, then rounding, then much time,
-    then less of a video. What would save nothing over the rungs before is left out.
+    then less of a video. What saves nothing over the rungs before is left out.
     """
     least = math.inf
-    for rung in _rungs(spec, precision, work):
-        if rung.needs.peak < least:
-            least = rung.needs.peak
-            yield rung
+    for held, done, price in _attempts(spec, precision, work):
+        found = needs(spec, held, done)
+        assert found is not None, "the ladder is for rows that have been measured"
+        if found.peak < least - _WORTH:
+            least = found.peak
+            changes = _changes(precision, work, held, done)
+            yield Rung(changes=changes, price=price, precision=held, work=done, needs=found)
 
 
-def _rungs(spec: BackboneSpec, precision: Precision, work: Work) -> Iterator[Rung]:
-    for changes, price, held in _precisions(precision, training=work.batch_size > 0):
-        yield _rung(spec, held, work, changes, price)
-    smallest = replace(
-        precision, weights="4bit", text_weights="4bit", offload="none", vae_tiling=True,
-        gradient_checkpointing=work.batch_size > 0,
-    )  # fmt: skip
-    base = _differences(precision, smallest)
-    for shape in _smaller(spec, work.shape):
-        said = f"{shape.num_frames} frames of {shape.width}x{shape.height}"
-        price = "another video: shorter or smaller than was asked for"
-        yield _rung(spec, smallest, replace(work, shape=shape), (*base, said), price)
-
-
-def _rung(spec: BackboneSpec, precision: Precision, work: Work, changes: tuple[str, ...], price: str) -> Rung:
-    found = needs(spec, precision, work)
-    assert found is not None, "the ladder is for rows that have been measured"
-    return Rung(changes=changes, price=price, precision=precision, shape=work.shape, needs=found)
-
-
-_TIME_ONLY = "time only: a block's forward pass once more in each backward pass"
-_PRICES: tuple[tuple[dict[str, Any], str], ...] = (
-    ({"gradient_checkpointing": True}, _TIME_ONLY),
-    ({"vae_tiling": True}, "videos are coded tile by tile: a slight change of the latents, and time"),
-    ({"offload": "model"}, "time only: parts travel between main memory and the GPU, once a stage"),
-    ({"offload": "none", "text_weights": "8bit"}, "the prompt's encoding is rounded"),
-    ({"offload": "none", "text_weights": "8bit", "weights": "8bit"}, "the denoiser's weights are rounded to 8 bits"),
-    ({"offload": "none", "text_weights": "4bit", "weights": "4bit"}, "the denoiser's weights are rounded to 4 bits"),
-    (
-        {"offload": "group", "text_weights": "bf16", "weights": "bf16"},
-        "much time: every layer travels in every pass; nothing is rounded",
-    ),
-)
-
-
-def _precisions(asked: Precision, *, training: bool) -> Iterator[tuple[tuple[str, ...], str, Precision]]:
-    yield (), "as asked", asked
-    now = asked
+def _attempts(spec: BackboneSpec, asked: Precision, work: Work) -> Iterator[tuple[Precision, Work, str]]:
+    yield asked, work, "as asked"
+    now = smallest = asked
     for change, price in _PRICES:
-        if "gradient_checkpointing" in change and not training:
+        own = dict(change)
+        if own.pop("batch_size", None) and work.batch_size:
+            work = replace(work, batch_size=1)
+        if "gradient_checkpointing" in own and not work.batch_size:
             continue
         try:
-            now = replace(now, **change)
+            now = replace(now, **own)
         except ConfigError:  # beside what was asked for it cannot be had
             continue
-        yield _differences(asked, now), price, now
+        if now.weights == "4bit":
+            smallest = now
+        yield now, work, price
+    for shape in _smaller(spec, work.shape):
+        yield smallest, replace(work, shape=shape), _LESS_OF_A_VIDEO
 
 
-def _differences(asked: Precision, now: Precision) -> tuple[str, ...]:
-    names = Precision.__dataclass_fields__
-    changed = {name: getattr(now, name) for name in names if getattr(now, name) != getattr(asked, name)}
-    return tuple(name if value is True else f"{name} {value}" for name, value in changed.items())
+def _changes(asked: Precision, wanted: Work, now: Precision, work: Work) -> tuple[str, ...]:
+    """As options of the command line."""
+    words = []
+    for name in Precision.__dataclass_fields__:
+        value = getattr(now, name)
+        if value != getattr(asked, name):
+            words.append(f"--{name.replace('_', '-')}" + ("" if value is True else f" {value}"))
+    if work.batch_size != wanted.batch_size:
+        words.append(f"--set train.batch_size={work.batch_size}")
+    for option, name in (("--frames", "num_frames"), ("--height", "height"), ("--width", "width")):
+        value = getattr(work.shape, name)
+        if value != getattr(wanted.shape, name):
+            words.append(f"{option} {value}")
+    return tuple(words)
 
 
 def _smaller(spec: BackboneSpec, shape: VideoShape) -> Iterator[VideoShape]:
@@ -245,3 +248,30 @@ def _smaller(spec: BackboneSpec, shape: VideoShape) -> Iterator[VideoShape]:
 
 def _down(value: float, multiple: int) -> int:
     return max(multiple, int(value) // multiple * multiple)
+
+
+# ------------------------------------------------------------------------------------------------ in words
+
+
+def in_words(spec: BackboneSpec, precision: Precision, work: Work, fit_gib: float | None = None) -> list[str]:
+    """What a run needs, and what can be changed, a line each. fit_gib: the device's memory, which decides what fits."""
+    if measured(spec.name) is None:
+        return [f"memory: not known, {spec.name} has not been measured"]
+    rungs = list(ladder(spec, precision, work))
+    asked = rungs[0].needs
+    weights = ", ".join(f"{part} {gib:.1f}" for part, gib in asked.weights.items())
+    stages = ", ".join(f"{stage} {gib:.1f}" for stage, gib in asked.stages.items())
+    lines = [
+        f"weights in GiB: {weights}",
+        f"GPU memory in GiB, about, by stage: {stages}; main memory {asked.host:.0f}",
+    ]
+    if fit_gib is not None and asked.peak <= fit_gib:
+        return [*lines, f"fits {fit_gib:g} GiB as it is"]
+    lines.append("to need less, what costs least first; each is whole by itself:")
+    for rung in rungs[1:]:
+        lines.append(f"  {rung.needs.peak:.1f} GiB with {' '.join(rung.changes)} ({rung.price})")
+        if fit_gib is not None and rung.needs.peak <= fit_gib:
+            return [*lines, f"the last of these is the first that fits {fit_gib:g} GiB"]
+    if fit_gib is not None:
+        lines.append(f"nothing here fits {fit_gib:g} GiB: take a smaller batch or another backbone")
+    return lines

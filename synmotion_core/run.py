@@ -21,12 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from synmotion_core import planning
 from synmotion_core.backbones import find_spec, load_backbone
 from synmotion_core.config import GenerateRun, TrainRun, from_dict, motion_name, to_dict
 from synmotion_core.errors import Cancelled, ConfigError, IncompatibleError
 from synmotion_core.interfaces import Backbone, BackboneSpec, Method, check_compatible
 from synmotion_core.precision import PLAIN, Precision, weights_of
-from synmotion_core.types import Clip, Event, Finished, Prompt, Saved, Started, Stopped, Warned
+from synmotion_core.types import Clip, Event, Finished, Prompt, Saved, Started, Stopped, VideoShape, Warned
 
 if TYPE_CHECKING:
     import torch
@@ -64,8 +65,9 @@ def train(
     spec.check_mode(config.mode)
     entry, method_config = _method(config.method, dict(config.method_config), spec)
     _check_priors(spec, entry, method_config)
-    sample_images, about_images = _load_images(config.train.sample_images, spec)
-    clips, warnings = _load_clips(config, spec)
+    shape = spec.shape(config.num_frames, config.height, config.width)
+    sample_images, about_images = _load_images(config.train.sample_images, spec, shape)
+    clips, warnings = _load_clips(config, spec, shape)
     warnings += about_images
     for message in warnings:
         yield Warned(message=message)
@@ -80,7 +82,7 @@ def train(
         material.read_texts(backbone, [reference], None, cache)
         reading = material.read_texts(backbone, prompts, sample_images, cache)
         if entry.draws_priors(method_config):
-            data["prior"] = yield from material.draw_priors(backbone, config.priors, config.mode, cache, cancel)
+            data["prior"] = yield from material.draw_priors(backbone, config.priors, config.mode, cache, cancel, shape)
     except Cancelled:
         yield Stopped(step=0)
         return
@@ -100,7 +102,9 @@ def train(
             settings=_settings_key(config, method_config, backbone.fingerprint, clips),
             cancel=cancel,
             resume=resume and state.exists(),
-            sampler=lambda step: _samples(reading, method, prompts, config.train.seed, sample_images, folder, step),
+            sampler=lambda step: _samples(
+                reading, method, prompts, config.train.seed, shape, sample_images, folder, step
+            ),
         ):
             yield last
         if isinstance(last, Stopped):
@@ -129,11 +133,11 @@ def _check_priors(spec: BackboneSpec, entry: Any, method_config: Any) -> None:
         )
 
 
-def _load_clips(config: TrainRun, spec: BackboneSpec) -> tuple[list[Clip], list[str]]:
+def _load_clips(config: TrainRun, spec: BackboneSpec, shape: VideoShape) -> tuple[list[Clip], list[str]]:
     """The clips, and what the doctor warns of. Raises ClipError listing every file that cannot be used."""
     from synmotion_core.clips.dataset import load_clips
 
-    loaded = load_clips(config.clips, spec.default_shape, puppets_only="" if spec.needs_gpu else spec.name)
+    loaded = load_clips(config.clips, shape, puppets_only="" if spec.needs_gpu else spec.name)
     motions = {clip.prompt.motion for clip in loaded.clips}
     if len(motions) > 1:
         raise ConfigError(
@@ -143,8 +147,8 @@ def _load_clips(config: TrainRun, spec: BackboneSpec) -> tuple[list[Clip], list[
     return list(loaded.clips), warnings
 
 
-def _load_images(paths: Sequence[Path], spec: BackboneSpec) -> tuple[torch.Tensor | None, list[str]]:
-    """Pictures as [B, 3, H, W] in [-1, 1], None for none, and what should be known about them.
+def _load_images(paths: Sequence[Path], spec: BackboneSpec, shape: VideoShape) -> tuple[torch.Tensor | None, list[str]]:
+    """Pictures as [B, 3, H, W] of the shape in [-1, 1], None for none, and what should be known about them.
 
     Raises ClipError or MissingError for the first that cannot be used.
     """
@@ -157,7 +161,7 @@ def _load_images(paths: Sequence[Path], spec: BackboneSpec) -> tuple[torch.Tenso
 
     pictures, warnings = [], []
     for path in paths:
-        frames, findings = load_image(path, spec.default_shape, puppets_only="" if spec.needs_gpu else spec.name)
+        frames, findings = load_image(path, shape, puppets_only="" if spec.needs_gpu else spec.name)
         pictures.append(to_pixels(frames)[:, :, 0])
         warnings += [f"{path.name}: {finding.message}" for finding in findings]  # no doctor tells of the small ones
     return torch.cat(pictures), warnings
@@ -186,10 +190,12 @@ def draw_priors(config: TrainRun, cache: Path, *, cancel: threading.Event) -> It
     """Only the subject prior videos of a run: draws what is missing; Sampled events name the files."""
     from synmotion_core import material
 
-    find_spec(config.backbone).check_mode("t2v")
+    spec = find_spec(config.backbone)
+    spec.check_mode("t2v")
+    shape = spec.shape(config.num_frames, config.height, config.width)
     backbone = borrow_backbone(config.backbone, config.precision)
     try:
-        yield from material.draw_priors(backbone, config.priors, config.mode, cache, cancel)
+        yield from material.draw_priors(backbone, config.priors, config.mode, cache, cancel, shape)
     except Cancelled:
         yield Stopped(step=0)
         return
@@ -205,6 +211,7 @@ def _samples(
     method: Method,
     prompts: Sequence[Prompt],
     seed: int,
+    shape: VideoShape,
     images: torch.Tensor | None,
     folder: Path,
     step: int,
@@ -217,7 +224,7 @@ def _samples(
             method,
             prompts,
             [seed] * len(prompts),
-            generation.default_sampler(backbone),
+            dataclasses.replace(generation.default_sampler(backbone), shape=shape),
             folder / "samples" / f"step-{step:06d}",
             images=images,
             step=step,
@@ -273,7 +280,8 @@ def generate(config: GenerateRun, folder: Path, *, cancel: threading.Event) -> I
     if named and info is not None:
         motion = info.motion
     spec.check_mode("i2v" if config.images else "t2v")
-    pictures, warnings = _load_images(config.images, spec)
+    shape = spec.shape(config.num_frames, config.height, config.width)
+    pictures, warnings = _load_images(config.images, spec, shape)
     prompts, seeds, rows = [], [], []
     for row, subject in enumerate(config.subjects):
         for seed in config.seeds:
@@ -294,7 +302,9 @@ def generate(config: GenerateRun, folder: Path, *, cancel: threading.Event) -> I
         negative_prompt=config.negative_prompt,
         flow_shift=config.flow_shift,
         eta=config.eta,
-        num_frames=config.num_frames,
+        num_frames=shape.num_frames,
+        height=shape.height,
+        width=shape.width,
     )
     method: Method | None = None
     if state is not None and info is not None and entry is not None:
@@ -360,19 +370,21 @@ class Plan:
     seconds: float | None
 
 
-def plan(config: TrainRun, *, seconds_per_step: float | None = None) -> Plan:
-    """From the specs alone: no weight is read. seconds_per_step is a measurement on this machine, if there is one."""
+def plan(config: TrainRun, *, seconds_per_step: float | None = None, fit_gib: float | None = None) -> Plan:
+    """From the specs alone: no weight is read. seconds_per_step is a measurement on this machine, if there is one.
+
+    fit_gib: the memory of the GPU that it should fit, in GiB; what would have to change is said (planning.py).
+    """
     from synmotion_core.training import priors
 
     spec = find_spec(config.backbone)
     spec.check_mode(config.mode)
     entry, method_config = _method(config.method, dict(config.method_config), spec)
     _check_priors(spec, entry, method_config)
-    shape = spec.default_shape
-    parameters = sum(spec.parameters.values())
+    shape = spec.shape(config.num_frames, config.height, config.width)
+    parameters, tokens = sum(spec.parameters.values()), planning.tokens(spec, shape)
     plain = 2 if spec.needs_gpu else 4
     weights = sum(n * config.precision.bytes_each(part, plain) for part, n in spec.parameters.items()) / 2**30
-    tokens = int(spec.options.get("tokens", 0)) or _tokens(spec)
     videos = len(priors.plan_priors(dict(spec.options), config.priors)) if entry.draws_priors(method_config) else 0
     steps = config.train.num_steps
     lines = [
@@ -396,7 +408,8 @@ def plan(config: TrainRun, *, seconds_per_step: float | None = None) -> Plan:
     if videos and "seconds_a_video" in spec.options:
         lines.append(f"about {videos * spec.options['seconds_a_video'] / 60:.1f} minutes more for the priors, once")
     if spec.needs_gpu:
-        lines.append("needs a CUDA GPU")
+        work = _work(config, spec, entry, method_config, shape)
+        lines += ["needs a CUDA GPU", *planning.in_words(spec, config.precision, work, fit_gib)]
     return Plan(
         lines=tuple(lines),
         parameters=parameters,
@@ -407,8 +420,13 @@ def plan(config: TrainRun, *, seconds_per_step: float | None = None) -> Plan:
     )
 
 
-def _tokens(spec: BackboneSpec) -> int:
-    s = spec.default_shape
-    frames = (s.num_frames - 1) // spec.frame_multiple + 1
-    per_side = int(spec.options.get("token_px", 8))
-    return frames * (s.height // per_side) * (s.width // per_side)
+def _work(config: TrainRun, spec: BackboneSpec, entry: Any, method_config: Any, shape: VideoShape) -> planning.Work:
+    found = planning.measured(spec.name)
+    adapter = 0 if found is None else entry.num_parameters(method_config, found.text_width, found.attention_width)
+    return planning.Work(
+        shape=shape,
+        batch_size=config.train.batch_size,
+        adapter_parameters=adapter,
+        optimizer=config.train.optimizer,
+        guided=spec.guidance_scale != 1,
+    )

@@ -672,7 +672,7 @@ def test_plan_needs_no_weights_and_knows_what_it_does_not_know(
 ) -> None:
     assert cli.main(shlex.split(f"plan {BASE.removeprefix('train ')}")) == cli.OK
     out = capsys.readouterr().out
-    assert "1000 steps" in out
+    assert "1300 steps" in out
     assert "pace is not known before the first training" in out
     assert cli.main(shlex.split(f"plan {BASE.removeprefix('train ')} --json")) == cli.OK
     values = json.loads(capsys.readouterr().out)

@@ -1,5 +1,5 @@
-"""`python -m synmotion_core bench run judge|backbone|methods|step`: every figure the README states, repeatable by
-anybody.
+"""`python -m synmotion_core bench run judge|backbone|methods|step|memory`: every figure the README states,
+repeatable by anybody.
 
 One `Figure` a number: value, 95 % interval, n, seeds, seconds. Suites are rows of SUITES; each lives in its own file.
 """
@@ -63,7 +63,21 @@ def _step(*, motions: Sequence[str] | None, seeds: Sequence[int] | None, **optio
     yield from bench_step(motion=(motions or ("squat",))[0], seed=(seeds or (0,))[0], **options)
 
 
-SUITES: dict[str, Suite] = {"judge": _judge, "backbone": _backbone, "methods": _methods, "step": _step}
+def _memory(*, motions: Sequence[str] | None, seeds: Sequence[int] | None, **options: Any) -> Iterator[Figure]:
+    from synmotion_core.evaluation.bench_memory import bench_memory
+
+    if motions or seeds:
+        raise ConfigError("suite 'memory' counts, without motions and seeds: leave --motions and --seeds out")
+    yield from bench_memory(**options)
+
+
+SUITES: dict[str, Suite] = {
+    "judge": _judge,
+    "backbone": _backbone,
+    "methods": _methods,
+    "step": _step,
+    "memory": _memory,
+}
 
 
 def run(

@@ -63,11 +63,13 @@ def autoencoder(spec: BackboneSpec) -> tuple[Any, dict[str, Any]]:
 
 
 def measure_row(spec: BackboneSpec) -> Measured:
-    """All numbers of a row, at its default shape."""
+    """All numbers of a row, at its default shape (or a small one, where the denoiser must be given numbers)."""
     model_class, config = transformer(spec)
     targets = backbones.family(spec).attention_targets(None)
-    count = planning.tokens(spec, spec.default_shape)
-    size = latent_size(spec, spec.default_shape)
+    shape = spec.default_shape
+    if model_class.__name__ in meter.NEEDS_NUMBERS:
+        shape = VideoShape(num_frames=9, height=256, width=256, fps=shape.fps)
+    count, size = planning.tokens(spec, shape), latent_size(spec, shape)
 
     def training(*, checkpointed: bool) -> float:
         return meter.training_peak(model_class, config, targets, size, gradient_checkpointing=checkpointed) / count
@@ -75,6 +77,7 @@ def measure_row(spec: BackboneSpec) -> Measured:
     block_parameters, attention_width = _counts(model_class, config, targets)
     experts = sum(part.startswith("transformer") for part in spec.parameters)  # of which one works at a time
     return Measured(
+        text_width=int(config.get("text_embed_dim") or config["text_dim"]),
         block_parameters=block_parameters,
         attention_width=attention_width * experts,
         train=training(checkpointed=False),

@@ -1,8 +1,9 @@
 """How much memory a denoiser or an autoencoder of the real size works with, counted without its weights.
 
 The real class is built with its real config and run, forward and backward, on fake tensors: shapes and types, no
-numbers. A dispatch mode adds up the storages that are alive; the most that ever were is the peak. Weights are not in
-it. What a CUDA kernel takes for itself, and what the allocator loses, is not either: plans add a margin for that.
+numbers (one class looks at numbers on its way, NEEDS_NUMBERS: it is run on a small video). A dispatch mode adds up the
+storages that are alive; the most that ever were is the peak. Weights are not in it. What a CUDA kernel takes for
+itself, and what the allocator loses, is not either: plans add a margin for that.
 
 Every block of a kind works with the same, so a peak grows by the same for each further block: two and three of each
 kind are run, the rest is reckoned. Attention is counted as CUDA's fused kernels hold it: q, k, v, the result and one
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from torch.utils._pytree import tree_map_only
 
 Inputs = Callable[[Mapping[str, Any], int, tuple[int, int, int]], dict[str, Tensor]]
 TEXT_TOKENS = 32  # of a prompt of some twenty words
+NEEDS_NUMBERS = ("HunyuanVideo15Transformer3DModel",)  # whether a picture is given, and which tokens are padding
 
 
 class LiveBytes(TorchDispatchMode):
@@ -149,7 +151,8 @@ def _peak(model: Any, step: Callable[[], None], weights: torch.dtype = torch.bfl
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     keep = tuple(getattr(model, "_keep_in_fp32_modules", None) or ())
-    with FakeTensorMode(), _fused_attention():
+    numbers = type(model).__name__ in NEEDS_NUMBERS
+    with nullcontext() if numbers else FakeTensorMode(), _fused_attention():
         for name, module in model.named_modules():
             for key, p in module._parameters.items():
                 if p is not None:
@@ -226,10 +229,10 @@ def _hunyuan_video15(config: Mapping[str, Any], batch: int, size: tuple[int, int
         "hidden_states": torch.empty(batch, config["in_channels"], *size, dtype=bf16),
         "timestep": torch.empty(batch),
         "encoder_hidden_states": torch.empty(batch, TEXT_TOKENS, config["text_embed_dim"], dtype=bf16),
-        "encoder_attention_mask": torch.empty(batch, TEXT_TOKENS, dtype=torch.int64),
+        "encoder_attention_mask": torch.ones(batch, TEXT_TOKENS, dtype=torch.int64),
         "encoder_hidden_states_2": torch.empty(batch, 1, config["text_embed_2_dim"], dtype=bf16),
-        "encoder_attention_mask_2": torch.empty(batch, 1, dtype=torch.int64),
-        "image_embeds": torch.empty(batch, 729, config["image_embed_dim"], dtype=bf16),
+        "encoder_attention_mask_2": torch.zeros(batch, 1, dtype=torch.int64),
+        "image_embeds": torch.ones(batch, 729, config["image_embed_dim"], dtype=bf16),
     }
 
 

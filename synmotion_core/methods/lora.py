@@ -86,6 +86,9 @@ class LoraEntry:
     def draws_priors(self, config: Any) -> bool:
         return False
 
+    def num_parameters(self, config: Any, text_width: int, attention_width: int) -> int:
+        return round(config.rank * attention_width * len(config.projections) / 3)
+
     def attach(self, backbone: Backbone, config: Any, reference: Prompt) -> Lora:
         check_compatible(backbone.spec, self.name, self.requires)
         return Lora(backbone, config)

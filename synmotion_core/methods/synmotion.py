@@ -29,9 +29,10 @@ from torch import Tensor, nn
 from synmotion_core.errors import AdapterError, ConfigError
 from synmotion_core.interfaces import Backbone, Feature, check_compatible
 from synmotion_core.methods.attention_lora import AttentionLora, check_keys
-from synmotion_core.methods.dual_embedding import DualEmbedding, default_refiner_width
+from synmotion_core.methods.dual_embedding import DualEmbedding, default_refiner_width, num_parameters
 from synmotion_core.types import Condition, Phase, Prompt, TextCondition
 
+_PHRASE = 8  # tokens of a motion's words, where they are not known yet
 GROUPS = ("motion_embedding", "motion_zero", "subject_embedding", "subject_zero", "refiner", "adapters")
 
 
@@ -171,6 +172,16 @@ class SynMotionEntry:
 
     def draws_priors(self, config: Any) -> bool:
         return config.alpha < 1
+
+    def num_parameters(self, config: Any, text_width: int, attention_width: int) -> int:
+        embeddings = num_parameters(
+            text_width,
+            motion_tokens=_PHRASE if config.motion_embedding else 0,
+            subject_tokens=config.subject_tokens if config.subject_embedding else 0,
+            refiner_layers=config.refiner_layers,
+            refiner_width=config.refiner_width or default_refiner_width(text_width),
+        )
+        return embeddings + round(config.rank * attention_width * len(config.projections) / 3)
 
     def attach(self, backbone: Backbone, config: Any, reference: Prompt) -> SynMotion:
         check_compatible(backbone.spec, self.name, self.requires)

@@ -23,7 +23,7 @@ class TrainConfig:
     in 8 bits, by blocks (bitsandbytes). mixed_precision "bf16" is autocast; parameters stay float32.
     """
 
-    num_steps: int = 1000
+    num_steps: int = 1300
     batch_size: int = 4
     learning_rate: float = 2e-3
     lr_scheduler: str = "linear"
