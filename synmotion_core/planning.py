@@ -3,7 +3,7 @@
     peak  = weights on the device + the most that the work itself holds            by stage: encode, train, sample,
     needs = (1 + LOSS) peak + CONTEXT                                               decode
 
-What the work holds is measured without weights (evaluation/meter.py) and kept in backbones/memory.json: for the
+What the work holds is measured without weights (evaluation/meter.py) and kept in backbones/memory/: for the
 denoiser bytes a video token, as each token costs the same; for the autoencoder so much for each pixel of a frame and
 so much for each pixel of the video. CONTEXT and LOSS are for what CUDA and its allocator take beside it: assumed, not
 measured here.
@@ -30,7 +30,7 @@ from synmotion_core.types import VideoShape
 GIB = 2**30
 CONTEXT = 0.8 * GIB  # of the CUDA context, its libraries and their workspaces
 LOSS = 0.05  # of what the allocator cannot use between blocks
-_MEASURED = Path(__file__).parent / "backbones" / "memory.json"
+_MEASURED = Path(__file__).parent / "backbones" / "memory"
 # bytes a weight: 4 bits come with a scale of 8 bits for each 64 weights, and one of 32 for each 256 of these
 _HELD = {"8bit": 1.0, "fp8": 1.0, "4bit": 0.5 + 1 / 64 + 4 / (64 * 256)}
 _ADAM = {"adamw": 8, "adamw8bit": 2}  # bytes a parameter of the two moments
@@ -63,8 +63,8 @@ class Measured:
 @functools.cache
 def measured(name: str) -> Measured | None:
     """The numbers of the row called `name`; None for one that has not been measured."""
-    values = json.loads(_MEASURED.read_text()).get(name)
-    return None if values is None else from_dict(Measured, values)
+    path = _MEASURED / f"{name}.json"
+    return from_dict(Measured, json.loads(path.read_text())) if path.exists() else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from synmotion_core.clips import video
 from synmotion_core.clips.frames import png
 from synmotion_core.clips.image import load_image
 from synmotion_core.config import ClipSource, GenerateRun, TrainRun
-from synmotion_core.errors import AdapterError, ClipError, ConfigError, IncompatibleError
+from synmotion_core.errors import AdapterError, ClipError, ConfigError, IncompatibleError, ShapeError
 from synmotion_core.evaluation.figures import decibels
 from synmotion_core.methods.synmotion import SynMotionConfig
 from synmotion_core.precision import Precision
@@ -92,6 +92,29 @@ def test_clips_in_a_new_subject_out(clips: tuple[ClipSource, ...], tmp_path: Pat
         info = video.probe(event.path)
         assert (info.num_frames, info.width, info.height, info.codec) == (17, 64, 64, "h264")
     assert len({e.path for e in made}) == 8
+
+
+def test_a_run_of_another_shape(clips: tuple[ClipSource, ...], tmp_path: Path) -> None:
+    cut = tuple(dataclasses.replace(clip, end_s=9 / 8) for clip in clips)
+    config = small(cut, num_frames=9, height=32, width=48)
+    with pytest.raises(ClipError, match="9"):
+        list(run.train(small(clips, num_frames=9), tmp_path, cache=tmp_path, cancel=threading.Event()))
+    events = list(run.train(config, tmp_path / "job", cache=tmp_path / "cache", cancel=threading.Event()))
+    [sample] = [e for e in events if isinstance(e, Sampled) and e.step]
+    priors = list((tmp_path / "cache" / "priors").rglob("*.mp4"))
+    assert len(priors) == 2
+    wanted = GenerateRun(subjects=("a robot",), motion="waves", num_frames=5, height=48, width=32)
+    [made] = [e for e in run.generate(wanted, tmp_path / "out", cancel=threading.Event()) if isinstance(e, Sampled)]
+    for path, own in ((sample.path, (9, 48, 32)), (priors[0], (9, 48, 32)), (made.path, (5, 32, 48))):
+        info = video.probe(path)
+        assert (info.num_frames, info.width, info.height) == own
+    assert "9 frames of 48x32 at 8 fps, 72 tokens" in "\n".join(run.plan(config).lines)
+    for wrong, said in (({"num_frames": 10}, "use 9 or 13"), ({"height": 40}, "use 32 or 48")):
+        for ask in (run.plan, lambda c: list(run.train(c, tmp_path, cache=tmp_path, cancel=threading.Event()))):
+            with pytest.raises(ShapeError, match=said):
+                ask(small(clips, **wrong))
+        with pytest.raises(ShapeError, match=said):
+            list(run.generate(dataclasses.replace(wanted, **wrong), tmp_path, cancel=threading.Event()))
 
 
 @pytest.fixture

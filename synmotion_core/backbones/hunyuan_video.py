@@ -113,6 +113,7 @@ SPECS: tuple[BackboneSpec, ...] = (
         knows="64x64 puppets only: person, cat, bear, rabbit, frog, robot, penguin, elephant, in eight colours",
         options={
             "prompt_template": {"template": "{}", "crop_start": 0},
+            "token_px": 8,
             "sigma_mean": 0.8,
             "sigma_std": 1.2,
             "sigma_lowest": 0.1,

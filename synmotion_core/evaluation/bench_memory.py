@@ -3,8 +3,8 @@
     memory.<row>.train | train_checkpointed | sample    KiB a video token of one sample in the denoiser, in bf16
     memory.<row>.encode | decode (_tiled)               GiB beside the weights on a video of the row's default shape
 
-These are counts, not samples: their intervals are points. `--set write=true` also writes backbones/memory.json, from
-which plans are made.
+These are counts, not samples: their intervals are points. `--set write=true` also writes backbones/memory/<row>.json,
+from which plans are made.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def _over_frames(spec: BackboneSpec, work: str, num_frames: int, *, tiling: bool
 
 
 def bench_memory(*, rows: Sequence[str] | None = None, write: bool = False) -> Iterator[Figure]:
-    """One row after the other. write: into memory.json, the other rows' numbers kept."""
+    """One row after the other. write: each row's numbers into its file."""
     unknown = sorted(set(rows or ()) - set(real_rows()))
     if unknown:
         raise ConfigError(f"there is no large backbone {unknown[0]!r}: there are {', '.join(real_rows())}")
@@ -166,11 +166,9 @@ def _shown(spec: BackboneSpec, found: Measured) -> dict[str, float]:
 
 
 def _write(name: str, found: Measured) -> None:
-    path = _FOLDER / "memory.json"
-    values = json.loads(path.read_text()) if path.exists() else {}
-    rounded = {key: _rounded(value) for key, value in asdict(found).items()}
-    with replacing(path) as partial:
-        partial.write_text(json.dumps(values | {name: rounded}, indent=1, sort_keys=True) + "\n")
+    values = {key: _rounded(value) for key, value in asdict(found).items()}
+    with replacing(_FOLDER / "memory" / f"{name}.json") as partial:
+        partial.write_text(json.dumps(values, indent=1) + "\n")
 
 
 def _rounded(value: Any) -> Any:
