@@ -29,7 +29,7 @@ from tests.backbones.test_precision import condition_of, gradient
 from tests.backbones.tiny import SHAPE, tiny_backbone, tiny_folder, tiny_spec
 from tests.models import PROMPTS, noisy
 
-TINY = ("hunyuanvideo", "hunyuanvideo-i2v", "wan2.1-t2v-1.3b")
+TINY = ("hunyuanvideo", "hunyuanvideo-i2v", "hunyuanvideo-1.5-i2v", "wan2.1-t2v-1.3b", "wan2.2-t2v-a14b")
 
 
 def fresh(name: str, monkeypatch: pytest.MonkeyPatch, precision: Precision = PLAIN) -> Any:
@@ -49,8 +49,8 @@ def test_encoders_come_when_needed_and_their_memory_goes(
         backbone.encode_video(backbone.decode_latents(x))
     assert backbone.pipe.encoders.loaded == ()
     before = backbone.encode_prompt(PROMPTS)
-    encoders = ("text_encoder",) if name.startswith("wan") else ("text_encoder", "text_encoder_2")
-    assert sorted(backbone.pipe.encoders.loaded) == list(encoders)
+    encoders = sorted(part for part in backbone.spec.parameters if part.endswith(("encoder", "encoder_2")))
+    assert sorted(backbone.pipe.encoders.loaded) == encoders
     parts = [weakref.ref(getattr(backbone.pipe, part)) for part in encoders]
     parts += [weakref.ref(next(part().parameters())) for part in list(parts)]
     assert not any(p.requires_grad for part in parts[: len(encoders)] for p in part().parameters())
@@ -169,12 +169,17 @@ def test_cached_texts_are_the_backbones_own(name: str, tmp_path: Path) -> None:
             mask = own.prompt_attention_mask[..., None]
             torch.testing.assert_close(ours.prompt_embeds * mask, own.prompt_embeds * mask, rtol=1e-4, atol=1e-5)
             assert torch.equal(ours.motion_tokens, own.motion_tokens)
+            if own.image_embeds is not None:
+                torch.testing.assert_close(ours.image_embeds, own.image_embeds, rtol=1e-4, atol=1e-5)
     texts = ["", "blurred"]
-    own, ours = backbone.encode_text(texts), reading.encode_text(texts)
-    mask = own.prompt_attention_mask[..., None]
-    torch.testing.assert_close(ours.prompt_embeds * mask, own.prompt_embeds * mask, rtol=1e-4, atol=1e-5)
+    for images in (None, pictures, pictures.flip(0)):
+        own, ours = backbone.encode_text(texts, images), reading.encode_text(texts, images)
+        mask = own.prompt_attention_mask[..., None]
+        torch.testing.assert_close(ours.prompt_embeds * mask, own.prompt_embeds * mask, rtol=1e-4, atol=1e-5)
+        if own.image_embeds is not None:
+            torch.testing.assert_close(ours.image_embeds, own.image_embeds, rtol=1e-4, atol=1e-5)
     kinds = 3 if name.endswith("i2v") else 1  # a black picture and two others; elsewhere the words alone
-    assert len(list((tmp_path / "text").iterdir())) == kinds * len(PROMPTS) + len(texts)
+    assert len(list((tmp_path / "text").iterdir())) == kinds * (len(PROMPTS) + len(texts))
 
 
 # ------------------------------------------------------------------------------------------------ offload
