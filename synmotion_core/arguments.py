@@ -77,6 +77,7 @@ examples:
   {p} bench run methods --motions squat --seeds 0 --set train.num_steps=800 --set synmotion.alpha=0.5
   {p} bench run methods --motions squat --set cache=/tmp/bench --set sampling.eta=0 --set num_videos=84
   {p} bench run step --json                                where a training step's time goes
+  {p} bench run memory --set 'rows=["wan2.1-t2v-1.3b"]'     what a large backbone works with, without its weights
 """
 
 _DOCTOR = """\

@@ -101,19 +101,27 @@ def tokens(spec: BackboneSpec, shape: VideoShape) -> int:
     return ((shape.num_frames - 1) // spec.frame_multiple + 1) * (shape.height // side) * (shape.width // side)
 
 
+def weight_bytes(spec: BackboneSpec, precision: Precision) -> dict[str, float]:
+    """Of each part as it is held. A row that has not been measured is taken to be all blocks."""
+    numbers = measured(spec.name)
+    plain = 2.0 if spec.needs_gpu else 4.0
+    weights = {part: count * (4.0 if part == "vae" else plain) for part, count in spec.parameters.items()}
+    for part in weights:
+        if is_transformer(part) and precision.weights in _HELD:
+            blocks = spec.parameters[part] if numbers is None else numbers.block_parameters
+            weights[part] -= blocks * (plain - _HELD[precision.weights])
+    if precision.text_weights in _HELD and "text_encoder" in weights:
+        weights["text_encoder"] *= _HELD[precision.text_weights] / plain  # but its embeddings: a few per cent more
+    return weights
+
+
 def needs(spec: BackboneSpec, precision: Precision, work: Work) -> Needs | None:
     """Memory of a run; None for a row that has not been measured."""
     numbers = measured(spec.name)
     if numbers is None:
         return None
-    plain = 2.0 if spec.needs_gpu else 4.0
-    weights = {part: count * (4.0 if part == "vae" else plain) for part, count in spec.parameters.items()}
+    weights = weight_bytes(spec, precision)
     transformers = [part for part in weights if is_transformer(part)]
-    if precision.weights in _HELD:
-        for part in transformers:
-            weights[part] -= numbers.block_parameters * (plain - _HELD[precision.weights])
-    if precision.text_weights in _HELD and "text_encoder" in weights:
-        weights["text_encoder"] *= _HELD[precision.text_weights] / plain  # but its embeddings: a few per cent more
     working = _working(spec, numbers, precision, work)
     encoders = [part for part in weights if part.startswith(("text_encoder", "image_encoder"))]
     # a training frees them when all words are in the cache

@@ -57,11 +57,6 @@ class Precision:
                     "every layer's weights on the GPU in bf16"
                 )
 
-    def bytes_each(self, part: str, plain: float) -> float:
-        """Of a part's parameters, about: those that are quantised are nearly all. plain is what others take."""
-        held = self.weights if is_transformer(part) else self.text_weights if part == "text_encoder" else "bf16"
-        return {"8bit": 1.0, "fp8": 1.0, "4bit": 0.55}.get(held, plain)
-
 
 PLAIN = Precision()
 

@@ -383,8 +383,7 @@ def plan(config: TrainRun, *, seconds_per_step: float | None = None, fit_gib: fl
     _check_priors(spec, entry, method_config)
     shape = spec.shape(config.num_frames, config.height, config.width)
     parameters, tokens = sum(spec.parameters.values()), planning.tokens(spec, shape)
-    plain = 2 if spec.needs_gpu else 4
-    weights = sum(n * config.precision.bytes_each(part, plain) for part, n in spec.parameters.items()) / 2**30
+    weights = sum(planning.weight_bytes(spec, config.precision).values()) / planning.GIB
     videos = len(priors.plan_priors(dict(spec.options), config.priors)) if entry.draws_priors(method_config) else 0
     steps = config.train.num_steps
     lines = [

@@ -38,11 +38,15 @@ def load_backbone(
     needed device are absent.
     """
     spec = find_spec(name)
-    return family(spec).load(spec, device=device, folder=folder, precision=precision)
+    from synmotion_core.backbones.loading import choose_device, load_pipeline
+
+    own, chosen = family(spec), choose_device(spec, device)
+    pipe, fingerprint = load_pipeline(own.pipeline(spec), spec, chosen, folder, precision)
+    return own(spec, pipe, chosen, fingerprint)
 
 
 def family(spec: BackboneSpec) -> Any:
-    """The class that a row's backbones are of; loads the libraries."""
+    """The class that a row's backbones are of: made of (spec, pipe, device, fingerprint), pipe a `pipeline(spec)`."""
     if spec.family == "hunyuan_video":
         from synmotion_core.backbones.hunyuan_video import HunyuanVideo
 

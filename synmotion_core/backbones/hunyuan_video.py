@@ -14,7 +14,6 @@ Roles (roles.py): the prompt template's crop moves text and masks together.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -29,15 +28,13 @@ from synmotion_core.backbones.checks import (
     latent_shape,
 )
 from synmotion_core.backbones.llava_prompt import encode_with_images, place_roles
-from synmotion_core.backbones.loading import choose_device, load_pipeline
 from synmotion_core.backbones.real_world import KNOWS_TENCENT, PRIORS
 from synmotion_core.backbones.roles import NO_ROLES, Spans, token_roles
 from synmotion_core.backbones.solver import FlowSolver, predicts_clean
 from synmotion_core.backbones.token_replace import start_from, token_replace_form
 from synmotion_core.diffusion import FlowMatching, velocity_from_clean
-from synmotion_core.errors import ConfigError, MissingError
+from synmotion_core.errors import ConfigError
 from synmotion_core.interfaces import BackboneSpec, Feature
-from synmotion_core.precision import PLAIN, Precision
 from synmotion_core.types import Condition, Mode, Prompt, TextCondition, VideoShape
 
 if TYPE_CHECKING:
@@ -200,25 +197,13 @@ class HunyuanVideo:
         self.text_width = int(pipe.transformer.config["text_embed_dim"])
         self._template: dict[str, Any] = dict(spec.options["prompt_template"])
         self.fingerprint = fingerprint
-        if not pipe.tokenizer.is_fast:
-            raise MissingError(f"{spec.name}: token roles need a fast tokenizer, got {type(pipe.tokenizer).__name__}")
 
-    @classmethod
-    def load(
-        cls,
-        spec: BackboneSpec,
-        *,
-        device: str | None = None,
-        folder: Path | None = None,
-        precision: Precision = PLAIN,
-    ) -> HunyuanVideo:
-        """From assets, a diffusers folder, or the Hub (pinned revision). Safetensors only, no remote code."""
+    @staticmethod
+    def pipeline(spec: BackboneSpec) -> Any:
+        """The stock pipeline's class that a row is loaded as."""
         from diffusers import HunyuanVideoImageToVideoPipeline, HunyuanVideoPipeline
 
-        chosen = choose_device(spec, device)
-        family = HunyuanVideoPipeline if "t2v" in spec.modes else HunyuanVideoImageToVideoPipeline
-        pipe, fingerprint = load_pipeline(family, spec, chosen, folder, precision)
-        return cls(spec, pipe, chosen, fingerprint)
+        return HunyuanVideoPipeline if "t2v" in spec.modes else HunyuanVideoImageToVideoPipeline
 
     def release_encoders(self) -> None:
         cast(Any, self.pipe).encoders.release()

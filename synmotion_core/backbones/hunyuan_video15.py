@@ -18,7 +18,6 @@ Tencent-Hunyuan/HunyuanVideo-1.5.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -26,15 +25,13 @@ from torch import Tensor, nn
 
 from synmotion_core.backbones.attention import attention_for, dual_stream_targets
 from synmotion_core.backbones.checks import check_images, check_length, check_marks, check_video, latent_shape
-from synmotion_core.backbones.loading import choose_device, load_pipeline
 from synmotion_core.backbones.pictures import as_pictures
 from synmotion_core.backbones.real_world import KNOWS_TENCENT, PRIORS
 from synmotion_core.backbones.roles import NO_ROLES, Spans, token_roles
 from synmotion_core.backbones.solver import FlowSolver
 from synmotion_core.diffusion import FlowMatching
-from synmotion_core.errors import ConfigError, MissingError
+from synmotion_core.errors import ConfigError
 from synmotion_core.interfaces import BackboneSpec, Feature
-from synmotion_core.precision import PLAIN, Precision
 from synmotion_core.types import Condition, Mode, Prompt, TextCondition, VideoShape, longest
 
 if TYPE_CHECKING:
@@ -131,22 +128,12 @@ class HunyuanVideo15:
         self.text_width = int(pipe.transformer.config["text_embed_dim"])
         self._lead = self._rendered(["{}"])[0].index("{}")  # characters of the chat before the prompt
 
-    @classmethod
-    def load(
-        cls,
-        spec: BackboneSpec,
-        *,
-        device: str | None = None,
-        folder: Path | None = None,
-        precision: Precision = PLAIN,
-    ) -> HunyuanVideo15:
-        """From a diffusers folder or the Hub (pinned revision). Safetensors only, no remote code."""
+    @staticmethod
+    def pipeline(spec: BackboneSpec) -> Any:
+        """The stock pipeline's class that a row is loaded as."""
         from diffusers import HunyuanVideo15ImageToVideoPipeline, HunyuanVideo15Pipeline
 
-        chosen = choose_device(spec, device)
-        family = HunyuanVideo15Pipeline if "t2v" in spec.modes else HunyuanVideo15ImageToVideoPipeline
-        pipe, fingerprint = load_pipeline(family, spec, chosen, folder, precision)
-        return cls(spec, pipe, chosen, fingerprint)
+        return HunyuanVideo15Pipeline if "t2v" in spec.modes else HunyuanVideo15ImageToVideoPipeline
 
     def release_encoders(self) -> None:
         self.pipe.encoders.release()
@@ -284,8 +271,7 @@ class HunyuanVideo15:
 
 
 def _check_weights(spec: BackboneSpec, pipe: Any) -> None:
-    """Raise ConfigError for the family's distilled weights, which are sampled otherwise, and MissingError for a
-    tokenizer that cannot tell roles.
+    """Raise ConfigError for the family's distilled weights, which are sampled otherwise.
 
     Our sampler guides by itself, (6) in generation.py: that is what the pipeline's guider does with these settings.
     """
@@ -297,8 +283,6 @@ def _check_weights(spec: BackboneSpec, pipe: Any) -> None:
     for name, value in own.items():
         if given.get(name) != value:
             raise ConfigError(f"{spec.name}: the guider's {name} is {given.get(name)}, that of {spec.repo} is {value}")
-    if not pipe.tokenizer.is_fast:
-        raise MissingError(f"{spec.name}: token roles need a fast tokenizer, got {type(pipe.tokenizer).__name__}")
 
 
 def _in_the_weights_dtype(module: Any, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

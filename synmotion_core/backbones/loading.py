@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +39,14 @@ def load_pipeline(
     device: torch.device,
     folder: Path | None,
     precision: Precision,
-    look: Callable[[str, Any], None] = lambda name, part: None,
     **more: Any,
 ) -> tuple[Any, str]:
     """A pipeline of the class `family` from a folder, from assets or from the Hub, and the fingerprint of its weights.
 
-    Its parts are frozen, in evaluation mode and on their device; its encoders are read on first use (lazy.py). `look`
-    sees every part as it comes. Weights that `precision` leaves alone are in bf16 on CUDA and in float32 on the CPU,
-    the VAE always in float32. Raises ConfigError for a precision that cannot be had.
+    Its parts are frozen, in evaluation mode and on their device; its encoders are read on first use (lazy.py).
+    Weights that `precision` leaves alone are in bf16 on CUDA and in float32 on the CPU, the VAE always in float32.
+    Raises ConfigError for a precision that cannot be had, MissingError for a tokenizer that cannot tell roles and, on
+    first use, for a text encoder that knows no word.
     """
     check_precision(spec, device, precision)
     from diffusers.utils import logging as diffusers_logging
@@ -79,7 +79,7 @@ def load_pipeline(
 
     def settled(name: str, part: Any) -> Any:
         if isinstance(part, nn.Module):
-            look(name, part)
+            check_words(name, part)
             settle(name, part, device, precision, take_turns)
         return part
 
@@ -91,7 +91,16 @@ def load_pipeline(
     for name in set(parts) - set(encoders):
         settled(name, getattr(pipe, name))
     pipe.encoders = Encoders(read_one)
+    if not pipe.tokenizer.is_fast:
+        raise MissingError(f"{spec.name}: token roles need a fast tokenizer, got {type(pipe.tokenizer).__name__}")
     return pipe, _fingerprint(spec, folder) + fingerprint_suffix(precision)
+
+
+def check_words(name: str, part: Any) -> None:
+    """Raise MissingError for a text encoder that knows no word."""
+    if name == "text_encoder" and not bool(part.get_input_embeddings().weight.any()):
+        # UMT5's checkpoints hold `shared` only; early transformers 5 left this one at zero
+        raise MissingError("the text encoder's word embeddings are all zero: update transformers")
 
 
 def _fingerprint(spec: BackboneSpec, folder: Path | None) -> str:

@@ -13,7 +13,6 @@ and as long as the video; no frame is fixed. A14B's transformer is two experts (
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,14 +20,12 @@ from torch import Tensor, nn
 
 from synmotion_core.backbones.attention import attention_for
 from synmotion_core.backbones.checks import check_images, check_length, check_projections, check_video, latent_shape
-from synmotion_core.backbones.loading import choose_device, load_pipeline
 from synmotion_core.backbones.real_world import KNOWS, PRIORS
 from synmotion_core.backbones.roles import NO_ROLES, Spans, token_roles
 from synmotion_core.backbones.solver import FlowSolver
 from synmotion_core.diffusion import FlowMatching
-from synmotion_core.errors import ConfigError, MissingError
+from synmotion_core.errors import ConfigError
 from synmotion_core.interfaces import BackboneSpec
-from synmotion_core.precision import PLAIN, Precision
 from synmotion_core.types import Condition, Prompt, TextCondition, VideoShape
 
 if TYPE_CHECKING:
@@ -146,13 +143,6 @@ def _with_first(frame: Tensor, latents: Tensor) -> Tensor:
     return torch.cat([frame.to(latents), latents[:, :, 1:]], dim=2)
 
 
-def check_words(name: str, part: Any) -> None:
-    """Raise MissingError for a text encoder that knows no word."""
-    if name == "text_encoder" and not bool(part.get_input_embeddings().weight.any()):
-        # checkpoints hold `shared` only; early transformers 5 left this one at zero
-        raise MissingError("the text encoder's word embeddings are all zero: update transformers")
-
-
 class Wan:
     """A loaded Wan backbone. See interfaces.Backbone for the contract of each member."""
 
@@ -177,25 +167,13 @@ class Wan:
         stats = (torch.tensor(pipe.vae.config[f"latents_{what}"]).view(1, -1, 1, 1, 1) for what in ("mean", "std"))
         mean, std = (x.float().to(device) for x in stats)
         self._mean, self._scale = mean, 1.0 / std  # multiplied by, as the pipelines do: equal to the last bit
-        if not pipe.tokenizer.is_fast:
-            raise MissingError(f"{spec.name}: token roles need a fast tokenizer, got {type(pipe.tokenizer).__name__}")
 
-    @classmethod
-    def load(
-        cls,
-        spec: BackboneSpec,
-        *,
-        device: str | None = None,
-        folder: Path | None = None,
-        precision: Precision = PLAIN,
-    ) -> Wan:
-        """From a diffusers folder or the Hub (pinned revision). Safetensors only, no remote code."""
+    @staticmethod
+    def pipeline(spec: BackboneSpec) -> Any:
+        """The stock pipeline's class that a row is loaded as."""
         from diffusers import WanImageToVideoPipeline, WanPipeline
 
-        chosen = choose_device(spec, device)
-        family = WanPipeline if "t2v" in spec.modes else WanImageToVideoPipeline
-        pipe, fingerprint = load_pipeline(family, spec, chosen, folder, precision, look=check_words)
-        return cls(spec, pipe, chosen, fingerprint)
+        return WanPipeline if "t2v" in spec.modes else WanImageToVideoPipeline
 
     def release_encoders(self) -> None:
         self.pipe.encoders.release()

@@ -70,9 +70,11 @@ def measure_row(spec: BackboneSpec) -> Measured:
     if model_class.__name__ in meter.NEEDS_NUMBERS:
         shape = VideoShape(num_frames=9, height=256, width=256, fps=shape.fps)
     count, size = planning.tokens(spec, shape), latent_size(spec, shape)
+    told = {"time_per_token": bool(spec.options.get("expand_timesteps", False))}
 
     def training(*, checkpointed: bool) -> float:
-        return meter.training_peak(model_class, config, targets, size, gradient_checkpointing=checkpointed) / count
+        peak = meter.training_peak(model_class, config, targets, size, gradient_checkpointing=checkpointed, **told)
+        return peak / count
 
     block_parameters, attention_width = _counts(model_class, config, targets)
     experts = sum(part.startswith("transformer") for part in spec.parameters)  # of which one works at a time
@@ -82,7 +84,7 @@ def measure_row(spec: BackboneSpec) -> Measured:
         attention_width=attention_width * experts,
         train=training(checkpointed=False),
         train_checkpointed=training(checkpointed=True),
-        sample=meter.sampling_peak(model_class, config, size) / count,
+        sample=meter.sampling_peak(model_class, config, size, **told) / count,
         encode=_of_autoencoder(spec, "encode"),
         decode=_of_autoencoder(spec, "decode"),
         encode_tiled=_tiled(spec, "encode"),

@@ -12,6 +12,7 @@ float a row, never the scores.
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -62,11 +63,12 @@ def _key(tensor: Tensor) -> int:
 
 def training_peak(
     model_class: Any, config: Mapping[str, Any], targets: str, size: tuple[int, int, int], *, batch: int = 1,
-    rank: int = 16, gradient_checkpointing: bool = True,
+    rank: int = 16, gradient_checkpointing: bool = True, time_per_token: bool = False,
 ) -> int:  # fmt: skip
     """Bytes beside the weights, at the most, of a LoRA training step in bf16 autocast on latents of `size` (f, h, w).
 
     Activations, gradients and the working memory of both passes; the adapter itself and its optimizer are not in it.
+    time_per_token: the denoiser is told a time for each token, not one for each sample.
     """
     from synmotion_core.methods.attention_lora import AttentionLora
 
@@ -79,7 +81,8 @@ def training_peak(
 
         def step() -> None:
             with torch.autocast("cpu", torch.bfloat16):
-                velocity = model(**INPUTS[model_class.__name__](config, batch, size), return_dict=False)[0].float()
+                inputs = _inputs(model_class, config, batch, size, time_per_token=time_per_token)
+                velocity = model(**inputs, return_dict=False)[0].float()
             loss = nn.functional.mse_loss(velocity, torch.empty_like(velocity))
             torch.autograd.backward(loss)
 
@@ -88,7 +91,10 @@ def training_peak(
     return _at_full_depth(peak, config)
 
 
-def sampling_peak(model_class: Any, config: Mapping[str, Any], size: tuple[int, int, int], *, batch: int = 1) -> int:
+def sampling_peak(
+    model_class: Any, config: Mapping[str, Any], size: tuple[int, int, int], *, batch: int = 1,
+    time_per_token: bool = False,
+) -> int:  # fmt: skip
     """Bytes beside the weights, at the most, of one pass of the denoiser without gradients. batch 2: true guidance."""
 
     def peak(config: Mapping[str, Any]) -> int:
@@ -97,7 +103,8 @@ def sampling_peak(model_class: Any, config: Mapping[str, Any], size: tuple[int, 
 
         def step() -> None:
             with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-                model(**INPUTS[model_class.__name__](config, batch, size), return_dict=False)
+                inputs = _inputs(model_class, config, batch, size, time_per_token=time_per_token)
+                model(**inputs, return_dict=False)
 
         return _peak(model, step)
 
@@ -200,6 +207,16 @@ def _fused_attention() -> Iterator[None]:
 
 
 # ------------------------------------------------------------------ what each denoiser is called with
+
+
+def _inputs(
+    model_class: Any, config: Mapping[str, Any], batch: int, size: tuple[int, int, int], *, time_per_token: bool
+) -> dict[str, Tensor]:
+    inputs = INPUTS[model_class.__name__](config, batch, size)
+    if time_per_token:
+        tokens = math.prod(side // patch for side, patch in zip(size, config["patch_size"], strict=True))
+        inputs["timestep"] = torch.empty(batch, tokens)
+    return inputs
 
 
 def _hunyuan_video(config: Mapping[str, Any], batch: int, size: tuple[int, int, int]) -> dict[str, Tensor]:

@@ -102,6 +102,9 @@ def plan_html(run: TrainRun, seconds_per_step: float | None) -> str:
 
     made = plan(run, seconds_per_step=seconds_per_step)
     items = "".join(f"<li>{escape(line)}</li>" for line in made.lines)
+    if any("--" in line for line in made.lines):
+        about = "Options that begin with -- belong to the command below: the page has no fields for them."
+        items += f"<li>{hint(about)}</li>"
     return f'<div class="sm-plan-box"><p class="sm-title">Before you start</p><ul class="sm-plan">{items}</ul></div>'
 
 

@@ -166,8 +166,8 @@ def test_our_sampler_is_the_stock_pipelines(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_files_that_are_not_there_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
-    from synmotion_core.backbones import hunyuan_video, loading
+    from synmotion_core.backbones import load_backbone, loading
 
     monkeypatch.setattr(loading, "ASSETS", tmp_path)
     with pytest.raises(MissingError, match="puppet-hunyuan is missing from assets"):
-        hunyuan_video.HunyuanVideo.load(find_spec("puppet-hunyuan"))
+        load_backbone("puppet-hunyuan")

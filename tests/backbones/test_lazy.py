@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from synmotion_core import backbones, run
-from synmotion_core.backbones import lazy, load_backbone, loading, wan
+from synmotion_core.backbones import lazy, load_backbone, loading
 from synmotion_core.backbones import precision as held
 from synmotion_core.clips import video
 from synmotion_core.clips.frames import png
@@ -89,7 +89,7 @@ def test_files_of_encoders_are_not_even_asked_for(monkeypatch: pytest.MonkeyPatc
 
 def test_a_text_encoder_that_knows_no_word_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[str] = []
-    own = wan.check_words
+    own = loading.check_words
 
     def zeroed(name: str, part: Any) -> None:
         looked.append(name)
@@ -97,7 +97,7 @@ def test_a_text_encoder_that_knows_no_word_is_refused(monkeypatch: pytest.Monkey
             part.get_input_embeddings().weight.data.zero_()
         own(name, part)
 
-    monkeypatch.setattr(wan, "check_words", zeroed)
+    monkeypatch.setattr(loading, "check_words", zeroed)
     backbone = fresh("wan2.1-t2v-1.3b", monkeypatch)
     assert sorted(looked) == ["transformer", "vae"]
     with pytest.raises(MissingError, match="word embeddings are all zero: update transformers"):
