@@ -115,9 +115,12 @@ def test_plans_count_each_rows_parameters_right(name: str) -> None:
     assert sum(p.numel() for p in vae.parameters()) == spec.parameters["vae"]
 
 
-@pytest.mark.parametrize("what", ["train_checkpointed", "sample"])
-def test_plans_are_made_from_what_is_counted(what: str) -> None:
-    spec = SPECS["wan2.1-t2v-1.3b"]
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [("wan2.1-t2v-1.3b", "train_checkpointed"), ("wan2.1-t2v-1.3b", "sample"), ("wan2.2-ti2v-5b", "sample")],
+)
+def test_plans_are_made_from_what_is_counted(name: str, what: str) -> None:
+    spec = SPECS[name]
     found, (model_class, config) = planning.measured(spec.name), bench_memory.transformer(spec)
     size = bench_memory.latent_size(spec, spec.default_shape)
     count = planning.tokens(spec, spec.default_shape)
@@ -125,7 +128,7 @@ def test_plans_are_made_from_what_is_counted(what: str) -> None:
     own = (
         meter.training_peak(model_class, config, targets, size)
         if what == "train_checkpointed"
-        else meter.sampling_peak(model_class, config, size)
+        else meter.sampling_peak(model_class, config, size, time_per_token="expand_timesteps" in spec.options)
     )
     assert getattr(found, what) == pytest.approx(own / count, rel=0.01)
 
