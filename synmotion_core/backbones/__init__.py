@@ -12,7 +12,7 @@ from typing import Any
 from synmotion_core.backbones.hunyuan_video import SPECS as _HUNYUAN_VIDEO
 from synmotion_core.backbones.hunyuan_video15 import SPECS as _HUNYUAN_VIDEO15
 from synmotion_core.backbones.wan import SPECS as _WAN
-from synmotion_core.errors import ConfigError
+from synmotion_core.errors import ConfigError, MissingError
 from synmotion_core.interfaces import Backbone, BackboneSpec
 from synmotion_core.precision import PLAIN, Precision
 
@@ -42,6 +42,8 @@ def load_backbone(
 
     own, chosen = family(spec), choose_device(spec, device)
     pipe, fingerprint = load_pipeline(own.pipeline(spec), spec, chosen, folder, precision)
+    if not pipe.tokenizer.is_fast:
+        raise MissingError(f"{spec.name}: token roles need a fast tokenizer, got {type(pipe.tokenizer).__name__}")
     return own(spec, pipe, chosen, fingerprint)
 
 

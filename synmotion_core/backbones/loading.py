@@ -45,8 +45,8 @@ def load_pipeline(
 
     Its parts are frozen, in evaluation mode and on their device; its encoders are read on first use (lazy.py).
     Weights that `precision` leaves alone are in bf16 on CUDA and in float32 on the CPU, the VAE always in float32.
-    Raises ConfigError for a precision that cannot be had, MissingError for a tokenizer that cannot tell roles and, on
-    first use, for a text encoder that knows no word.
+    Raises ConfigError for a precision that cannot be had, MissingError, on first use, for a text encoder that
+    knows no word.
     """
     check_precision(spec, device, precision)
     from diffusers.utils import logging as diffusers_logging
@@ -91,8 +91,6 @@ def load_pipeline(
     for name in set(parts) - set(encoders):
         settled(name, getattr(pipe, name))
     pipe.encoders = Encoders(read_one)
-    if not pipe.tokenizer.is_fast:
-        raise MissingError(f"{spec.name}: token roles need a fast tokenizer, got {type(pipe.tokenizer).__name__}")
     return pipe, _fingerprint(spec, folder) + fingerprint_suffix(precision)
 
 
