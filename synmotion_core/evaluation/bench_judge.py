@@ -119,7 +119,7 @@ def bench_judge(
     began, some = time.perf_counter(), slice(None, None, 10)
     three("h264", takes[some], h264_round_trip(frames[some]), began)
 
-    for kind in ("still", "reversed", "scaled", "limbs", "morph", "chaos"):
+    for kind in ("onset", "still", "reversed", "scaled", "limbs", "morph", "chaos"):
         began = time.perf_counter()
         takes = held_out(kind, num_variants, seed)
         verdicts = judge.judge(frames_of(takes))

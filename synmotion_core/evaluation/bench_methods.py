@@ -57,7 +57,8 @@ def bench_methods(
 
     described: clips and videos are captioned by the motion's verb and what its limbs do, as a person would who trains
     a rare motion; False takes the verb alone. `bench run backbone` says what the words do without an adapter.
-    mode "i2v" trains and draws videos from first pictures, of puppets that stand; drawn_mode draws in another mode.
+    mode "i2v" trains and draws videos from first pictures, of puppets that stand, and its clips begin with a person who
+    stands; drawn_mode draws in another mode.
     sampling: how the adapters' videos are drawn; priors always take the backbone's own settings.
     cache: a folder where encodings, priors, trained adapters and units stay, so that a run that was stopped goes on,
     and one with other sampling or more videos trains nothing; sheets: a folder for a contact sheet a unit.

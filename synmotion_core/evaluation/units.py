@@ -39,7 +39,7 @@ from synmotion_core.puppets.captions import subject_phrase
 from synmotion_core.puppets.judge import FOLDER as JUDGE
 from synmotion_core.puppets.judge import Judge
 from synmotion_core.puppets.kinematics import FPS
-from synmotion_core.puppets.motions import MOTIONS, RARE
+from synmotion_core.puppets.motions import MOTIONS, ONSET, RARE
 from synmotion_core.puppets.species import SPECIES
 from synmotion_core.puppets.stage import BACKGROUNDS, COLOURS, Scene, render
 from synmotion_core.storage import read_tensors, replacing, write_tensors
@@ -57,14 +57,23 @@ def _words(motion: str, described: bool) -> str:
     return MOTIONS[motion].phrase if described else MOTIONS[motion].verb
 
 
-def reference_clips(motion: str, num: int, seed: int, *, described: bool = True) -> list[Clip]:
-    """Clips of a person doing a motion: colours, backgrounds and manner vary."""
+def reference_clips(motion: str, num: int, seed: int, *, described: bool = True, standing: bool = False) -> list[Clip]:
+    """Clips of a person doing a motion: colours, backgrounds and manner vary.
+
+    standing: they begin with the person standing still, as the pictures do from which videos are to begin.
+    """
     rng = np.random.default_rng((seed, 0x4EF, RARE.index(motion) if motion in RARE else 99))
+    starts = np.random.default_rng((seed, 0x57A))  # its own, so that the rest is the same either way
     clips = []
     for i in range(num):
         colour, background = str(rng.choice(list(COLOURS))), str(rng.choice(list(BACKGROUNDS)))
         scene = Scene(
-            species=REFERENCE, colour=colour, background=background, motion=motion, seed=int(rng.integers(2**31))
+            species=REFERENCE,
+            colour=colour,
+            background=background,
+            motion=motion,
+            seed=int(rng.integers(2**31)),
+            onset=float(starts.uniform(*ONSET)) if standing else 0.0,
         )
         frames = render(scene).frames
         clips.append(
@@ -124,8 +133,8 @@ class Unit:
     """One training on `num_clips` renders of a person and `num_videos` videos over the unseen species in turn.
 
     described: prompts say the motion's verb and what its limbs do ("squats, bobs apart deep"); else the verb alone.
-    mode "i2v" trains from the clips' first frames and draws from pictures of puppets that stand; drawn_mode, unless it
-    is None, draws in another mode than was trained.
+    mode "i2v" trains on clips that begin with the person standing, from their first frames, and draws from pictures of
+    puppets that stand; drawn_mode, unless it is None, draws in another mode than was trained.
     """
 
     method: str
@@ -281,7 +290,8 @@ def _train_and_draw(backbone: Backbone, unit: Unit, root: Path) -> tuple[list[Fr
 
 def _train(backbone: Backbone, unit: Unit, method: Method, root: Path, path: Path) -> None:
     """The adapter's tensors go to `path`, with the seconds that it took."""
-    clips = reference_clips(unit.motion, unit.num_clips, unit.seed, described=unit.described)
+    standing = unit.mode == "i2v"
+    clips = reference_clips(unit.motion, unit.num_clips, unit.seed, described=unit.described, standing=standing)
     data: dict[Any, TrainingSet] = {"reference": reference_set(backbone, clips, root, unit.mode)}
     if find_method(unit.method).draws_priors(_config(unit)):
         data["prior"] = prior_set(backbone, root, PriorConfig(), unit.mode)

@@ -16,7 +16,7 @@ import numpy as np
 
 from synmotion_core.puppets.hybrids import HYBRID
 from synmotion_core.puppets.improvisation import etude, improvise
-from synmotion_core.puppets.motions import COMMON, MOTIONS
+from synmotion_core.puppets.motions import COMMON, MOTIONS, ONSET
 from synmotion_core.puppets.species import SPECIES
 from synmotion_core.puppets.stage import BACKGROUNDS, COLOURS, Scene, manner_of
 
@@ -118,11 +118,12 @@ def draw_scene(
     other: float = 0.4,
     hybrids: float = 0.0,
     etudes: float = 0.0,
+    standing: float = 0.0,
 ) -> Scene:
     """A scene with uniform species, colour and background; nameless with probability `other`, else one of `motions`.
 
     hybrids: how often the performer is of no species (hybrids.py). etudes: how often the nameless is tidy
-    (improvisation.py).
+    (improvisation.py). standing: how often the clip begins with the puppet standing still (`ONSET`).
     """
     name = "moves" if rng.random() < other else str(rng.choice(motions))
     if etudes and name == "moves" and rng.random() < etudes:
@@ -134,4 +135,5 @@ def draw_scene(
         background=str(rng.choice(list(BACKGROUNDS))),
         motion=name,
         seed=int(rng.integers(2**31)),
+        onset=float(rng.uniform(*ONSET)) if standing and rng.random() < standing else 0.0,
     )

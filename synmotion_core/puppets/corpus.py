@@ -3,8 +3,8 @@
     chunk-00007.npy    float16 [N, C, 5, 8, 8], written whole and renamed, so that a chunk that exists is complete
     chunk-00007.json   the scenes, in order; captions are drawn anew each time a clip is used
 
-Chunk i depends on (world, autoencoder, judge, shares, hybrids, etudes, seed, i) only, so a killed run goes on where it
-was and processes share the work.
+Chunk i depends on (world, autoencoder, judge, shares, hybrids, etudes, standing, seed, i) only, so a killed run goes on
+where it was and processes share the work.
 """
 
 from __future__ import annotations
@@ -94,16 +94,19 @@ def fit_deblock(
     cast(nn.Module, vae.requires_grad_(False)).to("cpu").eval()
 
 
-def _draw(rng: np.random.Generator, share: Mapping[str, float], hybrids: float, etudes: float) -> Scene:
+def _draw(rng: np.random.Generator, share: Mapping[str, float], **parts: float) -> Scene:
     while True:
-        scene = draw_scene(rng, hybrids=hybrids, etudes=etudes)
+        scene = draw_scene(rng, **parts)
         part = share.get(scene.motion, 1.0)
         if part == 1 or rng.random() < part:
             return scene
 
 
 def _show(scenes: list[Scene], draw: Callable[[], Scene], judge: Judge | None) -> list[Performance]:
-    """Render; an étude that may pass for a rare motion is drawn again, in place, until none does."""
+    """Render; an étude that may pass for a rare motion is drawn again, in place, until none does.
+
+    One that comes out of standing is judged without that: it must not be rare in the time it has left either.
+    """
     shows: list[Performance | None] = [None] * len(scenes)
     while missing := [i for i, show in enumerate(shows) if show is None]:
         for i in missing:
@@ -112,7 +115,8 @@ def _show(scenes: list[Scene], draw: Callable[[], Scene], judge: Judge | None) -
         if judge is None or not made:
             break
         rare = [judge.motions.index(name) for name in RARE]
-        likely = judge.judge([show.frames for _, show in made]).motion_probability[:, rare].sum(1)
+        bare = [s if not scenes[i].onset else render(dataclasses.replace(scenes[i], onset=0.0)) for i, s in made]
+        likely = judge.judge([show.frames for show in bare]).motion_probability[:, rare].sum(1)
         for (i, _), chance in zip(made, likely, strict=True):
             if chance > _NEARLY_RARE:
                 scenes[i], shows[i] = draw(), None
@@ -120,29 +124,29 @@ def _show(scenes: list[Scene], draw: Callable[[], Scene], judge: Judge | None) -
 
 
 def _write_chunk(
-    folder: str, vae_path: str, share: Mapping[str, float], hybrids: float, etudes: float, seed: int, index: int
+    folder: str, vae_path: str, share: Mapping[str, float], parts: Mapping[str, float], seed: int, index: int
 ) -> int:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     vae = AutoencoderPatchVideo.from_pretrained(vae_path, torch_dtype=torch.float32)
-    judge = Judge.load() if etudes else None
+    judge = Judge.load() if parts["etudes"] else None
     rng = np.random.default_rng((seed, 0xC0, index))
 
     def draw() -> Scene:
-        return _draw(rng, share, hybrids, etudes)
+        return _draw(rng, share, **parts)
 
     scenes: list[Scene] = []
-    parts = []
+    latents = []
     for start in range(0, CHUNK, 64):
         some = [draw() for _ in range(min(64, CHUNK - start))]
         video = to_tensor(_show(some, draw, judge))
         scenes += some
         with torch.no_grad():
-            parts.append(vae.latents(video).half().numpy())
+            latents.append(vae.latents(video).half().numpy())
     stem = Path(folder) / f"chunk-{index:05d}"
     stem.with_suffix(".json").write_text(json.dumps([dataclasses.asdict(s) for s in scenes]))
     partial = stem.with_suffix(f".{os.getpid()}.part.npy")
-    np.save(partial, np.concatenate(parts))
+    np.save(partial, np.concatenate(latents))
     partial.rename(stem.with_suffix(".npy"))
     return index
 
@@ -155,6 +159,7 @@ def build(
     share: Mapping[str, float] | None = None,
     hybrids: float = 0.0,
     etudes: float = 0.0,
+    standing: float = 0.0,
     seed: int = 1,
     workers: int = 2,
 ) -> Iterator[int]:
@@ -163,9 +168,11 @@ def build(
     share: motion -> the part of its draws that is rendered, above 0 to 1; others are drawn again. 1 where not named.
     hybrids: the part of the scenes whose performer is of no species (hybrids.py), 0 to 1.
     etudes: the part of the nameless clips that is tidy (improvisation.py), 0 to 1; the judge keeps the rare ones out.
+    standing: the part of the clips that begins with the puppet standing still, 0 to 1: for image to video.
     Raises ValueError for a part that is not.
     """
-    for name, part in (("hybrids", hybrids), ("etudes", etudes)):
+    parts = {"hybrids": hybrids, "etudes": etudes, "standing": standing}
+    for name, part in parts.items():
         if not 0 <= part <= 1:
             raise ValueError(f"{name} must be between 0 and 1, got {part}")
     for motion, part in (share or {}).items():
@@ -174,7 +181,7 @@ def build(
     folder.mkdir(parents=True, exist_ok=True)
     missing = [i for i in range(-(-num_clips // CHUNK)) if not (folder / f"chunk-{i:05d}.npy").exists()]
     with ProcessPoolExecutor(workers) as pool:
-        given = (str(folder), str(vae_path), dict(share or {}), hybrids, etudes, seed)
+        given = (str(folder), str(vae_path), dict(share or {}), parts, seed)
         yield from pool.map(_write_chunk, *([value] * len(missing) for value in given), missing)
 
 

@@ -190,8 +190,29 @@ def _told(*clauses: str) -> tuple[str, ...]:
     return tuple(told)
 
 
+def _near(c: Clock) -> tuple[Array, str]:
+    """A hand before the body or the head, bent at the elbow: it comes there, to stay or not, or goes between two such
+    places; and its clause. Angles drawn at random hardly ever bring a hand before a head."""
+    rng = c.rng
+    a, b = (c.reach(rng.uniform(-0.4, 2.2), rng.uniform(-0.7, 0.95), rng.uniform(0.15, 0.5)) for _ in range(2))
+    kind = str(rng.choice(_KINDS, p=(0, 0.1, 0.4, 0.25, 0.25)))
+    words = f"{_DOES[kind]} {{}} {word_for_place(a[0])}"
+    rest = c.limb(8, 0, 5, 0)
+    if kind == "hold":
+        return a, words
+    if kind == "once":
+        start = rng.uniform(0.0, 0.5)
+        return mix(rest, a, c.ramp(start, start + rng.uniform(0.4, 1.0))), words
+    if kind == "there_and_back":
+        top = rng.uniform(0.5, 1.0)
+        return mix(rest, a, c.pulse(rng.uniform(0, 0.3), top, top + rng.uniform(0.6, 1.2))), words
+    hz = rng.uniform(0.6, 1.4)
+    words += f" {word_for_place(b[0])}{_pace(hz, 0.85, 1.2)}"
+    return mix(a, b, 0.5 + 0.5 * c.wave(hz)), words
+
+
 def _gesture(c: Clock) -> tuple[Array, list[str]]:
-    """Arms [2, T, 4]: one of them, both alike, in turn, to a meeting of the hands, or each its own; and clauses."""
+    """Arms [2, T, 4]: one, both alike, in turn, to a meeting of the hands, each its own, or near; and clauses."""
     rng = c.rng
     low, high = _reach_of_arms(rng)
 
@@ -203,8 +224,13 @@ def _gesture(c: Clock) -> tuple[Array, list[str]]:
             if len(set(places)) == 2 or places == [places[0]] != ["down"]:
                 return arm, words
 
+    how = str(rng.choice(["one", "both", "turns", "meet", "own", "near"], p=[0.32, 0.23, 0.12, 0.11, 0.07, 0.15]))
+    if how == "near":
+        lead, words = _near(c)
+        if rng.random() < 0.25:
+            return both(lead), [words.format("hands")]
+        return c.limbs(lead), [words.format("hand")]
     lead, words = clear()
-    how = str(rng.choice(["one", "both", "turns", "meet", "own"], p=[0.38, 0.27, 0.15, 0.12, 0.08]))
     if how == "both":
         return both(lead), [words.format("hands")]
     if how == "meet":
@@ -239,7 +265,7 @@ def etude(c: Clock) -> tuple[Pose, tuple[str, ...]]:
         clauses.append("sideways")
     if moving[2]:
         sway = c.wave(rng.uniform(0.5, 1.2)) if rng.random() < 0.6 else c.ramp(0.1, rng.uniform(0.6, 1.6))
-        kind = str(rng.choice(["rotates", "tips", "stoops", "leans", "drifts"]))
+        kind = str(rng.choice(["rotates", "tips", "stoops", "leans", "drifts"], p=[0.4, 0.18, 0.14, 0.14, 0.14]))
         if kind == "rotates":
             fields["yaw"] = fields.get("yaw", c.view) + rng.uniform(90, 360) * c.facing * c.t
         elif kind == "tips":

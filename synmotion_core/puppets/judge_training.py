@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 CHUNK = 512
 NAMED = COMMON + RARE
-MIX = {"plain": 0.34, "sloppy": 0.18, "moves": 0.14, "still": 0.07, "reversed": 0.06, "scaled": 0.08, "limbs": 0.06,
-       "morph": 0.05, "chaos": 0.02}  # fmt: skip
+MIX = {"plain": 0.3, "sloppy": 0.14, "onset": 0.12, "moves": 0.14, "still": 0.07, "reversed": 0.06, "scaled": 0.08,
+       "limbs": 0.06, "morph": 0.05, "chaos": 0.02}  # fmt: skip
 _SWAPPED = [
     JOINTS.index(n[:-1] + {"l": "r", "r": "l"}[n[-1]]) if n[-2:] in ("_l", "_r") else i for i, n in enumerate(JOINTS)
 ]
@@ -65,9 +65,13 @@ def default_config() -> JudgeConfig:
 
 
 def draw_take(rng: np.random.Generator, kind: str, motion: str | None = None) -> Take:
-    """A clip of one variant with everything else uniform; "moves" is `plain` of the nameless motion."""
+    """A clip of one variant with everything else uniform; "moves" is `plain` of the nameless motion.
+
+    Three in ten of "onset" are nameless too, so that coming out of standing is no sign of a name.
+    """
     if motion is None:
-        motion = "moves" if kind == "moves" else str(rng.choice(NAMED))
+        nameless = kind == "moves" or (kind == "onset" and rng.random() < 0.3)
+        motion = "moves" if nameless else str(rng.choice(NAMED))
     scene = Scene(
         species=str(rng.choice(list(SPECIES))),
         colour=str(rng.choice(list(COLOURS))),

@@ -7,6 +7,7 @@ word for. Adding a motion is one decorated function.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -44,6 +45,7 @@ class Motion:
 
 
 MOTIONS: dict[str, Motion] = {}
+ONSET = (0.25, 0.7)  # seconds from standing still to being in the motion, where a clip begins so
 
 
 def motion(
@@ -295,6 +297,23 @@ def moves(c: Clock) -> Pose:
 def etude(c: Clock) -> Pose:
     """A limb or two, or the body, at random; the rest at rest."""
     return tidy_improvisation(c)[0]
+
+
+def out_of_standing(pose: Pose, c: Clock, seconds: float) -> Pose:
+    """The pose [T] as one who stands still at first falls into it: all of `stand` at 0, none of it after `seconds` > 0.
+
+    A walk goes less far, since it sets out from where the puppet stands and not from a side of the picture.
+    """
+    w = np.clip(c.t / seconds, 0.0, 1.0)
+    w = w * w * (3 - 2 * w)
+    still = stand(c)
+
+    def blended(name: str) -> Array:
+        low, high = getattr(still, name), getattr(pose, name)
+        return low + (high - low) * (w if low.ndim == 1 else w[:, None])
+
+    fields = {field.name: blended(field.name) for field in dataclasses.fields(Pose)}
+    return Pose(**fields | {"x": 0.6 * (pose.x - pose.x[0])})
 
 
 def names(rarity: Rarity) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from synmotion_core.puppets.hybrids import HYBRID, hybrid
 from synmotion_core.puppets.kinematics import FPS, NUM_FRAMES, Array, Clock, Pose, direction
-from synmotion_core.puppets.motions import MOTIONS
+from synmotion_core.puppets.motions import MOTIONS, out_of_standing
 from synmotion_core.puppets.species import SPECIES, Shape, Species, Tint
 
 SIZE = 64
@@ -77,6 +77,8 @@ JOINTS: tuple[str, ...] = (
 class Scene:
     """Everything a clip depends on. Unknown names raise KeyError in `render` with the choices.
 
+    onset: seconds in which the puppet comes out of standing still; 0 for one that is in its motion from the start.
+
     >>> Scene(species="cat", colour="red", background="snow", motion="walk", seed=7).species
     'cat'
     """
@@ -86,6 +88,7 @@ class Scene:
     background: str
     motion: str
     seed: int
+    onset: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -441,4 +444,7 @@ def render(scene: Scene) -> Performance:
     """Draw a clip. Raises KeyError, naming the choices, for a name the world does not have."""
     act = _choose(MOTIONS, scene.motion, "motion")
     clock, setting = manner_of(scene)
-    return draw(scene, act.perform(clock), clock, setting)
+    pose = act.perform(clock)
+    if scene.onset > 0:
+        pose = out_of_standing(pose, clock, scene.onset)
+    return draw(scene, pose, clock, setting)

@@ -4,6 +4,7 @@ A `Variant` turns the `Pose` of a scene into another pose before it is drawn, an
 are fair for it: one for a clear case, several where people would disagree. "other" is the name of what has none.
 
     plain      the motion itself, amplitudes 0.8 to 1.15, joints a few degrees off: still that motion
+    onset      the motion of one who stood still at first, as in a video from a picture: still that motion
     still      one frame held. At rest it may be called "stand"; anything else is "other", never a motion
     reversed   played backwards. What goes there and back keeps its name; what goes somewhere (sit, fall, liftarm,
                throw, handstand) or walks backwards (walk, run) is "other"; pray and salute may be called either
@@ -30,7 +31,7 @@ import numpy as np
 
 from synmotion_core.puppets import stage
 from synmotion_core.puppets.kinematics import NUM_FRAMES, Array, Clock, Pose
-from synmotion_core.puppets.motions import MOTIONS
+from synmotion_core.puppets.motions import MOTIONS, ONSET, out_of_standing
 from synmotion_core.puppets.stage import SIZE, Performance, Scene, Setting, draw, manner_of
 
 OTHER = "other"
@@ -197,6 +198,13 @@ def sloppy(scene: Scene, rng: np.random.Generator) -> Take:
     return Take(scene, draw(scene, pose, clock, setting), frozenset({label_of(scene.motion)}), "sloppy")
 
 
+def onset(scene: Scene, rng: np.random.Generator) -> Take:
+    """The motion out of standing still, its pace and amplitude as designed."""
+    pose, clock, setting = _own(scene)
+    pose = out_of_standing(pose, clock, float(rng.uniform(*ONSET)))
+    return Take(scene, draw(scene, pose, clock, setting), frozenset({label_of(scene.motion)}), "onset")
+
+
 def still(scene: Scene, rng: np.random.Generator) -> Take:
     """One frame of the motion, held."""
     pose, clock, setting = _own(scene)
@@ -309,6 +317,6 @@ def chaos(scene: Scene, rng: np.random.Generator) -> Take:
 
 
 VARIANTS: dict[str, Variant] = {
-    "plain": plain, "sloppy": sloppy, "still": still, "reversed": reversed_, "scaled": scaled, "limbs": limbs,
-    "morph": morph, "chaos": chaos,
+    "plain": plain, "sloppy": sloppy, "onset": onset, "still": still, "reversed": reversed_, "scaled": scaled,
+    "limbs": limbs, "morph": morph, "chaos": chaos,
 }  # fmt: skip

@@ -20,6 +20,7 @@ from synmotion_core.evaluation.bench_backbone import bench_backbone, random_prom
 from synmotion_core.evaluation.bench_methods import bench_methods
 from synmotion_core.evaluation.figures import Figure
 from synmotion_core.generation import SamplerConfig, default_sampler
+from synmotion_core.puppets.judge import Judge
 from synmotion_core.puppets.motions import MOTIONS
 from synmotion_core.training.settings import TrainConfig
 
@@ -190,6 +191,16 @@ def test_clips_and_videos_say_the_same_words() -> None:
         assert {row[0].motion for row in rows} == {words}
     frames = [units.reference_clips("squat", 3, 0, described=d) for d in (True, False)]
     assert all(np.array_equal(a.frames, b.frames) for a, b in zip(*frames, strict=True))
+
+
+def test_clips_for_videos_from_pictures_begin_as_the_pictures_do() -> None:
+    """The same people in the same places: they stand, and then fall into the motion."""
+    own, standing = (units.reference_clips("spin", 3, 0, standing=s) for s in (False, True))
+    for plain, clip in zip(own, standing, strict=True):
+        assert clip.prompt == plain.prompt
+        assert np.abs(clip.frames[0].astype(int) - plain.frames[0]).max() > 60
+    verdicts = Judge.load().judge([clip.frames[[0] * len(clip.frames)] for clip in standing])
+    assert set(verdicts.motion) == {"stand"}
 
 
 @pytest.mark.parametrize("described", [True, False])

@@ -141,6 +141,16 @@ def test_the_promised_figures(judge: Judge, vae: torch.nn.Module, tmp_path: Path
 # ------------------------------------------------------------------------------------------ what is not the motion
 
 
+def test_a_motion_out_of_standing_still_is_that_motion(judge: Judge) -> None:
+    """As a video from a picture of one who stands; and half a second of standing names nothing by itself."""
+    seen = called(judge, of_motions(variants.onset, NAMED, each=6))
+    assert share([own == name for own, name in seen]) >= 0.95
+    for motion in NAMED:
+        assert share([own == name for own, name in seen if own == motion]) >= 0.5, motion
+    nameless = judge.judge(frames_of(of_motions(variants.onset, ("moves",), each=60))).motion
+    assert share([name == OTHER for name in nameless]) >= 0.9
+
+
 def test_a_still_video_is_never_called_a_motion(judge: Judge) -> None:
     takes = held_out("still", 4 * len(NAMED), SEED)
     verdicts = judge.judge(frames_of(takes))

@@ -31,6 +31,7 @@ from synmotion_core.puppets.pretrain.settings import PretrainConfig
 from synmotion_core.puppets.stage import Performance, Scene, render
 
 CHUNK = 6
+PARTS = {"hybrids": 0.4, "etudes": 0.5, "standing": 0.0}
 SMALL = {"batch_size": 2, "image_batch_size": 2, "image_steps": 1, "score_prompts": 0}
 
 
@@ -43,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         corpora.fit_autoencoder(num_clips=24).save_pretrained(where / "vae")
         (where / "corpus").mkdir()
         for index in (1, 0):
-            corpora._write_chunk(str(where / "corpus"), str(where / "vae"), {}, 0.4, 0.5, 1, index)
+            corpora._write_chunk(str(where / "corpus"), str(where / "vae"), {}, PARTS, 1, index)
     return where
 
 
@@ -159,7 +160,7 @@ def test_a_corpus_reads_alike_from_disk_and_from_memory(folder: Path) -> None:
 def test_draw_share_thins_what_is_rendered() -> None:
     def names(share: dict[str, float]) -> list[str]:
         rng = np.random.default_rng(5)
-        return [corpora._draw(rng, share, 0.0, 0.0).motion for _ in range(2000)]
+        return [corpora._draw(rng, share).motion for _ in range(2000)]
 
     assert names({}) == [draw_scene(rng).motion for rng in [np.random.default_rng(5)] for _ in range(2000)]
     plain, thinned = names({}), names({"moves": 0.25, "stand": 0.1})
@@ -284,7 +285,7 @@ def test_a_motions_share_is_what_is_trained_on(folder: Path) -> None:
     config = PretrainConfig(share={absent: 0.0}, image_steps=0, batch_size=2)
     feed = Feed(corpus, (pipe.tokenizer, pipe.tokenizer_2), config, "cpu")
     list(feed.batches(0, 3))
-    assert set(feed._order) == rest
+    assert {i for _, order in feed._order.values() for i in order} == rest
     assert commands._share("jump=0.25") == commands._draw_share("jump=0.25") == ("jump", 0.25)
     assert commands._share("jump=0") == ("jump", 0)
     with pytest.raises(argparse.ArgumentTypeError, match=r"--share jump=0 leaves it out"):
@@ -347,7 +348,7 @@ def test_a_window_is_seen_in_its_place(folder: Path) -> None:
 
 def test_hybrids_are_a_part_of_the_corpus(tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
-    drawn = [corpora._draw(rng, {"moves": 0.25}, 0.3, 0.0).species for _ in range(1000)]
+    drawn = [corpora._draw(rng, {"moves": 0.25}, hybrids=0.3).species for _ in range(1000)]
     assert abs(drawn.count("puppet") - 300) < 50
     with pytest.raises(ValueError, match=r"hybrids must be between 0 and 1, got 1\.5"):
         list(corpora.build(tmp_path / "corpus", tmp_path / "vae", 1, hybrids=1.5))
@@ -355,7 +356,7 @@ def test_hybrids_are_a_part_of_the_corpus(tmp_path: Path) -> None:
 
 def test_etudes_are_a_part_of_the_corpus_and_none_passes_for_a_rare_motion(tmp_path: Path) -> None:
     rng = np.random.default_rng(6)
-    drawn = [corpora._draw(rng, {}, 0.0, 0.25).motion for _ in range(2000)]
+    drawn = [corpora._draw(rng, {}, etudes=0.25).motion for _ in range(2000)]
     assert abs(drawn.count("etude") - 200) < 50
     assert abs(drawn.count("moves") - 600) < 80
     with pytest.raises(ValueError, match=r"etudes must be between 0 and 1, got -1"):
@@ -381,6 +382,57 @@ def test_etudes_are_a_part_of_the_corpus_and_none_passes_for_a_rare_motion(tmp_p
     assert len(corpora._show(list(named), etude, judge)) == 3
 
 
+def test_a_nearly_rare_etude_is_found_behind_its_standing_start() -> None:
+    """Coming out of standing hides what a clip would be with a moment more: it is judged without."""
+    rng = np.random.default_rng(8)
+    judge = Judge.load()
+
+    def etude() -> Scene:
+        return dataclasses.replace(draw_scene(rng), motion="etude")
+
+    scenes = [etude() for _ in range(150)]
+    standing = [dataclasses.replace(s, onset=0.6) for s in scenes]
+    corpora._show(before := list(scenes), etude, judge)
+    shows = corpora._show(after := list(standing), etude, judge)
+    kept = [a == s for a, s in zip(after, standing, strict=True)]
+    assert kept == [b == s for b, s in zip(before, scenes, strict=True)]
+    assert 0 < kept.count(False) < 40
+    assert np.array_equal(shows[i := kept.index(True)].frames, render(standing[i]).frames)
+
+
+def test_clips_that_begin_from_standing_are_for_pictures_alone(folder: Path, tmp_path: Path) -> None:
+    """Half of the image-to-video steps see them, steps from words alone never."""
+    with pytest.raises(ValueError, match=r"standing must be between 0 and 1, got 2"):
+        list(corpora.build(tmp_path / "none", tmp_path / "vae", 1, standing=2))
+    _vae(folder).save_pretrained(tmp_path / "vae")
+    list(corpora.build(tmp_path / "corpus", tmp_path / "vae", 32, standing=0.4, workers=1))
+    corpus = corpora.Corpus(tmp_path / "corpus")
+    begins = {i for i, s in enumerate(corpus.scenes) if s.onset > 0}
+    assert 0.3 < len(begins) / len(corpus) < 0.5
+    assert all(0.25 <= corpus.scenes[i].onset <= 0.7 for i in begins)
+    pipe = build_pipeline(_vae(folder))
+    config = PretrainConfig(image_steps=0, batch_size=4, i2v_fraction=0.5)
+    feed = Feed(corpus, (pipe.tokenizer, pipe.tokenizer_2), config, "cpu")
+    seen: dict[tuple[bool, bool], int] = {}
+    taken, own = corpus.batch, corpus.batch
+    for _, batch in feed.batches(0, 2):
+        assert isinstance(batch, Batch)
+    rows: list[bool] = []
+
+    def watched(indices: np.ndarray) -> tuple[torch.Tensor, list[Scene]]:
+        rows[:] = [int(i) in begins for i in indices]
+        return taken(indices)
+
+    corpus.batch = watched  # type: ignore[method-assign]
+    for step in range(80):
+        batch = feed(step)
+        assert len(set(rows)) == 1
+        seen[batch.image_to_video, rows[0]] = seen.get((batch.image_to_video, rows[0]), 0) + 1
+    corpus.batch = own  # type: ignore[method-assign]
+    assert set(seen) == {(False, False), (True, False), (True, True)}
+    assert min(seen.values()) >= 10
+
+
 def test_the_command_hands_on_what_the_corpus_is_made_of(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -388,10 +440,11 @@ def test_the_command_hands_on_what_the_corpus_is_made_of(
     _vae(folder).save_pretrained(tmp_path / "vae")
     monkeypatch.setattr(commands, "build", lambda *args, **words: given.update(words, args=args) or iter(()))
     words = ["--folder", str(tmp_path), "--clips", "512", "--hybrids", "0.1", "--etudes", "0.6", "--workers", "3"]
+    words += ["--standing", "0.3"]
     monkeypatch.setattr("sys.argv", ["pretrain", "corpus", *words, "--draw-share", "jump=0.5"])
     commands.main()
     assert given.pop("args") == (tmp_path / "corpus", tmp_path / "vae", 512)
-    assert given == {"share": {"jump": 0.5}, "hybrids": 0.1, "etudes": 0.6, "workers": 3}
+    assert given == {"share": {"jump": 0.5}, "hybrids": 0.1, "etudes": 0.6, "standing": 0.3, "workers": 3}
 
 
 def test_windows_are_cut_from_most_steps(

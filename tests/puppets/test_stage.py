@@ -125,6 +125,22 @@ def test_repeating_motions_begin_near_the_start_of_their_cycle() -> None:
         assert height.max() > height[:3].min() + 4
 
 
+@pytest.mark.parametrize("motion", ["walk", "spin", "clap", "dance", "moves"])
+def test_a_clip_may_begin_standing_still(motion: str) -> None:
+    """The first frame is a standing puppet's, what comes after the onset is the motion where it does not travel."""
+    own_scene = scene(species="rabbit", motion=motion, seed=11)
+    standing, own = render(dataclasses.replace(own_scene, onset=0.5)), render(own_scene)
+    still = render(dataclasses.replace(own_scene, motion="stand"))
+    assert np.abs(standing.frames[0].astype(int) - still.frames[0]).max() <= 2
+    assert np.abs(standing.joints[0] - own.joints[0]).max() > 2
+    after = standing.joints[4:] - standing.joints[4:, :1], own.joints[4:] - own.joints[4:, :1]
+    np.testing.assert_allclose(*after, atol=1e-3)
+    if motion == "walk":
+        ways = [np.ptp(show.joints[4:, 0, 0]) for show in (standing, own)]
+        assert ways[0] == pytest.approx(0.6 * ways[1], rel=1e-3)
+    assert np.array_equal(render(dataclasses.replace(own_scene, onset=0.0)).frames, own.frames)
+
+
 @pytest.mark.parametrize(
     ("field", "table"), [("species", SPECIES), ("colour", COLOURS), ("background", BACKGROUNDS), ("motion", MOTIONS)]
 )

@@ -49,6 +49,9 @@ def main() -> None:
         "--etudes", type=_part, default=0.4, help="corpus: the part of the nameless clips that is one tidy motion"
     )
     parser.add_argument(
+        "--standing", type=_part, default=0.15, help="corpus: the part of the clips that begins from standing still"
+    )
+    parser.add_argument(
         "--power", type=float, default=0.0, help="corpus: scale of a new autoencoder's channels, 0 to 1"
     )
     parser.add_argument("--decoder-clips", type=int, default=600, help="deblock: clips to render")
@@ -128,6 +131,7 @@ def main() -> None:
             share=dict(args.draw_share),
             hybrids=args.hybrids,
             etudes=args.etudes,
+            standing=args.standing,
             workers=args.workers,
         ):
             print(f"chunk {index}", flush=True)
