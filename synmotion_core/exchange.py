@@ -71,6 +71,24 @@ def convert_official(args: argparse.Namespace) -> Answer:
     return _converted(done, args.keys)
 
 
+def export(args: argparse.Namespace) -> Answer:
+    """An adapter's LoRA becomes a file of another program."""
+    from synmotion_core.adapters.export import export as written
+    from synmotion_core.adapters.foreign_file import shown
+
+    done = written(args.adapter, args.out, format=args.format, expert=args.expert)
+    notes = []
+    if done.left:
+        which = f"{len(done.left)} tensors, first: {shown(done.left[0])}"
+        notes.append(
+            f"warning: this adapter's embeddings do not travel ({which}): other programs have no place for them, and "
+            "without them the motion is weaker than here"
+        )
+    notes += [f"wrote {done.path.name} and read it back: {done.keys} of {done.keys} keys apply", done.usage]
+    data = {"path": str(done.path), "keys": done.keys, "left": list(done.left), "usage": done.usage}
+    return Answer(results=(str(done.path),), notes=tuple(notes), data=data)
+
+
 def _adapter_file(args: argparse.Namespace) -> Path:
     """Where a new adapter goes: --out, or by its --name among this machine's adapters, where the page finds it."""
     if args.out is not None:
@@ -95,4 +113,5 @@ def _report(report: Report) -> dict[str, Any]:
 COMMANDS: dict[str, Callable[[argparse.Namespace], Answer]] = {
     "convert": convert,
     "convert-official": convert_official,
+    "export": export,
 }

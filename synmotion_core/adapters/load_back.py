@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from synmotion_core.adapters.file import load_adapter
+from synmotion_core.backbones import family
 from synmotion_core.backbones.weightless import transformer_config, weightless_denoiser
 from synmotion_core.errors import AdapterError
 from synmotion_core.interfaces import Backbone, BackboneSpec
@@ -56,6 +57,10 @@ class Weightless:
         self.denoiser: nn.Module = weightless_denoiser(spec)
         config = transformer_config(spec)
         self.text_width = int(config["text_embed_dim"] if "text_embed_dim" in config else config["text_dim"])
+
+    def attention_targets(self, projections: str = "qkv") -> str:
+        """The family's own."""
+        return family(self.spec).attention_targets(None, projections)
 
     def encode_prompt(self, prompts: list[Prompt], images: Any = None) -> TextCondition:
         """Two tokens of zeros a prompt, its subject and its motion."""
