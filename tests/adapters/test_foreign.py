@@ -135,7 +135,7 @@ def wan_change(model: Any, loras: dict[str, Lora]) -> None:
     """Add them to the weights of a Wan transformer."""
     for name, (down, up, alpha) in loras.items():
         block, _, layer = name.removeprefix("blocks.").partition(".")
-        ours = dict(zip(WAN_NAMES, WAN_OURS, strict=True))[layer]
+        ours = WAN_OURS[WAN_NAMES.index(layer)]
         module = model.get_submodule(f"blocks.{block}.{ours}")
         add(module.weight, (down.shape[0] if alpha is None else alpha) / down.shape[0] * up @ down)
 

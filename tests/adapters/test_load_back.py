@@ -58,7 +58,7 @@ def test_a_save_that_does_not_load_is_found(saved: Any, damage: str, where: str)
     if damage == "missing":
         del tensors[key]
     elif damage == "unexpected":
-        tensors["transformer.strange.lora_B.weight"] = tensors[key]
+        tensors["transformer.strange.lora_B.weight"] = tensors[key].clone()
     else:
         tensors[key] = tensors[key][:, :1]
     save_adapter(path, tensors, info)
