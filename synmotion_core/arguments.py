@@ -100,11 +100,12 @@ example:
 _CONVERT = """\
 Make an adapter of ours from a LoRA file of another program: diffusers and PEFT, kohya and musubi-tuner, ComfyUI and
 diffusion-pipe, DiffSynth, the official repositories; for the HunyuanVideo and Wan families. Every key of the file finds
-its layer, or the file is refused with the keys that do not. No weights are needed.
+its layer, or the file is refused with the keys that do not. No weights are needed. Of two experts: a file and an
+--expert for each, in the same order, or for one of them.
 
 examples:
   {p} convert squish.safetensors --backbone wan2.1-t2v-14b --subject "a cake" --motion "is squished" --name squish
-  {p} convert high.safetensors low.safetensors --expert high_noise low_noise --backbone wan2.2-t2v-a14b --subject ...
+  {p} convert h.safetensors --expert high_noise --backbone wan2.2-t2v-a14b --subject "a cat" --motion jumps --name j
 """
 
 _CONVERT_OFFICIAL = """\
