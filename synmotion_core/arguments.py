@@ -97,6 +97,37 @@ example:
 """
 
 
+_CONVERT = """\
+Make an adapter of ours from a LoRA file of another program: diffusers and PEFT, kohya and musubi-tuner, ComfyUI and
+diffusion-pipe, DiffSynth, the official repositories; for the HunyuanVideo and Wan families. Every key of the file finds
+its layer, or the file is refused with the keys that do not. No weights are needed. Of two experts: a file and an
+--expert for each, in the same order, or for one of them.
+
+examples:
+  {p} convert squish.safetensors --backbone wan2.1-t2v-14b --subject "a cake" --motion "is squished" --name squish
+  {p} convert h.safetensors --expert high_noise --backbone wan2.2-t2v-a14b --subject "a cat" --motion jumps --name j
+"""
+
+_CONVERT_OFFICIAL = """\
+Make an adapter of ours from a motion's folder of the official SynMotion repository: dual_embedding.pth and
+visual_adapter.safetensors. Their keys are not published: --inventory lists what is there; what cannot be mapped is
+refused with that list. The .pth is read in a process of its own, with limits, and never runs code.
+
+examples:
+  {p} convert-official SynMotion/wave --inventory
+  {p} convert-official SynMotion/wave --subject "a person" --motion "waves" --name official-wave
+"""
+
+_EXPORT = """\
+Write the LoRA part of an adapter for other programs. What a SynMotion adapter learnt besides, its embeddings, does not
+travel: other programs have no place for it, and without it the motion is weaker.
+
+examples:
+  {p} export my-wave.safetensors --format diffusers --out pytorch_lora_weights.safetensors
+  {p} export my-wave.safetensors --format comfyui --out my-wave-comfyui.safetensors
+"""
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line; the parsed `command` is the name of one."""
     parser = _parser(argparse.ArgumentParser, _ABOUT, prog=PROGRAM)
@@ -141,13 +172,49 @@ def build_parser() -> argparse.ArgumentParser:
 
     models = add("models", _MODELS, "list backbones and methods")
 
+    convert = add("convert", _CONVERT, "use a LoRA file of another program")
+    convert.add_argument("files", nargs="+", type=Path, metavar="FILE", help="safetensors; two for two experts")
+    convert.add_argument("--backbone", required=True, help="what it was trained on, see `models`")
+    text = "whose each file is, of a backbone with two experts, in the order of the files"
+    convert.add_argument("--expert", nargs="+", choices=["high_noise", "low_noise"], help=text)
+    text = "the alpha that it was trained with, where the file does not say it (default: the rank)"
+    convert.add_argument("--alpha", type=float, metavar="A", help=text)
+    official = add("convert-official", _CONVERT_OFFICIAL, "use an adapter of the official SynMotion repository")
+    official.add_argument("folder", type=Path, metavar="FOLDER", help="one motion's")
+    official.add_argument("--backbone", default="hunyuanvideo-i2v", help="(default: %(default)s)")
+    official.add_argument("--inventory", action="store_true", help="only list what the files hold")
+    for sub in (convert, official):
+        _add_made_elsewhere(sub, required=sub is convert)
+
+    export = add("export", _EXPORT, "write an adapter's LoRA for other programs")
+    export.add_argument("adapter", type=Path, metavar="ADAPTER")
+    export.add_argument(
+        "--format", choices=["diffusers", "comfyui"], default="diffusers", help="(default: %(default)s)"
+    )
+    export.add_argument("--out", type=Path, metavar="FILE", required=True, help="what to write, safetensors")
+    text = "which of two experts: other programs take a file for each"
+    export.add_argument("--expert", choices=["high_noise", "low_noise"], help=text)
+
     events = "print events as JSON lines on standard output"
     rows = "print JSON lines"
     about = {train: events, generate: events, prior: events, plan: "print one JSON object"}
-    for sub, text in (about | {bench: rows, doctor: rows, models: rows}).items():
+    exchange = dict.fromkeys((convert, official, export), "print one JSON object")
+    for sub, text in (about | exchange | {bench: rows, doctor: rows, models: rows}).items():
         sub.add_argument("--json", action="store_true", help=text)
         sub.add_argument("-v", "--verbose", action="store_true", help="log what is going on")
     return parser
+
+
+def _add_made_elsewhere(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    text = 'who moves in what it was trained on, for example "a person"'
+    parser.add_argument("--subject", required=required, metavar="WORDS", help=text)
+    text = "what happens: the words to generate with, with a trigger word where it has one"
+    parser.add_argument("--motion", required=required, metavar="WORDS", help=text)
+    parser.add_argument("--name", help="of the adapter: its file goes to this machine's adapters")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="or the file itself")
+    parser.add_argument("--mode", choices=["t2v", "i2v"], help="what it was trained on (default: the backbone's)")
+    parser.add_argument("--ignore-unmatched", action="store_true", help="leave out keys that have no place, and say so")
+    parser.add_argument("--keys", action="store_true", help="list every key and where it goes")
 
 
 def add_train_arguments(parser: argparse.ArgumentParser) -> None:

@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
 def _train(args: argparse.Namespace) -> int:
     from synmotion_core import pace, run
     from synmotion_core.storage import replacing
-    from synmotion_core.types import Progress, Stopped
+    from synmotion_core.types import Progress, Saved, Stopped
     from synmotion_core.workspace import Workspace, safe_name
 
     out, config = _run_folder(args)
@@ -86,6 +86,8 @@ def _train(args: argparse.Namespace) -> int:
             begun = True
         if isinstance(event, Progress) and event.stage == "train" and event.seconds is not None:
             steps.append(event.seconds)
+        if isinstance(event, Saved) and event.applied is not None:
+            _note(f"saved {event.path.name} and loaded it back: {event.applied} of {event.applied} keys apply")
 
     with _interruptible() as cancel:
         events = run.train(config, out, cache=workspace.cache, cancel=cancel, resume=args.resume)
@@ -213,7 +215,20 @@ def _interruptible() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-# ------------------------------------------------------------------------------------------------ doctor, models, bench
+# ------------------------------------------------------------------------------------------------ the others
+
+
+def _exchange(args: argparse.Namespace) -> int:
+    from synmotion_core import exchange
+
+    answer = exchange.COMMANDS[args.command](args)
+    if args.json:
+        _print_json(answer.data)
+        return OK
+    for line in answer.notes:
+        _note(line)
+    print("\n".join(answer.results))
+    return OK
 
 
 def _doctor(args: argparse.Namespace) -> int:
@@ -318,6 +333,9 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "bench": _bench,
     "doctor": _doctor,
     "models": _models,
+    "convert": _exchange,
+    "convert-official": _exchange,
+    "export": _exchange,
 }
 
 __all__ = ["BUG", "COMMANDS", "OK", "REFUSED", "STOPPED", "main", "same_command"]

@@ -111,9 +111,14 @@ def train(
             return
         path = folder / f"{config.name}.safetensors"
         _save_adapter(path, method, backbone, config, method_config, clips)
-        yield Saved(path=path, step=config.train.num_steps, kind="adapter")
     finally:
         method.detach()
+    from synmotion_core.adapters.file import read_info
+    from synmotion_core.adapters.load_back import load_back
+
+    info = read_info(path)  # as generate takes it: by what the file says
+    applied = load_back(path, reading, *_method(info.method, dict(info.method_config), spec))
+    yield Saved(path=path, step=config.train.num_steps, kind="adapter", applied=applied)
     yield Finished(path=path, seconds=time.perf_counter() - began)
 
 
@@ -326,10 +331,12 @@ def generate(config: GenerateRun, folder: Path, *, cancel: threading.Event) -> I
             yield Warned(message=f"this adapter was trained {trained}: in the other mode it may miss the motion")
         weights = weights_of(backbone.fingerprint)
         if info is not None and info.fingerprint != weights:
-            made_on = info.fingerprint or "unnamed weights"
             yield Warned(
-                message=f"this adapter was trained on {made_on} and here is {weights}: other weights of "
+                message=f"this adapter was trained on {info.fingerprint} and here is {weights}: other weights of "
                 f"{spec.name}, so the motion may be wrong; train it again to be sure"
+                if info.fingerprint
+                else f"this adapter's file does not say which weights of {spec.name} it was trained on: on others than "
+                f"{weights} the motion may be wrong"
             )
         for index, one in enumerate(rounds):
             yield from generation.generate(

@@ -15,6 +15,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -86,17 +87,27 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def read_metadata(path: Path) -> dict[str, str]:
     """The text metadata of a safetensors file, without its tensors. Raises AdapterError when it is not one."""
+    metadata = read_header(path).get("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise AdapterError(f"{path.name} has no readable metadata")
+    return metadata
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """What a safetensors file says of itself: of each tensor `dtype` and `shape`, and `__metadata__`; untrusted.
+
+    Raises AdapterError when it is not one.
+    """
     try:
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
             if not 2 <= size <= MAX_HEADER:
                 raise AdapterError(f"{path.name} is not a safetensors file")
             header = json.loads(file.read(size))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, IsADirectoryError) as error:
         raise AdapterError(f"there is no file {path.name} in {path.parent}") from error
     except (ValueError, RecursionError) as error:
         raise AdapterError(f"{path.name} is not a safetensors file") from error
-    metadata = header.get("__metadata__", {}) if isinstance(header, dict) else None
-    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+    if not isinstance(header, dict):
         raise AdapterError(f"{path.name} has no readable metadata")
-    return metadata
+    return header

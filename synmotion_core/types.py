@@ -275,11 +275,12 @@ class Sampled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saved:
-    """A state or an adapter was written, whole."""
+    """A state or an adapter was written, whole. applied: how many keys of an adapter a fresh load took, all it has."""
 
     path: Path
     step: int
     kind: Literal["checkpoint", "adapter"]
+    applied: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from synmotion_core import run
-from synmotion_core.adapters.file import read_info
+from synmotion_core.adapters.file import load_adapter, read_info
 from synmotion_core.backbones import find_spec
 from synmotion_core.clips import video
 from synmotion_core.clips.frames import png
@@ -76,6 +76,8 @@ def test_clips_in_a_new_subject_out(clips: tuple[ClipSource, ...], tmp_path: Pat
     assert [(e.prompt.text, e.step) for e in samples] == [("a red cat waves", 4)]
     info = read_info(adapter)
     assert (info.motion, info.steps, info.clips, info.method) == ("waves", 4, 2, "synmotion")
+    (saved,) = (e for e in events if isinstance(e, Saved) and e.kind == "adapter")
+    assert saved.applied == len(load_adapter(adapter, find_spec("puppet-hunyuan"))[0]) > 0
 
     again = list(run.train(small(clips), tmp_path / "job2", cache=tmp_path / "cache", cancel=threading.Event()))
     notes = [e.note for e in again if isinstance(e, Progress) and e.stage == "encode"]

@@ -31,7 +31,7 @@ from synmotion_core.backbones.llava_prompt import encode_with_images, place_role
 from synmotion_core.backbones.real_world import KNOWS_TENCENT, PRIORS
 from synmotion_core.backbones.roles import NO_ROLES, Spans, token_roles
 from synmotion_core.backbones.solver import FlowSolver, predicts_clean
-from synmotion_core.backbones.token_replace import start_from, token_replace_form
+from synmotion_core.backbones.token_replace import share_again, start_from, token_replace_form
 from synmotion_core.diffusion import FlowMatching, velocity_from_clean
 from synmotion_core.errors import ConfigError
 from synmotion_core.interfaces import BackboneSpec, Feature
@@ -290,6 +290,8 @@ class HunyuanVideo:
         noisy_latents = noisy_latents.to(self.device)
         if image is not None:
             denoiser = self._image_form
+            if denoiser is not self.denoiser:
+                share_again(denoiser)
             noisy_latents = torch.cat([image.to(noisy_latents), noisy_latents[:, :, 1:]], dim=2)
         dtype = self.dtype
         guidance = None

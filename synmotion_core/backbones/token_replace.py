@@ -10,6 +10,7 @@ of weights, trained both ways, serves both.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
@@ -23,7 +24,8 @@ def token_replace_form(transformer: Any) -> nn.Module:
     """The I2V form of a T2V transformer over the very same modules below its blocks.
 
     So what is put onto the attention projections of one (adapters) works in both, and both recompute their blocks
-    where the one does. Raises ValueError for a transformer that has a form of its own already.
+    where the one does; after layers right below a block or the model were replaced, `share_again`. Raises ValueError
+    for a transformer that has a form of its own already.
     """
     from diffusers import HunyuanVideoTransformer3DModel
 
@@ -33,7 +35,7 @@ def token_replace_form(transformer: Any) -> nn.Module:
     with torch.device("meta"):
         config = dict(transformer.config) | {"image_condition_type": "token_replace"}
         form = cast(Any, HunyuanVideoTransformer3DModel.from_config(config))
-    _share(transformer, form)
+    form._shared = list(_share(transformer, form))  # a list: modules in it are not the form's own children twice
     left = [name for name, p in form.named_parameters() if p.is_meta]
     assert not left, left
     if transformer.is_gradient_checkpointing:
@@ -41,18 +43,26 @@ def token_replace_form(transformer: Any) -> nn.Module:
     return form.train(transformer.training)
 
 
-def _share(source: nn.Module, target: nn.Module) -> None:
+def share_again(form: Any) -> None:
+    """Give a form the layers that its transformer has now, as adapters put others in the place of what was there."""
+    for source, target, name in form._shared:
+        setattr(target, name, getattr(source, name))
+
+
+def _share(source: nn.Module, target: nn.Module) -> Iterator[tuple[nn.Module, nn.Module, str]]:
     """Give target source's children; of lists and of what the two forms run by other classes, the children's.
 
     A layer without children is always given whole: quantised ones are of another class than those that they stand for.
+    Yields whose child was given to whom, and its name.
     """
     for name, child in source.named_children():
         own = getattr(target, name)
         whole = type(child) is type(own) and not isinstance(child, nn.ModuleList) and name != _SWITCHED
         if not whole and list(child.children()):
-            _share(child, own)
+            yield from _share(child, own)
         else:
             setattr(target, name, child)
+            yield source, target, name
 
 
 def start_from(noise: Tensor, image_latents: Tensor) -> Tensor:

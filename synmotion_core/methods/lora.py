@@ -5,29 +5,34 @@ reference clips only.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
 
 from synmotion_core.errors import AdapterError, ConfigError
 from synmotion_core.interfaces import Backbone, Feature, check_compatible
-from synmotion_core.methods.attention_lora import AttentionLora
+from synmotion_core.methods.attention_lora import MAX_RANK, AttentionLora, Modules, check_modules
 from synmotion_core.types import Condition, Phase, Prompt, TextCondition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoraConfig:
-    """rank and alpha as everywhere; projections among q, k, v, o."""
+    """rank and alpha as everywhere; projections among q, k, v, o.
+
+    modules: instead of projections, layers by name with their own (rank, alpha), as adapters made elsewhere have them.
+    """
 
     rank: int = 16
     lora_alpha: float = 16.0
     projections: str = "qkvo"
+    modules: Modules = field(default_factory=dict)
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 1 <= self.rank <= 512:
-            raise ConfigError(f"rank must be between 1 and 512, got {self.rank}")
+        if not 1 <= self.rank <= MAX_RANK:
+            raise ConfigError(f"rank must be between 1 and {MAX_RANK}, got {self.rank}")
+        check_modules(self.modules)
 
 
 class Lora:
@@ -38,7 +43,7 @@ class Lora:
     def __init__(self, backbone: Backbone, config: LoraConfig) -> None:
         self.lora = AttentionLora(
             backbone.denoiser,
-            backbone.attention_targets(config.projections),
+            config.modules or backbone.attention_targets(config.projections),
             rank=config.rank,
             alpha=config.lora_alpha,
             seed=config.seed,
@@ -87,6 +92,8 @@ class LoraEntry:
         return False
 
     def num_parameters(self, config: Any, text_width: int, attention_width: int) -> int:
+        if config.modules:
+            raise ConfigError("modules are of an adapter that was made elsewhere: leave them out to train one")
         return round(config.rank * attention_width * len(config.projections) / 3)
 
     def attach(self, backbone: Backbone, config: Any, reference: Prompt) -> Lora:

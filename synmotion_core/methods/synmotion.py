@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from synmotion_core.errors import AdapterError, ConfigError
 from synmotion_core.interfaces import Backbone, Feature, check_compatible
-from synmotion_core.methods.attention_lora import AttentionLora, check_keys
+from synmotion_core.methods.attention_lora import MAX_RANK, AttentionLora, Modules, check_keys, check_modules
 from synmotion_core.methods.dual_embedding import DualEmbedding, default_refiner_width, num_parameters
 from synmotion_core.types import Condition, Phase, Prompt, TextCondition
 
@@ -41,7 +41,8 @@ class SynMotionConfig:
     """Settings of SynMotion. alpha is the probability of a reference step; rank 0 = no adapters, refiner_layers 0 =
     no R.
 
-    embedding_lr scales the learning rate of everything but the adapters.
+    embedding_lr scales the learning rate of everything but the adapters. modules: instead of projections, layers by
+    name with their own (rank, alpha), as adapters made elsewhere have them.
     """
 
     alpha: float = 0.75
@@ -53,6 +54,7 @@ class SynMotionConfig:
     rank: int = 16
     lora_alpha: float = 16.0
     projections: str = "qkv"
+    modules: Modules = field(default_factory=dict)
     prior_updates: tuple[str, ...] = ("subject_embedding", "subject_zero", "refiner", "adapters")
     prior_target: Literal["base", "data"] = "base"
     embedding_lr: float = 1.0
@@ -61,13 +63,14 @@ class SynMotionConfig:
     def __post_init__(self) -> None:
         if not 0 < self.alpha <= 1:
             raise ConfigError(f"alpha must be above 0 and at most 1, got {self.alpha}")
-        if not 0 <= self.rank <= 512:
-            raise ConfigError(f"rank must be between 0 and 512, got {self.rank}")
+        if not 0 <= self.rank <= MAX_RANK:
+            raise ConfigError(f"rank must be between 0 and {MAX_RANK}, got {self.rank}")
+        check_modules(self.modules)
         if not 0 <= self.refiner_layers <= 8:
             raise ConfigError(f"refiner_layers must be between 0 and 8, got {self.refiner_layers}")
         if not 1 <= self.subject_tokens <= 64:
             raise ConfigError(f"subject_tokens must be between 1 and 64, got {self.subject_tokens}")
-        if not (self.motion_embedding or self.subject_embedding or self.refiner_layers or self.rank):
+        if not (self.motion_embedding or self.subject_embedding or self.refiner_layers or self.rank or self.modules):
             raise ConfigError("every part is switched off: nothing would be learnt")
         unknown = set(self.prior_updates) - set(GROUPS)
         if unknown or "motion_embedding" in self.prior_updates:
@@ -95,10 +98,10 @@ class SynMotion:
             generator=generator,
         ).to(backbone.device)
         self.lora = None
-        if config.rank:
+        if config.rank or config.modules:
             self.lora = AttentionLora(
                 backbone.denoiser,
-                backbone.attention_targets(config.projections),
+                config.modules or backbone.attention_targets(config.projections),
                 rank=config.rank,
                 alpha=config.lora_alpha,
                 seed=config.seed,
@@ -174,6 +177,8 @@ class SynMotionEntry:
         return config.alpha < 1
 
     def num_parameters(self, config: Any, text_width: int, attention_width: int) -> int:
+        if config.modules:
+            raise ConfigError("modules are of an adapter that was made elsewhere: leave them out to train one")
         embeddings = num_parameters(
             text_width,
             motion_tokens=_PHRASE if config.motion_embedding else 0,

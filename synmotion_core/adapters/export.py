@@ -1,0 +1,178 @@
+"""An adapter's LoRA as other programs read it. Other programs have no place for the rest of a SynMotion adapter.
+
+    diffusers   transformer.<module>.lora_A|B.weight, and PEFT's settings in the header ("lora_adapter_metadata"):
+                without them diffusers takes alpha = rank
+    comfyui     diffusion_model.<its name>.lora_down|up.weight and .alpha; where ComfyUI holds several of our layers as
+                one, A is shared if it is the same, else the ranks stand side by side:
+
+                    A = [A_q; A_k; A_v]   B = [[B_q, 0, 0], [0, B_k, 0], [0, 0, B_v]]   alpha = s (r_q + r_k + r_v)
+
+                with s = alpha / rank, which is multiplied into B where it differs from part to part
+
+Each file is read back as a file from elsewhere (foreign.py) before it is called done.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from synmotion_core.adapters.file import AdapterInfo, load_adapter, read_info
+from synmotion_core.adapters.foreign import EXPERTS, import_lora
+from synmotion_core.adapters.foreign_names import Layer, original_layers, to_comfy
+from synmotion_core.backbones import find_spec
+from synmotion_core.backbones.weightless import weightless_denoiser
+from synmotion_core.errors import AdapterError, ConfigError
+from synmotion_core.interfaces import BackboneSpec
+from synmotion_core.methods import find_method
+from synmotion_core.methods.attention_lora import peft_settings
+from synmotion_core.storage import write_tensors
+
+Format = Literal["diffusers", "comfyui"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lora:
+    """A layer's part: W~ = W + (alpha / rank) B A."""
+
+    a: Tensor
+    b: Tensor
+    alpha: float
+
+    @property
+    def scale(self) -> float:
+        """alpha / rank."""
+        return self.alpha / self.a.shape[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """What was written; left are the keys that did not travel, usage how the file is loaded elsewhere."""
+
+    path: Path
+    keys: int
+    left: tuple[str, ...]
+    usage: str
+
+
+def export(adapter: Path, out: Path, *, format: Format = "diffusers", expert: str | None = None) -> Exported:
+    """Write the LoRA of an adapter of ours as another program's file.
+
+    expert: which of two, of a backbone that has two: there a file holds one. Raises AdapterError for an adapter without
+    LoRA, ConfigError where `expert` is missing or of no use, or where `out` is there.
+    """
+    if out.exists():
+        raise ConfigError(f"{out} is there already: choose another name")
+    info = read_info(adapter)
+    spec = find_spec(info.backbone)
+    tensors, _ = load_adapter(adapter, spec)
+    loras = _loras(adapter, tensors, info)
+    if spec.boundary_ratio is None:
+        if expert is not None:
+            raise ConfigError(f"{spec.name} has one transformer, no experts: leave out expert")
+    else:
+        if expert not in EXPERTS:
+            raise ConfigError(
+                f"{spec.name} has two experts and other programs take a file for each: {', '.join(EXPERTS)}"
+            )
+        lead = f"{expert}."
+        loras = {name.removeprefix(lead): lora for name, lora in loras.items() if name.startswith(lead)}
+        if not loras:
+            raise AdapterError(f"{adapter.name} holds nothing for the expert {expert}")
+    given, metadata = _diffusers(loras) if format == "diffusers" else _comfyui(loras, spec)
+    write_tensors(out, given, {"format": "pt", **metadata})
+    try:
+        back = import_lora(out, spec, expert=expert)
+        lead = f"{expert}." if expert else ""
+        lost = [name for name, lora in loras.items() if bool(lora.b.any()) and lead + name not in back.modules]
+        if lost or back.report.applied != len(given):
+            raise AdapterError(f"{out.name} was written, but read back it lacks {', '.join(lost[:3])}")
+    except BaseException:
+        out.unlink(missing_ok=True)
+        raise
+    left = tuple(key for key in tensors if not key.startswith("transformer."))
+    return Exported(path=out, keys=len(given), left=left, usage=_usage(out, spec, format, expert))
+
+
+def _loras(adapter: Path, tensors: Mapping[str, Tensor], info: AdapterInfo) -> dict[str, Lora]:
+    try:
+        settings = find_method(info.method).config(**info.method_config)
+    except TypeError as error:
+        raise AdapterError(f"{adapter.name} has settings that {info.method} does not know: {error}") from error
+    own: Any = getattr(settings, "modules", {})
+    out = {}
+    for key, a in tensors.items():
+        if key.startswith("transformer.") and key.endswith(".lora_A.weight"):
+            name = key.removeprefix("transformer.").removesuffix(".lora_A.weight")
+            b = tensors.get(f"transformer.{name}.lora_B.weight")
+            alpha = own[name][1] if name in own else getattr(settings, "lora_alpha", None)
+            if b is None or alpha is None or a.ndim != 2 or b.ndim != 2 or a.shape[0] != b.shape[1]:
+                raise AdapterError(f"{adapter.name}: the LoRA of {name!r} is not whole")
+            out[name] = Lora(a=a, b=b, alpha=float(alpha))
+    if not out:
+        raise AdapterError(f"{adapter.name} holds no LoRA: other programs cannot use it")
+    return out
+
+
+def _diffusers(loras: Mapping[str, Lora]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    tensors = {}
+    for name, lora in loras.items():
+        tensors |= {f"transformer.{name}.lora_A.weight": lora.a, f"transformer.{name}.lora_B.weight": lora.b}
+    settings = peft_settings({name: (lora.a.shape[0], lora.alpha) for name, lora in loras.items()})
+    settings = {f"transformer.{key}": value for key, value in settings.items()}
+    return tensors, {"lora_adapter_metadata": json.dumps(settings, sort_keys=True)}
+
+
+def _comfyui(loras: Mapping[str, Lora], spec: BackboneSpec) -> tuple[dict[str, Tensor], dict[str, str]]:
+    denoiser = weightless_denoiser(spec)
+    layers = original_layers(
+        spec.family, denoiser if spec.boundary_ratio is None else denoiser.get_submodule("high_noise")
+    )
+    tensors: dict[str, Tensor] = {}
+    done: set[str] = set()
+    for name, layer in layers.items():
+        parts = {part.module for part in layer.parts}
+        if not parts & loras.keys() or parts <= done:  # HunyuanVideo-1.5's q, k and v are fused here
+            continue
+        done |= parts
+        lora, key = _joined(layer, loras), f"diffusion_model.{to_comfy(name)}"
+        tensors[f"{key}.lora_down.weight"], tensors[f"{key}.lora_up.weight"] = lora.a, lora.b
+        tensors[f"{key}.alpha"] = torch.tensor(lora.alpha)
+    lost = sorted(loras.keys() - done)
+    if lost:
+        raise AdapterError(f"ComfyUI has no name for {', '.join(lost[:3])}: {len(lost)} layers")
+    return tensors, {}
+
+
+def _joined(layer: Layer, loras: Mapping[str, Lora]) -> Lora:
+    """The LoRA of a layer of theirs; of our layers in it some may have none."""
+    own = [(part, loras[part.module]) for part in layer.parts if part.module in loras]
+    first = own[0][1]
+    alike = all(lora.alpha == first.alpha and torch.equal(lora.a, first.a) for _, lora in own)
+    rank = first.a.shape[0] if alike else sum(lora.a.shape[0] for _, lora in own)
+    even = all(abs(lora.scale - first.scale) <= 1e-9 * first.scale for _, lora in own)
+    b, column = first.b.new_zeros(layer.outputs, rank), 0
+    for part, lora in own:
+        end, row = column + lora.a.shape[0], 0
+        for start, stop in part.rows:
+            b[start:stop, column:end] = lora.b[row : row + stop - start] * (1.0 if even else lora.scale)
+            row += stop - start
+        column = 0 if alike else end
+    a = first.a if alike else torch.cat([lora.a for _, lora in own])
+    return Lora(a=a, b=b, alpha=first.alpha if alike else (first.scale if even else 1.0) * rank)
+
+
+def _usage(out: Path, spec: BackboneSpec, format: Format, expert: str | None) -> str:
+    if format == "comfyui":
+        which = f" on the {expert.replace('_', ' ')} model" if expert else ""
+        return f"in ComfyUI: put it into models/loras and load it with LoraLoaderModelOnly{which}"
+    if spec.family == "hunyuan_video15":  # its pipelines have no loader of their own
+        return f'in diffusers: pipe.transformer.load_lora_adapter(".", weight_name="{out.name}")'
+    second = ", load_into_transformer_2=True" if expert == "low_noise" else ""
+    return f'in diffusers: pipe.load_lora_weights(".", weight_name="{out.name}"{second})'

@@ -1,0 +1,228 @@
+"""LoRA of other programs onto one of our backbones: every key of the file finds its layer or is named with the reason.
+
+    file key --prefix off, name among known_layers--> layer --its parts--> transformer.<module>.lora_A|B.weight
+
+A, B and alpha stay as they are in the file, type and bits; where one of their layers is several of ours, A is shared
+and B cut by rows (foreign_names.py). Of a part's B, columns that are zero throughout go, with their rows of A, and
+alpha in proportion: ComfyUI's files hold q, k and v side by side in one triple rank. A part of a fused layer that is
+zero is left out, as it changes nothing.
+
+No alpha in the file means alpha = rank, as PEFT, diffusers and ComfyUI take it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from synmotion_core.adapters.foreign_file import ForeignFile, PeftSettings, Role, listed, read_foreign, shown
+from synmotion_core.adapters.foreign_names import Layer, known_layers
+from synmotion_core.backbones.weightless import weightless_denoiser
+from synmotion_core.errors import AdapterError, ConfigError
+from synmotion_core.interfaces import BackboneSpec
+from synmotion_core.methods.attention_lora import MAX_RANK
+
+EXPERTS = ("high_noise", "low_noise")
+_PREFIXES = (
+    *("base_model.model.", "transformer.", "diffusion_model.", "model.", "denoiser.", "unet."),
+    *("lora_unet_", "lora_transformer_", "lycoris_", "Hunyuan_video_I2V_lora_"),
+)
+ALPHAS = {
+    "key": "the file's own alpha",
+    "settings": "alpha of PEFT's settings",
+    "given": "alpha as given",
+    "none": "alpha = rank, as the file says none",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """Where a key of a file went (the keys of our file), or why it goes nowhere."""
+
+    key: str
+    to: tuple[str, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What became of a file's keys. alphas counts layers by where their alpha is from, see ALPHAS."""
+
+    file: str
+    backbone: str
+    keys: tuple[Placed, ...]
+    alphas: Mapping[str, int]
+
+    @property
+    def applied(self) -> int:
+        """How many keys have a place."""
+        return sum(not k.reason for k in self.keys)
+
+    @property
+    def summary(self) -> str:
+        """One line: "N of N keys apply"."""
+        return f"{self.file}: {self.applied} of {len(self.keys)} keys apply to {self.backbone}"
+
+    def lines(self, *, every: bool = False) -> list[str]:
+        """For people: what applies, how it is scaled, and what was left out; `every` lists all keys."""
+        out = [self.summary]
+        out += [f"  {count} layers: {ALPHAS[source]}" for source, count in self.alphas.items()]
+        for k in self.keys:
+            if k.reason:
+                out.append(f"  {shown(k.key)}: left out, {k.reason}")
+            elif every:
+                out.append(f"  {shown(k.key)} -> {', '.join(k.to) or 'zero: nothing to apply'}")
+        return out
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Imported:
+    """A file's LoRA in our naming: tensors (`transformer.<module>.lora_A|B.weight`) and each module's (rank, alpha)."""
+
+    tensors: Mapping[str, Tensor]
+    modules: Mapping[str, tuple[int, float]]
+    report: Report
+
+
+def import_lora(
+    path: Path,
+    spec: BackboneSpec,
+    *,
+    expert: str | None = None,
+    alpha: float | None = None,
+    ignore_unmatched: bool = False,
+) -> Imported:
+    """Read a LoRA file of another program for a backbone; no weights of the backbone are needed.
+
+    expert: which of two experts it belongs to. alpha: of layers whose alpha neither key nor settings say. Keys that
+    have no place are an AdapterError that lists them, or with ignore_unmatched are left out, in the report; keys that
+    cannot be right (a rank or a size that does not fit) always are. Raises ConfigError where `expert` is missing or
+    of no use.
+    """
+    file = read_foreign(path)
+    table = known_layers(spec.family, _transformer(spec, expert))
+    lead = f"{expert}." if expert else ""
+    placed = {key: Placed(key=key, reason=reason) for key, reason in file.left.items()}
+    found: dict[str, tuple[str, Layer]] = {}
+    for name, keys in file.layers.items():
+        layer = _find(name, table)
+        if len(file.shapes[keys["down"]]) != 2 or len(file.shapes[keys["up"]]) != 2:
+            reason = "of a convolution, and only linear layers are adapted"
+        elif layer is None:
+            reason = f"{spec.name} has no such layer"
+        else:
+            found[name] = layer
+            _check_size(file, keys, layer[1], spec)
+            continue
+        placed |= {key: Placed(key=key, reason=reason) for key in keys.values()}
+    _check_unmatched(file, placed, spec, ignore_unmatched)
+    tensors: dict[str, Tensor] = {}
+    modules: dict[str, tuple[int, float]] = {}
+    alphas: Counter[str] = Counter()
+    for name, values in file.tensors():
+        if name not in found:
+            continue
+        plain, layer = found[name]
+        scale, source = _alpha(file, plain, values, alpha)
+        alphas[source] += 1
+        to = []
+        for module, down, up, own in _parts(layer, values["down"], values["up"], scale):
+            if lead + module in modules:
+                raise AdapterError(f"{path.name} holds {module} of {spec.name} twice: once by {shown(name)}")
+            modules[lead + module] = down.shape[0], own
+            for letter, tensor in (("A", down), ("B", up)):
+                tensors[f"transformer.{lead}{module}.lora_{letter}.weight"] = tensor
+            to.append(f"{lead}{module}")
+        placed |= {key: Placed(key=key, to=tuple(to)) for key in file.layers[name].values()}
+    if alpha is not None and not alphas["given"]:
+        raise ConfigError(f"{path.name} says the alpha of every layer itself: leave out alpha")
+    report = Report(file=path.name, backbone=spec.name, keys=tuple(placed[key] for key in file.keys), alphas=alphas)
+    return Imported(tensors=tensors, modules=modules, report=report)
+
+
+def _transformer(spec: BackboneSpec, expert: str | None) -> torch.nn.Module:
+    denoiser = weightless_denoiser(spec)
+    if spec.boundary_ratio is None:
+        if expert is not None:
+            raise ConfigError(f"{spec.name} has one transformer, no experts: leave out expert")
+        return denoiser
+    if expert not in EXPERTS:
+        raise ConfigError(f"{spec.name} has two experts, say whose this file is: {' or '.join(EXPERTS)}")
+    return denoiser.get_submodule(expert)
+
+
+def _find(name: str, table: Mapping[str, Layer]) -> tuple[str, Layer] | None:
+    """A layer by its name in the file, prefixes off one by one, and what the name is without them."""
+    while name not in table:
+        prefix = next((p for p in _PREFIXES if name.startswith(p)), None)
+        if prefix is None:
+            return None
+        name = name.removeprefix(prefix)
+    return name, table[name]
+
+
+def _check_size(file: ForeignFile, keys: Mapping[Role, str], layer: Layer, spec: BackboneSpec) -> None:
+    (rank, inputs), (outputs, _) = file.shapes[keys["down"]], file.shapes[keys["up"]]
+    if not 1 <= rank <= MAX_RANK:
+        raise AdapterError(f"{file.path.name}: {shown(keys['down'])} has rank {rank}, taken are 1 to {MAX_RANK}")
+    if (inputs, outputs) != (layer.inputs, layer.outputs):
+        raise AdapterError(
+            f"{file.path.name}: {shown(keys['down'])} is for a layer of {inputs} inputs and {outputs} outputs, "
+            f"that of {spec.name} has {layer.inputs} and {layer.outputs}: it was made for another model"
+        )
+
+
+def _check_unmatched(file: ForeignFile, left: Mapping[str, Placed], spec: BackboneSpec, ignore: bool) -> None:
+    if len(left) == len(file.keys):
+        raise AdapterError(f"{file.path.name}: none of its {len(file.keys)} keys apply to {spec.name}: {_why(left)}")
+    if left and not ignore:
+        fits = f"{len(file.keys) - len(left)} of {len(file.keys)} keys apply to {spec.name}, not {len(left)}"
+        raise AdapterError(f"{file.path.name}: {fits}: {_why(left)}. To go without them: --ignore-unmatched")
+
+
+def _why(left: Mapping[str, Placed]) -> str:
+    reasons: dict[str, list[str]] = {}
+    for key, placed in sorted(left.items()):
+        reasons.setdefault(placed.reason, []).append(key)
+    return "; ".join(f"{listed(keys)} ({reason})" for reason, keys in reasons.items())
+
+
+def _alpha(file: ForeignFile, name: str, values: Mapping[Role, Tensor], given: float | None) -> tuple[float, str]:
+    rank = values["down"].shape[0]
+    if "alpha" in values:
+        own = float(values["alpha"])
+        if not own > 0:
+            raise AdapterError(f"{file.path.name}: the alpha of {shown(name)} must be above 0, got {own:g}")
+        return own, "key"
+    settings = file.settings or PeftSettings()
+    own = settings.alpha_of(name, rank)
+    if own is not None:
+        return own, "settings"
+    return (float(rank), "none") if given is None else (given, "given")
+
+
+def _parts(layer: Layer, down: Tensor, up: Tensor, alpha: float) -> list[tuple[str, Tensor, Tensor, float]]:
+    """(module, A, B, alpha) of each of our layers in theirs."""
+    if len(layer.parts) == 1:
+        part = layer.parts[0]
+        return [(part.module, down, _rows(up, part.rows), alpha)]
+    out = []
+    for part in layer.parts:
+        rows = _rows(up, part.rows)
+        used = rows.ne(0).any(dim=0)
+        rank = int(used.sum())
+        if rank == down.shape[0]:
+            out.append((part.module, down.clone(), rows, alpha))
+        elif rank:
+            kept = down[used].contiguous(), rows[:, used].contiguous()
+            out.append((part.module, *kept, alpha * rank / down.shape[0]))
+    return out
+
+
+def _rows(up: Tensor, ranges: tuple[tuple[int, int], ...]) -> Tensor:
+    return torch.cat([up[start:end] for start, end in ranges])

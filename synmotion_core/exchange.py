@@ -1,0 +1,117 @@
+"""The commands that bring adapters in and out: convert, convert-official, export. Parsed options to an answer; cli.py
+prints it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from synmotion_core.errors import ConfigError
+from synmotion_core.types import Prompt
+from synmotion_core.workspace import Workspace, safe_name
+
+if TYPE_CHECKING:
+    from synmotion_core.adapters.convert import Converted
+    from synmotion_core.adapters.foreign import Report
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """results go to standard output, notes to standard error; data is both for programs."""
+
+    results: tuple[str, ...]
+    notes: tuple[str, ...]
+    data: dict[str, Any]
+
+
+def convert(args: argparse.Namespace) -> Answer:
+    """A LoRA of another program becomes an adapter of ours."""
+    from synmotion_core.adapters.convert import convert as made_ours
+    from synmotion_core.backbones import find_spec
+
+    done = made_ours(
+        args.files,
+        find_spec(args.backbone),
+        _adapter_file(args),
+        prompt=Prompt(subject=args.subject, motion=args.motion),
+        mode=args.mode,
+        experts=args.expert or (),
+        alpha=args.alpha,
+        ignore_unmatched=args.ignore_unmatched,
+    )
+    return _converted(done, args.keys)
+
+
+def convert_official(args: argparse.Namespace) -> Answer:
+    """An adapter of the official repository becomes one of ours, or is only listed."""
+    from synmotion_core.adapters.official import convert_official as made_ours
+    from synmotion_core.adapters.official import inventory
+    from synmotion_core.backbones import find_spec
+
+    if args.inventory:
+        found = inventory(args.folder)
+        lines = [line for file, items in found.items() for line in (file, *(f"  {item.line}" for item in items))]
+        data = {file: [{"name": i.name, "shape": list(i.shape), "dtype": i.dtype} for i in items]
+                for file, items in found.items()}  # fmt: skip
+        return Answer(results=tuple(lines), notes=(), data=data)
+    if args.subject is None or args.motion is None:
+        raise ConfigError('an adapter needs words: --subject and --motion, for example "a person" and "waves"')
+    done = made_ours(
+        args.folder,
+        find_spec(args.backbone),
+        _adapter_file(args),
+        prompt=Prompt(subject=args.subject, motion=args.motion),
+        mode=args.mode,
+        ignore_unmatched=args.ignore_unmatched,
+    )
+    return _converted(done, args.keys)
+
+
+def export(args: argparse.Namespace) -> Answer:
+    """An adapter's LoRA becomes a file of another program."""
+    from synmotion_core.adapters.export import export as written
+    from synmotion_core.adapters.foreign_file import shown
+
+    done = written(args.adapter, args.out, format=args.format, expert=args.expert)
+    notes = []
+    if done.left:
+        which = f"{len(done.left)} tensors, first: {shown(done.left[0])}"
+        notes.append(
+            f"warning: this adapter's embeddings do not travel ({which}): other programs have no place for them, and "
+            "without them the motion is weaker than here"
+        )
+    notes += [f"wrote {done.path.name} and read it back: {done.keys} of {done.keys} keys apply", done.usage]
+    data = {"path": str(done.path), "keys": done.keys, "left": list(done.left), "usage": done.usage}
+    return Answer(results=(str(done.path),), notes=tuple(notes), data=data)
+
+
+def _adapter_file(args: argparse.Namespace) -> Path:
+    """Where a new adapter goes: --out, or by its --name among this machine's adapters, where the page finds it."""
+    if args.out is not None:
+        return args.out
+    if args.name is None:
+        raise ConfigError("an adapter needs a name: --name my-wave, or --out FILE")
+    return Workspace().adapters / f"{safe_name(args.name)}.safetensors"
+
+
+def _converted(done: Converted, every: bool) -> Answer:
+    notes = [line for report in done.reports for line in report.lines(every=every)]
+    notes.append(f"saved {done.path.name} and loaded it back: {done.applied} of {done.applied} keys apply")
+    data = {"path": str(done.path), "applied": done.applied, "files": [_report(report) for report in done.reports]}
+    return Answer(results=(str(done.path),), notes=tuple(notes), data=data)
+
+
+def _report(report: Report) -> dict[str, Any]:
+    keys = [{"key": k.key, "to": list(k.to), "reason": k.reason} for k in report.keys]
+    return {"file": report.file, "applied": report.applied, "alphas": dict(report.alphas), "keys": keys}
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], Answer]] = {
+    "convert": convert,
+    "convert-official": convert_official,
+    "export": export,
+}
