@@ -29,7 +29,7 @@ from synmotion_core.progress_line import ProgressLine, duration
 if TYPE_CHECKING:
     from synmotion_core.types import Event
 
-R = TypeVar("R", TrainRun, GenerateRun)
+R = TypeVar("R", bound=TrainRun | GenerateRun)
 OK, BUG, REFUSED, STOPPED = 0, 1, 2, 130
 
 

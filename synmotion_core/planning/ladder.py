@@ -20,7 +20,7 @@ from synmotion_core.planning.memory import Needs, needs
 from synmotion_core.planning.work import work_of
 from synmotion_core.types import VideoShape
 
-R = TypeVar("R", TrainRun, GenerateRun)
+R = TypeVar("R", bound=TrainRun | GenerateRun)
 
 _TRAINING_ONLY = ("precision.gradient_checkpointing", "train.batch_size")
 _STEPS: tuple[dict[str, Any], ...] = (

@@ -29,7 +29,8 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a training will take. Lines are for people; ways are those that say how to need less.
+    """What a training will take. Lines are for people; ways are options of the command line: to know more, to need
+    less.
 
     memory_gib: of the weights as they are held; peak_gib: of the GPU, in the stage that takes most, None where it is
     not known. seconds: of the training's steps, None where nothing was measured here. download_gib: still to be
@@ -80,7 +81,7 @@ def plan(run: TrainRun, *, seconds_per_step: float | None = None, fit_gib: float
             "not known before the first training on it"
         )
     else:
-        lines.append("time: known after a short probe (plan --probe); a training says it after its first steps")
+        lines.append("time: not known before the first training here; a training says it after its first steps")
     if videos and "seconds_a_video" in spec.options:
         lines.append(f"about {videos * spec.options['seconds_a_video'] / 60:.1f} minutes more for the priors, once")
     found = needs(spec, run.precision, work_of(run))
@@ -99,7 +100,7 @@ def plan(run: TrainRun, *, seconds_per_step: float | None = None, fit_gib: float
         lines.append(_on_disk(disk))
     return Plan(
         lines=tuple(lines),
-        ways=tuple(_ways(rungs, fit_gib)) if rungs else (),
+        ways=tuple(_ways(rungs, fit_gib, timed=seconds is not None)),
         parameters=parameters,
         memory_gib=weights,
         peak_gib=None if found is None else found.peak,
@@ -124,7 +125,7 @@ def generation_line(run: GenerateRun, seconds_per_video: float | None) -> str:
         usual = spec.options["seconds_a_video"] * steps / spec.num_inference_steps
         time = f"about {_seconds(usual)} a video on two server cores"
     else:
-        time = "the time a video is known after the first one here"
+        time = "the time is not known before the first one here"
     parts = [f"{count} video{'s' if count > 1 else ''} of {work.shape.num_frames} frames", time]
     found = needs(spec, run.precision, work)
     if found is not None:
@@ -141,7 +142,12 @@ def generation_line(run: GenerateRun, seconds_per_video: float | None) -> str:
 # ------------------------------------------------------------------------------------------------ in words
 
 
-def _ways(rungs: list[Rung[TrainRun]], fit_gib: float | None) -> list[str]:
+def _ways(rungs: list[Rung[TrainRun]], fit_gib: float | None, *, timed: bool) -> list[str]:
+    lines = [] if timed else ["to know the time before: plan --probe, which loads the backbone and times a few steps"]
+    return lines + (_to_need_less(rungs, fit_gib) if rungs else [])
+
+
+def _to_need_less(rungs: list[Rung[TrainRun]], fit_gib: float | None) -> list[str]:
     if fit_gib is not None and rungs[0].needs.peak <= fit_gib:
         return [f"fits {fit_gib:g} GiB as it is"]
     lines = ["to need less, what costs least first; each is whole by itself:"]

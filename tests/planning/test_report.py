@@ -31,7 +31,9 @@ def test_what_fits_is_said_and_nothing_more_than_is_needed_is_changed() -> None:
         fits = [rung for rung in ladder(asked) if rung.needs.peak <= card]
         assert ways[-1] == f"the last of these is the first that fits {card} GiB"
         assert " ".join(fits[0].options) in ways[-2]
-    assert plan(asked, fit_gib=1000).ways == ("fits 1000 GiB as it is",)
+    assert plan(asked, fit_gib=1000, seconds_per_step=1.0).ways == ("fits 1000 GiB as it is",)
+    assert plan(asked, fit_gib=1000).ways[0].startswith("to know the time before: plan --probe")
+    assert not any("--" in line for line in plan(asked).lines), "the page shows these, and has no options"
     assert plan(asked, fit_gib=1).ways[-1].startswith("nothing here fits 1 GiB")
     made = plan(asked)
     assert [rung.gib for rung in made.rungs] == sorted((rung.gib for rung in made.rungs), reverse=True)
@@ -140,7 +142,7 @@ def test_a_generation_in_one_line() -> None:
     assert generation_line(puppets, 2.0) == "8 videos of 17 frames, about 2.0 s a video"
     assert "about 0.9 s a video on two server cores" in generation_line(puppets, None)
     large = generation_line(generation(num_frames=9), None)
-    assert large.startswith("1 video of 9 frames, the time a video is known after the first one here, about ")
+    assert large.startswith("1 video of 9 frames, the time is not known before the first one here, about ")
     assert "GiB of GPU memory" in large
     assert "39.0 GiB to fetch first" in large
     with pytest.raises(ShapeError, match="use 9 or 13"):
