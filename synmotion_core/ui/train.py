@@ -6,6 +6,7 @@ form and the command line speak the same config, so that "the same as this comma
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from collections.abc import Mapping
@@ -267,8 +268,9 @@ def build(studio: Studio, library: Library, pictures: Pictures) -> dict[str, Any
         from synmotion_core.backbones import find_spec
 
         run = form(values)
-        choices = current(values, studio, library)
-        refuse_blocked(choices, library.looks(choices, find_spec(run.backbone)))
+        choices, spec = current(values, studio, library), find_spec(run.backbone)
+        asked = dataclasses.replace(spec, default_shape=spec.shape(run.num_frames, run.height, run.width))
+        refuse_blocked(choices, library.looks(choices, asked))
         started = jobs.submit(run)
         return {studio.train_job: {"id": started}, **show(jobs.snapshot(started), "")}
 

@@ -10,6 +10,7 @@ import pytest
 from synmotion_core.backbones import SPECS
 from synmotion_core.config import GenerateRun, TrainRun, to_dict
 from synmotion_core.errors import MissingError, ShapeError
+from synmotion_core.evaluation.bench_memory import real_rows
 from synmotion_core.planning import downloads, machine
 from synmotion_core.planning.ladder import ladder
 from synmotion_core.planning.report import generation_line, plan
@@ -45,6 +46,10 @@ def test_main_memory_is_held_against_what_is_here(monkeypatch: pytest.MonkeyPatc
     for here, words in ((64.0, "64 are here"), (16.0, "16 are here: too little")):
         monkeypatch.setattr(machine, "main_gib", lambda here=here: here)
         assert words in text(training())
+
+
+def test_every_large_row_says_how_it_is_stored() -> None:
+    assert set(downloads._STORED) == set(real_rows())
 
 
 # sums of what the repositories are known to hold, in bytes (Wan's last two to the byte)

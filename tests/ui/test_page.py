@@ -422,6 +422,11 @@ def test_a_large_backbone_is_made_to_fit(open_page: Any, site: Site) -> None:
     page.locator("#train-start").click()
     expect(page.locator("#train-message [role=alert]")).to_contain_text("use 17 or 21")
     assert not site.runner.runs
+    frames.fill("13")
+    expect(plan).to_contain_text("13 frames of 64x64", timeout=SLOW)
+    page.locator("#train-start").click()
+    expect(page.locator("#train-message [role=alert]")).to_contain_text("takes exactly 13", timeout=SLOW)
+    assert not site.runner.runs, "its clips have 17 frames"
     page.locator("#train-vae-tiling input").check()
 
     choose(page, "#train-backbone", "HunyuanVideo 13B, from text")
