@@ -6,6 +6,7 @@ What the options mean is said by command.py (train, generate and those that take
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ examples:
   {p} train --clips a.mp4 b.mp4 --subject "a person" --motion "does a cartwheel" --name cartwheel --steps 600
   {p} train --clips assets/clips --motion waves --name w2 --set train.learning_rate=0.002 --set method.rank=8
   {p} train --clips assets/clips --motion waves --name w3 --set 'train.sample_subjects=["a red cat", "a bear"]'
+  {p} train --clips clips --motion waves --name w4 --backbone wan2.1-t2v-14b --fit
   {p} train --resume --out runs/my-wave
 """
 
@@ -59,11 +61,14 @@ example:
 """
 
 _PLAN = """\
-Say what a training will take, without loading any weights. Takes the options of `train`. The time is known once a
-training with the same backbone, method and batch size has run on this machine.
+Say what a training will take: memory, disk and download, time, without loading any weights. Takes the options of
+`train`. The time is known once a training with the same backbone, method and batch size has run on this machine, or
+with --probe, which loads the backbone and times a few steps.
 
-example:
+examples:
   {p} plan --clips assets/clips --motion waves --name my-wave --steps 600
+  {p} plan --clips assets/clips --motion waves --name my-wave --probe
+  {p} plan --clips clips --motion waves --name w4 --backbone wan2.1-t2v-14b --fit 24
 """
 
 _BENCH = """\
@@ -140,19 +145,23 @@ def build_parser() -> argparse.ArgumentParser:
     add_train_arguments(train)
     train.add_argument("--out", type=Path, metavar="FOLDER", help="where the run lives (default: runs/NAME)")
     train.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    change = "change what costs least until it fits so much GPU memory (without a number: the GPU's own), and say what"
+    _add_fit(train, change)
 
     generate = add("generate", _GENERATE, "make videos with or without an adapter")
     add_generate_arguments(generate)
     where = "for the videos (default: %(default)s)"
     generate.add_argument("--out", type=Path, metavar="FOLDER", default=Path("videos"), help=where)
+    _add_fit(generate, change)
 
     prior = add("prior", _PRIOR, "draw the subject prior videos of a run")
     add_train_arguments(prior)
 
     plan = add("plan", _PLAN, "what a training will take")
     add_train_arguments(plan)
-    text = "memory of the GPU that it should fit: says what would have to change"
-    plan.add_argument("--fit", type=float, metavar="GIB", help=text)
+    _add_fit(plan, "GPU memory that it should fit (without a number: the GPU's own): says what would have to change")
+    text = "load the backbone and time a few real steps"
+    plan.add_argument("--probe", action="store_true", help=text)
 
     bench = add("bench", _BENCH, "measure: judge, backbone, methods, step, memory")
     bench.add_argument("action", choices=["run"], help="what to do")
@@ -302,6 +311,20 @@ def _add_precision(parser: argparse.ArgumentParser) -> Any:
     text = "code videos tile by tile, which changes them a little"
     group.add_argument("--vae-tiling", action=argparse.BooleanOptionalAction, help=text)
     return group
+
+
+def _add_fit(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument("--fit", type=_gib, nargs="?", const=True, metavar="GIB", help=text)
+
+
+def _gib(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"takes a number of GiB above 0, for example 24, got {text!r}")
+    return value
 
 
 def _add_settings(parser: Any, text: str) -> None:

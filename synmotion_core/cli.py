@@ -13,23 +13,23 @@ import logging
 import os
 import shlex
 import signal
-import statistics
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from synmotion_core import arguments, command
 from synmotion_core.command import PROGRAM, RUN_FILE, same_command
-from synmotion_core.config import TrainRun, to_dict
+from synmotion_core.config import GenerateRun, TrainRun, to_dict
 from synmotion_core.errors import Cancelled, ConfigError, MissingError, TrainingDiverged, UserInputError
 from synmotion_core.progress_line import ProgressLine, duration
 
 if TYPE_CHECKING:
     from synmotion_core.types import Event
 
+R = TypeVar("R", bound=TrainRun | GenerateRun)
 OK, BUG, REFUSED, STOPPED = 0, 1, 2, 130
 
 
@@ -69,13 +69,12 @@ def main(argv: list[str] | None = None) -> int:
 def _train(args: argparse.Namespace) -> int:
     from synmotion_core import pace, run
     from synmotion_core.storage import replacing
-    from synmotion_core.types import Progress, Saved, Stopped
+    from synmotion_core.types import Saved, Stopped
     from synmotion_core.workspace import Workspace, safe_name
 
     out, config = _run_folder(args)
     safe_name(config.name)
-    workspace = Workspace()
-    begun, steps = False, []
+    workspace, stopwatch, begun = Workspace(), pace.Stopwatch(config), False
 
     def watch(event: Event) -> None:
         nonlocal begun
@@ -84,16 +83,14 @@ def _train(args: argparse.Namespace) -> int:
                 temporary.write_text(json.dumps(to_dict(config), indent=1) + "\n", encoding="ascii")
             _note(f"training {config.name!r} in {out}")
             begun = True
-        if isinstance(event, Progress) and event.stage == "train" and event.seconds is not None:
-            steps.append(event.seconds)
+        stopwatch.see(event)
         if isinstance(event, Saved) and event.applied is not None:
             _note(f"saved {event.path.name} and loaded it back: {event.applied} of {event.applied} keys apply")
 
     with _interruptible() as cancel:
         events = run.train(config, out, cache=workspace.cache, cancel=cancel, resume=args.resume)
         last = _follow(events, args.json, watch)
-    if len(steps) >= pace.ENOUGH_STEPS:
-        pace.remember(workspace, config, statistics.median(steps))
+    stopwatch.note(workspace)
     if isinstance(last, Stopped):
         resume = f"{PROGRAM} train --resume --out {shlex.quote(str(out))}"
         _note(f"stopped at step {last.step}, which is saved. Go on with:\n  {resume}")
@@ -112,10 +109,12 @@ def _run_folder(args: argparse.Namespace) -> tuple[Path, TrainRun]:
     if args.resume:
         if out is None:
             raise ConfigError("--resume needs the run's folder: --out runs/my-wave")
+        if args.fit is not None:
+            raise ConfigError("--resume goes on with the settings that the run began with: leave --fit out")
         if not (out / RUN_FILE).is_file():
             raise MissingError(f"there is no run in {out} to go on with: it has no {RUN_FILE}")
         return out, command.train_run(args, base=out / RUN_FILE, note=_note)
-    config = command.train_run(args, note=_note)
+    config = _fitted(command.train_run(args, note=_note), args.fit)
     out = out or Path("runs") / config.name
     if (out / RUN_FILE).exists():
         go_on = f"train --resume --out {shlex.quote(str(out))}"
@@ -124,16 +123,20 @@ def _run_folder(args: argparse.Namespace) -> tuple[Path, TrainRun]:
 
 
 def _generate(args: argparse.Namespace) -> int:
-    from synmotion_core import run
+    from synmotion_core import pace, run
     from synmotion_core.types import Stopped
+    from synmotion_core.workspace import Workspace
 
-    config = command.generate_run(args)
+    config = _fitted(command.generate_run(args), args.fit)
+    stopwatch = pace.Stopwatch(config)
 
-    def watch(_: Event) -> None:  # a run that was refused leaves no folder behind
+    def watch(event: Event) -> None:  # a run that was refused leaves no folder behind
         args.out.mkdir(parents=True, exist_ok=True)
+        stopwatch.see(event)
 
     with _interruptible() as cancel:
         last = _follow(run.generate(config, args.out, cancel=cancel), args.json, watch)
+    stopwatch.note(Workspace())
     if isinstance(last, Stopped):
         _note(f"stopped; what is finished is in {args.out}")
         return STOPPED
@@ -159,13 +162,50 @@ def _plan(args: argparse.Namespace) -> int:
     from synmotion_core import pace, run
     from synmotion_core.workspace import Workspace
 
-    config = command.train_run(args, note=_note)
-    plan = run.plan(config, seconds_per_step=pace.recall(Workspace(), config), fit_gib=args.fit)
+    config, workspace, gib = command.train_run(args, note=_note), Workspace(), _asked_gib(args.fit)
+    run.plan(config)  # what does not fit together is said before anything is loaded
+    if args.probe:
+        found: list[float | None] = []
+
+        def events() -> Iterator[Event]:
+            found.append((yield from run.probe(config, cache=workspace.cache, cancel=cancel)))
+
+        with _interruptible() as cancel:
+            _follow(events(), False)
+        if found[0] is None:
+            _note("stopped")
+            return STOPPED
+        pace.remember(workspace, config, found[0])
+    plan = run.plan(config, seconds_per_step=pace.recall(workspace, config), fit_gib=gib)
     if args.json:
         _print_json(to_dict(plan))
     else:
-        print("\n".join(plan.lines))
+        print("\n".join([*plan.lines, *plan.ways]))
     return OK
+
+
+def _asked_gib(asked: float | bool | None) -> float | None:
+    """What --fit stands for: a number of GiB, or, without one, the GPU that is here."""
+    from synmotion_core.planning import machine
+
+    return machine.required_card_gib() if asked is True else asked
+
+
+def _fitted(config: R, asked: float | bool | None) -> R:
+    """The run, changed until it fits, where --fit asks for it; what that is and what it costs is said."""
+    gib = _asked_gib(asked)
+    if gib is None:
+        return config
+    from synmotion_core.planning.ladder import fit
+
+    rung = fit(config, gib)
+    if not rung.changes:
+        _note(f"fits {gib:.4g} GiB as it is: about {rung.needs.peak:.1f} GiB")
+        return rung.run
+    _note(f"to fit {gib:.4g} GiB ({rung.needs.peak:.1f} are needed): {' '.join(rung.options)}")
+    for price in rung.prices:
+        _note(f"  the price: {price}")
+    return rung.run
 
 
 def _follow(events: Iterator[Event], as_json: bool, watch: Callable[[Event], None] = lambda _: None) -> Event | None:

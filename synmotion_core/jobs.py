@@ -17,7 +17,6 @@ import errno
 import logging
 import os
 import shutil
-import statistics
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -272,10 +271,9 @@ class Jobs:
                     return
                 again = job.begin()
                 self._changed.notify_all()
-            status, message = self._execute(job, again)
-            steps = job.ledger.training_seconds
-            if isinstance(job.config, TrainRun) and len(steps) >= pace.ENOUGH_STEPS:
-                pace.remember(self.workspace, job.config, statistics.median(steps))
+            stopwatch = pace.Stopwatch(job.config)
+            status, message = self._execute(job, again, stopwatch)
+            stopwatch.note(self.workspace)
             with self._changed:
                 if self._closing and status == "stopped":
                     status, message = "interrupted", "the studio was closed; what was done is saved"
@@ -284,13 +282,14 @@ class Jobs:
         finally:
             self._device.release()
 
-    def _execute(self, job: JobFolder, again: bool) -> tuple[Status, str]:
+    def _execute(self, job: JobFolder, again: bool, stopwatch: pace.Stopwatch) -> tuple[Status, str]:
         logger, handler = logging.getLogger("synmotion_core"), _JobLog(job.folder / "log.txt")
         logger.addHandler(handler)
         try:
             job.output.mkdir(parents=True, exist_ok=True)
             runner = self._runners[job.kind]
             for event in runner(job.config, job.output, cache=self.workspace.cache, cancel=job.cancel, resume=again):
+                stopwatch.see(event)
                 self._record(job, event)
             if job.ledger.ended:
                 return job.ledger.ended, ""

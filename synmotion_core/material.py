@@ -79,7 +79,8 @@ def draw_priors(
         video.write(path, generation.to_frames(backbone.decode_latents(latents))[0], sampler.shape.fps)
 
     yield Started(what="prior", total=len(plan))
-    yield from priors.draw_priors(backbone, plan, cache, key, sample, write, cancel=cancel)
+    own = backbone.spec.batch_size
+    yield from priors.draw_priors(backbone, plan, cache, key, sample, write, cancel=cancel, batch_size=own)
     encodings = EncodingCache(cache, backbone)
     rows = []
     for prompt, seed in plan:

@@ -3,7 +3,8 @@ jobs share it.
 
     train(TrainRun, folder)       clips -> doctor -> encodings -> priors -> method -> <folder>/<name>.safetensors
     generate(GenerateRun, folder) adapter -> method -> <folder>/*.mp4
-    plan(TrainRun)                what train will take, before anything is loaded
+    probe(TrainRun)               seconds a step, from a few real ones
+    plan(TrainRun)                what train will take, before anything is loaded (planning/report.py)
 
 Both are generators of events; `cancel` is looked at between units of work. Input is checked before any weight is
 read. The backbone loaded last is
@@ -14,20 +15,21 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synmotion_core import planning
 from synmotion_core.backbones import find_spec, load_backbone
-from synmotion_core.config import GenerateRun, TrainRun, from_dict, motion_name, to_dict
-from synmotion_core.errors import Cancelled, ConfigError, IncompatibleError
-from synmotion_core.interfaces import Backbone, BackboneSpec, Method, check_compatible
+from synmotion_core.config import GenerateRun, TrainRun, motion_name, to_dict
+from synmotion_core.errors import Cancelled, ConfigError
+from synmotion_core.interfaces import Backbone, BackboneSpec, Method
+from synmotion_core.planning.report import Plan, plan
+from synmotion_core.planning.work import look_up, method_of
 from synmotion_core.precision import PLAIN, Precision, weights_of
-from synmotion_core.types import Clip, Event, Finished, Prompt, Saved, Started, Stopped, VideoShape, Warned
+from synmotion_core.types import Clip, Event, Finished, Progress, Prompt, Saved, Started, Stopped, VideoShape, Warned
 
 if TYPE_CHECKING:
     import torch
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from synmotion_core.training.trainer import TrainingSet
     from synmotion_core.types import Draw
 
+PROBE_STEPS = 8
 _pool_lock = threading.Lock()
 _pool: dict[tuple[str, Precision], Backbone] = {}
 
@@ -61,11 +64,8 @@ def train(
     Ends with Finished(path of the adapter) or, when cancelled, Stopped; the checkpoint stays in `folder`.
     """
     began = time.perf_counter()
-    spec = find_spec(config.backbone)
-    spec.check_mode(config.mode)
-    entry, method_config = _method(config.method, dict(config.method_config), spec)
-    _check_priors(spec, entry, method_config)
-    shape = spec.shape(config.num_frames, config.height, config.width)
+    named = look_up(config)
+    spec, entry, method_config, shape = named.spec, named.entry, named.method_config, named.shape
     sample_images, about_images = _load_images(config.train.sample_images, spec, shape)
     clips, warnings = _load_clips(config, spec, shape)
     warnings += about_images
@@ -122,22 +122,6 @@ def train(
     yield Finished(path=path, seconds=time.perf_counter() - began)
 
 
-def _method(name: str, values: dict[str, Any], spec: BackboneSpec) -> tuple[Any, Any]:
-    from synmotion_core.methods import find_method
-
-    entry = find_method(name)
-    check_compatible(spec, entry.name, entry.requires)
-    return entry, from_dict(entry.config, values)
-
-
-def _check_priors(spec: BackboneSpec, entry: Any, method_config: Any) -> None:
-    if entry.draws_priors(method_config) and "t2v" not in spec.modes:
-        raise IncompatibleError(
-            f"{spec.name} makes no videos from text alone, so it cannot draw the subject priors of {entry.name}: "
-            "train without them (method.alpha=1), or take method lora"
-        )
-
-
 def _load_clips(config: TrainRun, spec: BackboneSpec, shape: VideoShape) -> tuple[list[Clip], list[str]]:
     """The clips, and what the doctor warns of. Raises ClipError listing every file that cannot be used."""
     from synmotion_core.clips.dataset import load_clips
@@ -181,6 +165,7 @@ def _settings_key(config: TrainRun, method_config: Any, fingerprint: str, clips:
     from synmotion_core.training.cache import content_key
 
     values = to_dict(config) | {"method_config": to_dict(method_config), "backbone": fingerprint}
+    values["train"]["batch_size"] = config.train.batch_size or find_spec(config.backbone).batch_size
     shown = ["save_every", "sample_every", "sample_subjects", "sample_images"]
     for name in [*shown, "num_steps"] if config.train.lr_scheduler == "constant" else shown:
         values["train"].pop(name)
@@ -233,6 +218,7 @@ def _samples(
             folder / "samples" / f"step-{step:06d}",
             images=images,
             step=step,
+            batch_size=backbone.spec.batch_size,
         )
 
 
@@ -279,7 +265,7 @@ def generate(config: GenerateRun, folder: Path, *, cancel: threading.Event) -> I
     state, info, entry, method_config = None, None, None, None
     if config.adapter is not None:
         state, info = load_adapter(config.adapter, spec)
-        entry, method_config = _method(info.method, dict(info.method_config), spec)
+        entry, method_config = method_of(info.method, info.method_config, spec)
     motion = " ".join(config.motion.split())
     named = info is not None and motion != info.motion and motion == motion_name(info.motion)
     if named and info is not None:
@@ -320,7 +306,7 @@ def generate(config: GenerateRun, folder: Path, *, cancel: threading.Event) -> I
         rounds: list[SamplerConfig] = [sampler]
         if config.compare and method is not None:
             rounds.append(dataclasses.replace(sampler, strength=0.0))
-        each = math.ceil(len(prompts) / 4) * sampler.num_inference_steps
+        each = math.ceil(len(prompts) / spec.batch_size) * sampler.num_inference_steps
         yield Started(what="generate", total=each * len(rounds))
         for message in warnings:
             yield Warned(message=message)
@@ -350,6 +336,7 @@ def generate(config: GenerateRun, folder: Path, *, cancel: threading.Event) -> I
                 cancel=cancel,
                 done=index * each,
                 total=each * len(rounds),
+                batch_size=spec.batch_size,
             )
     except Cancelled:
         yield Stopped(step=0)
@@ -360,79 +347,55 @@ def generate(config: GenerateRun, folder: Path, *, cancel: threading.Event) -> I
     yield Finished(path=folder, seconds=time.perf_counter() - began)
 
 
-# ------------------------------------------------------------------------------------------------ plan
+# ------------------------------------------------------------------------------------------------ probe
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What a training will take. Lines are for people; the numbers are for the page. seconds None = not measured here
-    yet.
+def probe(config: TrainRun, *, cache: Path, cancel: threading.Event) -> Generator[Event, None, float | None]:
+    """A few real steps of a training, of which nothing is kept but the clips' encodings; returns seconds a step.
+
+    Each kind of step counts as often as the whole training would take it. Steps on subject priors are timed on the
+    clips, which are as large, so that no prior is drawn. None when cancelled.
     """
+    from synmotion_core import material, pace
+    from synmotion_core.training import trainer
 
-    lines: tuple[str, ...]
-    parameters: int
-    memory_gib: float
-    tokens: int
-    prior_videos: int
-    seconds: float | None
-
-
-def plan(config: TrainRun, *, seconds_per_step: float | None = None, fit_gib: float | None = None) -> Plan:
-    """From the specs alone: no weight is read. seconds_per_step is a measurement on this machine, if there is one.
-
-    fit_gib: the memory of the GPU that it should fit, in GiB; what would have to change is said (planning.py).
-    """
-    from synmotion_core.training import priors
-
-    spec = find_spec(config.backbone)
-    spec.check_mode(config.mode)
-    entry, method_config = _method(config.method, dict(config.method_config), spec)
-    _check_priors(spec, entry, method_config)
-    shape = spec.shape(config.num_frames, config.height, config.width)
-    parameters, tokens = sum(spec.parameters.values()), planning.tokens(spec, shape)
-    weights = sum(planning.weight_bytes(spec, config.precision).values()) / planning.GIB
-    videos = len(priors.plan_priors(dict(spec.options), config.priors)) if entry.draws_priors(method_config) else 0
-    steps = config.train.num_steps
-    lines = [
-        f"{spec.title}: {parameters / 1e6:,.1f} M parameters, {weights:.2f} GiB of weights",
-        f"each clip: {shape.num_frames} frames of {shape.width}x{shape.height} at {shape.fps:g} fps, {tokens} tokens",
-        f"{len(config.clips)} clips to encode once (then cached)"
-        + (f", {videos} subject priors to draw once (then cached)" if videos else ""),
-        f"{steps} steps of {config.train.batch_size} clips",
-    ]
-    seconds = None if seconds_per_step is None else steps * seconds_per_step
-    if seconds is not None:
-        lines.append(f"time: about {seconds / 60:.1f} minutes of training at {seconds_per_step:.2f} s a step")
-    elif "seconds_a_clip" in spec.options:
-        elsewhere = steps * config.train.batch_size * spec.options["seconds_a_clip"]
-        lines.append(
-            f"time: about {elsewhere / 60:.1f} minutes of training on two server cores; this machine's own pace is "
-            "not known before the first training on it"
-        )
-    else:
-        lines.append("time: not measured on this machine yet; it is shown after the first steps")
-    if videos and "seconds_a_video" in spec.options:
-        lines.append(f"about {videos * spec.options['seconds_a_video'] / 60:.1f} minutes more for the priors, once")
-    if spec.needs_gpu:
-        work = _work(config, spec, entry, method_config, shape)
-        lines += ["needs a CUDA GPU", *planning.in_words(spec, config.precision, work, fit_gib)]
-    return Plan(
-        lines=tuple(lines),
-        parameters=parameters,
-        memory_gib=weights,
-        tokens=tokens,
-        prior_videos=videos,
-        seconds=seconds,
+    named = look_up(config)
+    clips, _ = _load_clips(config, named.spec, named.shape)
+    backbone = borrow_backbone(config.backbone, config.precision)
+    try:
+        data = yield from material.encode_clips(backbone, clips, config.mode, cache, cancel)
+        reading = material.read_texts(backbone, [clips[0].prompt], None, cache)
+    except Cancelled:
+        yield Stopped(step=0)
+        return None
+    backbone.release_encoders()
+    method = named.entry.attach(reading, named.method_config, clips[0].prompt)
+    phases = [method.phase(config.train.seed, step).name for step in range(config.train.num_steps)]
+    shares = {name: phases.count(name) / len(phases) for name in phases}
+    few = dataclasses.replace(
+        config.train, num_steps=PROBE_STEPS, save_every=0, sample_every=0, sample_subjects=(), sample_images=()
     )
+    steps: list[tuple[str | None, float]] = []
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            for event in trainer.train(
+                backbone=backbone,
+                method=method,
+                data={"reference": data, "prior": data},
+                config=few,
+                folder=Path(folder),
+                settings="probe",
+                cancel=cancel,
+            ):
+                if isinstance(event, (Started, Progress, Stopped)):
+                    yield event
+                if isinstance(event, Stopped):
+                    return None
+                if isinstance(event, Progress) and event.seconds is not None:
+                    steps.append((event.phase, event.seconds))
+    finally:
+        method.detach()
+    return pace.typical(steps[1:], shares)  # the first one also sets things up
 
 
-def _work(config: TrainRun, spec: BackboneSpec, entry: Any, method_config: Any, shape: VideoShape) -> planning.Work:
-    found = planning.measured(spec.name)
-    adapter = 0 if found is None else entry.num_parameters(method_config, found.text_width, found.attention_width)
-    return planning.Work(
-        shape=shape,
-        batch_size=config.train.batch_size,
-        adapter_parameters=adapter,
-        optimizer=config.train.optimizer,
-        guided=spec.guidance_scale != 1,
-    )
+__all__ = ["Plan", "borrow_backbone", "draw_priors", "generate", "plan", "probe", "train"]

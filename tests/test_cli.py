@@ -680,6 +680,72 @@ def test_plan_needs_no_weights_and_knows_what_it_does_not_know(
     assert values["parameters"] > 0
 
 
+def test_a_plan_with_a_probe_knows_the_time(
+    tiny: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from synmotion_core import run
+
+    found: list[float | None] = [0.5, None]
+
+    def probe(config: TrainRun, *, cache: Path, cancel: threading.Event) -> Any:
+        assert cache == workspace.cache
+        yield Progress(stage="train", step=1, total=1, seconds=0.5)
+        return found.pop(0)
+
+    monkeypatch.setattr(run, "probe", probe)
+    line = shlex.split(f"plan {BASE.removeprefix('train ')} --steps 100")
+    assert cli.main([*line, "--probe"]) == cli.OK
+    assert "0.8 minutes of training at 0.50 s a step" in capsys.readouterr().out
+    assert cli.main([*line, "--json"]) == cli.OK
+    assert json.loads(capsys.readouterr().out)["seconds"] == 50, "and the next plan still does"
+    assert cli.main([*line, "--probe"]) == cli.STOPPED
+
+
+FITTED = '--clip \'{"path": "a.mp4", "subject": "a", "motion": "b"}\' --name w --backbone hunyuanvideo'
+
+
+def test_a_training_made_to_fit_is_saved_as_it_was_run(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(shlex.split(f"train {FITTED} --steps 5 --fit 24")) == cli.OK
+    err = capsys.readouterr().err
+    assert re.search(
+        r"to fit 24 GiB \(\d+\.\d are needed\): --gradient-checkpointing --vae-tiling .*--weights 4bit", err
+    )
+    assert "the price: the denoiser's weights are rounded to 4 bits" in err
+    saved = from_dict(TrainRun, json.loads((tiny / "runs/w/run.json").read_text()))
+    assert saved.precision == Precision(
+        weights="4bit", text_weights="4bit", vae_tiling=True, gradient_checkpointing=True
+    )
+    assert cli.main(shlex.split("train --resume --out runs/w --fit 24")) == cli.REFUSED
+    assert "leave --fit out" in capsys.readouterr().err
+    assert cli.main(shlex.split(f"train {FITTED} --out other --steps 5 --fit 1000")) == cli.OK
+    assert "fits 1000 GiB as it is" in capsys.readouterr().err
+    assert from_dict(TrainRun, json.loads((tiny / "other/run.json").read_text())).precision == PLAIN
+
+
+@pytest.mark.parametrize("start", ["train", "plan", "generate"])
+def test_fitting_needs_a_gpu_or_a_number(
+    start: str, tiny: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    rest = "--subject 'a cat' --motion walks --backbone hunyuanvideo" if start == "generate" else FITTED
+    assert cli.main(shlex.split(f"{start} {rest} --fit")) == cli.REFUSED
+    assert "--fit finds no CUDA GPU here" in capsys.readouterr().err
+    for wrong in ("0", "-1", "nan", "inf", "much"):
+        with pytest.raises(SystemExit) as left:
+            cli.main(shlex.split(f"{start} {rest} --fit={wrong}"))
+        assert left.value.code == 2
+        assert "a number of GiB above 0" in capsys.readouterr().err
+    assert not (tiny / "runs").exists()
+
+
+def test_a_generation_made_to_fit(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = "generate --subject 'a cat' --motion walks --backbone hunyuanvideo --fit 20"
+    assert cli.main(shlex.split(line)) == cli.OK
+    assert "to fit 20 GiB" in capsys.readouterr().err
+
+
 def test_models_lists_every_row(capsys: pytest.CaptureFixture[str]) -> None:
     from synmotion_core.backbones import SPECS
     from synmotion_core.methods import METHODS
@@ -932,6 +998,38 @@ def test_the_pace_is_of_the_same_kind_of_training(workspace: Workspace) -> None:
     assert pace.recall(workspace, train_run(f"{BASE} --set batch_size=2")) is None
     assert pace.recall(workspace, train_run(f"{BASE} --method lora")) is None
     assert pace.recall(workspace, train_run(f"{BASE} --gradient-checkpointing")) is None
+    assert pace.recall(workspace, train_run(f"{BASE} --frames 13")) is None
+    assert pace.recall(workspace, train_run(f"{BASE} --frames 17 --set batch_size=4")) == 0.125, "as it would be anyway"
+
+
+def test_the_pace_of_a_generation_is_from_its_first_step_to_its_last_video(workspace: Workspace) -> None:
+    now = [0.0]
+    run = GenerateRun(subjects=("a cat", "a bear"), motion="walks")
+    watch = pace.Stopwatch(run, clock=lambda: now[0])
+    for at, event in (
+        (0.0, Started(what="generate", total=10)),
+        (60.0, Progress(stage="generate", step=1, total=10)),  # before it, the weights and the prompts were read
+        (69.0, Progress(stage="generate", step=10, total=10)),
+        (76.0, Sampled(path=Path("a.mp4"), prompt=Prompt(subject="a cat", motion="walks"), seed=0)),
+        (78.0, Sampled(path=Path("b.mp4"), prompt=Prompt(subject="a bear", motion="walks"), seed=0)),
+    ):
+        now[0] = at
+        watch.see(event)
+    watch.note(workspace)
+    assert pace.recall(workspace, run) == 10.0, "18 s are nine tenths of the two"
+    same = dataclasses.replace(run, subjects=("a frog",), seeds=(3, 4), strength=0.5, num_inference_steps=20)
+    assert pace.recall(workspace, same) == 10.0
+    for other in ({"num_inference_steps": 8}, {"guidance_scale": 1.0}, {"num_frames": 13}, {"eta": 0.0}):
+        assert pace.recall(workspace, dataclasses.replace(run, **other)) is None
+    assert pace.recall(workspace, train_run(BASE)) is None
+
+
+def test_each_phase_counts_as_often_as_it_comes() -> None:
+    steps = [("motion", 2.0), ("motion", 2.0), ("motion", 50.0), ("prior", 4.0)]
+    assert pace.typical(steps) == 2.5
+    assert pace.typical(steps, {"motion": 0.5, "prior": 0.5}) == 3.0
+    assert pace.typical(steps[:3], {"motion": 0.5, "prior": 0.5}) == 2.0, "what was not seen counts as the rest"
+    assert pace.typical([(None, 0.1), (None, 0.1)]) == 0.1
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"puppet-hunyuan|synmotion|4|bf16": "fast"}', '{"x": NaN}'])

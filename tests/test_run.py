@@ -196,6 +196,30 @@ def test_a_plan_refuses_what_the_training_would(clips: tuple[ClipSource, ...]) -
         run.plan(dataclasses.replace(own, backbone="wan2.1-t2v-14b"))
 
 
+def test_a_probe_times_every_phase_and_leaves_nothing(clips: tuple[ClipSource, ...], tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    long = TrainConfig(num_steps=400, batch_size=1, sample_every=1, sample_subjects=("a cat",))
+    config = dataclasses.replace(small(clips), train=long)
+    events, found = [], []
+
+    def probing(cancel: threading.Event) -> Any:
+        found.append((yield from run.probe(config, cache=cache, cancel=cancel)))
+
+    events += probing(threading.Event())
+    steps = [e for e in events if isinstance(e, Progress) and e.stage == "train"]
+    assert len(steps) == run.PROBE_STEPS
+    assert min(e.seconds for e in steps) <= found[0] <= max(e.seconds for e in steps)
+    assert not [e for e in events if isinstance(e, (Sampled, Saved))]
+    assert not (cache / "priors").exists(), "no prior is drawn for it"
+    assert (cache / "latents").exists(), "the clips' encodings stay"
+    backbone = run.borrow_backbone("puppet-hunyuan")
+    assert not any("lora" in name for name, _ in backbone.denoiser.named_parameters())
+    cancel = threading.Event()
+    cancel.set()
+    assert isinstance(list(probing(cancel))[-1], Stopped)
+    assert found[1] is None
+
+
 def test_what_is_lost_of_a_picture_is_said(tmp_path: Path) -> None:
     wide = tmp_path / "wide.png"
     wide.write_bytes(png(np.full((64, 128, 3), 200, np.uint8)))

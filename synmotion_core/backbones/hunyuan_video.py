@@ -75,6 +75,7 @@ def _row(
             "text_encoder_2": 123_060_480,
         },
         needs_gpu=True,
+        batch_size=1,
         knows=KNOWS_TENCENT,
         options={
             "sigma_shift": 7.0,  # as public trainers draw them; sampling shifts by as much

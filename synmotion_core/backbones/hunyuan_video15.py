@@ -81,6 +81,7 @@ def _row(*, name: str, title: str, repo: str, revision: str, mode: Mode, **optio
         max_prompt_tokens=1000,
         parameters=parameters,
         needs_gpu=True,
+        batch_size=1,
         knows=KNOWS_TENCENT,
         options={
             "sigma_shift": 3.0,  # the official training's; sampling shifts by 5

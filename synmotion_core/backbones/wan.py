@@ -61,6 +61,7 @@ def _row(
         "max_prompt_tokens": TEXT_TOKENS,
         "parameters": {**denoiser, "vae": vae, "text_encoder": 5_680_910_336},
         "needs_gpu": True,
+        "batch_size": 1,
         "knows": KNOWS,
         "options": {
             "sigma_shift": 3.0,  # the scheduler's own, at 480p

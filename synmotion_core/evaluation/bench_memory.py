@@ -18,12 +18,12 @@ from typing import Any
 
 import torch
 
-from synmotion_core import backbones, planning
+from synmotion_core import backbones
 from synmotion_core.errors import ConfigError
 from synmotion_core.evaluation import meter
 from synmotion_core.evaluation.figures import Figure
 from synmotion_core.interfaces import BackboneSpec
-from synmotion_core.planning import Measured
+from synmotion_core.planning.memory import GIB, Measured, tokens
 from synmotion_core.storage import replacing
 from synmotion_core.types import VideoShape
 
@@ -69,7 +69,7 @@ def measure_row(spec: BackboneSpec) -> Measured:
     shape = spec.default_shape
     if model_class.__name__ in meter.NEEDS_NUMBERS:
         shape = VideoShape(num_frames=9, height=256, width=256, fps=shape.fps)
-    count, size = planning.tokens(spec, shape), latent_size(spec, shape)
+    count, size = tokens(spec, shape), latent_size(spec, shape)
     told = {"time_per_token": bool(spec.options.get("expand_timesteps", False))}
 
     def training(*, checkpointed: bool) -> float:
@@ -161,9 +161,9 @@ def _shown(spec: BackboneSpec, found: Measured) -> dict[str, float]:
     shown = {what: getattr(found, what) / 1024 for what in ("train", "train_checkpointed", "sample")}
     for what in ("encode", "decode"):
         fixed, of_video = getattr(found, what)
-        shown[what] = (fixed * area + of_video * volume) / planning.GIB
+        shown[what] = (fixed * area + of_video * volume) / GIB
         fixed, of_video = getattr(found, f"{what}_tiled")
-        shown[f"{what}_tiled"] = (fixed + of_video * volume) / planning.GIB
+        shown[f"{what}_tiled"] = (fixed + of_video * volume) / GIB
     return shown
 
 

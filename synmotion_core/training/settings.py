@@ -18,13 +18,14 @@ class TrainConfig:
     """How long and how fast to train; every `sample_every` steps, samples show `sample_subjects` doing the motion.
 
     sample_images: the pictures that these samples begin with, one a subject (image to video only).
+    batch_size: clips a step; None takes the backbone's own.
     0 for sample_every or save_every means never before the end. lr_scheduler "linear" lets the rate fall to zero at
     num_steps, "constant" keeps it, so that a run can go on to more steps. optimizer "adamw8bit" is AdamW with moments
     in 8 bits, by blocks (bitsandbytes). mixed_precision "bf16" is autocast; parameters stay float32.
     """
 
     num_steps: int = 1300
-    batch_size: int = 4
+    batch_size: int | None = None
     learning_rate: float = 2e-3
     lr_scheduler: str = "linear"
     optimizer: str = "adamw"
@@ -40,7 +41,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _require(1 <= self.num_steps <= 1_000_000, f"num_steps must be between 1 and 1000000, got {self.num_steps}")
-        _require(1 <= self.batch_size <= 256, f"batch_size must be between 1 and 256, got {self.batch_size}")
+        if self.batch_size is not None:
+            _require(1 <= self.batch_size <= 256, f"batch_size must be between 1 and 256, got {self.batch_size}")
         _require(0 < self.learning_rate <= 1, f"learning_rate must be above 0 and at most 1, got {self.learning_rate}")
         _require(
             self.lr_scheduler in ("constant", "linear"),

@@ -209,10 +209,11 @@ def _draw(
     """Latents, text, first images, noise and noise levels of one step, functions of (seed, step)."""
     rng = random.Random(f"{config.seed}/{step}/rows")
     rows: list[int] = []
-    while len(rows) < config.batch_size:  # every clip once before any comes twice
+    batch_size = config.batch_size or backbone.spec.batch_size
+    while len(rows) < batch_size:  # every clip once before any comes twice
         order = list(range(len(data)))
         rng.shuffle(order)
-        rows += order[: config.batch_size - len(rows)]
+        rows += order[: batch_size - len(rows)]
     generator = torch.Generator().manual_seed(rng.getrandbits(62))
     latents = data.latents[rows]
     noise = torch.randn(latents.shape, generator=generator)

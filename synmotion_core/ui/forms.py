@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from synmotion_core.clips import doctor
 from synmotion_core.config import GenerateRun, TrainRun
 from synmotion_core.errors import ClipError, ConfigError
+from synmotion_core.precision import Precision
 from synmotion_core.training.settings import TrainConfig
 from synmotion_core.ui.chosen import run_name
 
@@ -42,7 +43,8 @@ def train_run(
     subjects = lines(form["sample_subjects"])
     config = TrainConfig(
         num_steps=whole("number of steps", form["num_steps"]),
-        batch_size=whole("batch size", form["batch_size"]),
+        batch_size=own_or("batch size", form["batch_size"], whole),
+        optimizer=form["optimizer"],
         learning_rate=number("learning rate", form["learning_rate"]),
         save_every=whole("save every", form["save_every"]),
         sample_every=whole("show samples every", form["sample_every"]),
@@ -52,6 +54,7 @@ def train_run(
     )
     rank = whole("LoRA rank", form["rank"])
     method_config = {"rank": rank} if default_rank(form["method"]) not in (None, rank) else {}
+    num_frames, height, width = sides(form, form["backbone"])
     return TrainRun(
         name=(form["name"] or "").strip() or run_name(choices[0].motion),
         clips=tuple(library.clip_source(choice) for choice in choices),
@@ -59,8 +62,27 @@ def train_run(
         mode=form["mode"],
         method=form["method"],
         method_config=method_config,
+        precision=precision(form),
+        num_frames=num_frames,
+        height=height,
+        width=width,
         train=config,
     )
+
+
+def precision(form: Mapping[str, Any]) -> Precision:
+    """How weights are held. Raises ConfigError for what does not go together."""
+    ticked = {name: bool(form.get(name)) for name in ("vae_tiling", "gradient_checkpointing")}
+    return Precision(weights=form["weights"], text_weights=form["text_weights"], offload=form["offload"], **ticked)
+
+
+def sides(form: Mapping[str, Any], backbone: str) -> tuple[int | None, int | None, int | None]:
+    """num_frames, height and width. Raises ShapeError, with the nearest that the backbone takes, for others."""
+    from synmotion_core.backbones import find_spec
+
+    num_frames, height, width = (own_or(name, form[name], whole) for name in ("num_frames", "height", "width"))
+    find_spec(backbone).shape(num_frames, height, width)
+    return num_frames, height, width
 
 
 def refuse_blocked(choices: Sequence[ClipChoice], looks: Sequence[Look]) -> None:
@@ -90,11 +112,13 @@ def generate_run(
     """
     from synmotion_core.types import Prompt
 
+    backbone = adapter[1] if adapter else form["backbone"]
+    num_frames, height, width = sides(form, backbone)
     run = GenerateRun(
         subjects=lines(form["subjects"]),
         motion=form["motion"] or "",
         setting=form["setting"] or "",
-        backbone=adapter[1] if adapter else form["backbone"],
+        backbone=backbone,
         adapter=adapter[0] if adapter else None,
         images=images,
         strength=number("strength", form["strength"]),
@@ -104,7 +128,15 @@ def generate_run(
         guidance_scale=own_or("guidance", form["guidance"], number),
         guidance_until=own_or("guide until", form["until"], number),
         eta=own_or("fresh noise", form["eta"], number),
+        embedded_guidance=own_or("embedded guidance", form["embedded_guidance"], number),
+        negative_prompt=(form["negative_prompt"] or "").strip() or None,
+        flow_shift=own_or("flow shift", form["flow_shift"], number),
+        precision=precision(form),
+        num_frames=num_frames,
+        height=height,
+        width=width,
     )
+    check_guidance(run)
     for subject in run.subjects:
         Prompt(subject=subject, motion=run.motion, setting=run.setting)  # said here and now, not by a failed job
     count = len(run.subjects) * len(run.seeds)
@@ -114,6 +146,18 @@ def generate_run(
             f"the page makes at most {MOST_VIDEOS} at once, the command line any number"
         )
     return run
+
+
+def check_guidance(run: GenerateRun) -> None:
+    """Raise ConfigError where a setting of guidance would have no effect; the run itself refuses it, too, but later."""
+    from synmotion_core.backbones import find_spec
+
+    spec = find_spec(run.backbone)
+    guidance = spec.guidance_scale if run.guidance_scale is None else run.guidance_scale
+    if run.negative_prompt is not None and guidance == 1:
+        raise ConfigError("a negative prompt has no effect at guidance 1: set another guidance, or leave it empty")
+    if run.embedded_guidance is not None and "embedded_guidance" not in spec.features:
+        raise ConfigError(f"{spec.name} takes no embedded guidance: leave it empty, or set the guidance")
 
 
 def seeds_in(text: str | None) -> tuple[int, ...]:

@@ -18,10 +18,11 @@ from synmotion_core.clips.image import IMAGE_ENDINGS
 from synmotion_core.command import same_command
 from synmotion_core.config import GenerateRun, motion_name
 from synmotion_core.errors import MissingError, UserInputError
-from synmotion_core.ui import media, progress
+from synmotion_core.ui import media, memory_fields, progress
 from synmotion_core.ui.chosen import run_name
 from synmotion_core.ui.context import ASSETS, PATIENCE_S, POLL_S, Studio, backbone_choices, job_id, scroll_to
 from synmotion_core.ui.forms import generate_run, lines
+from synmotion_core.ui.guiding_fields import OWN, describe_guiding, guiding_fields
 from synmotion_core.ui.notices import Updates, empty, guarded, hint, notice, notices, quiet
 from synmotion_core.ui.pictures import strip_html
 
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 BASE_ALONE = ""  # the id of "no adapter"
 NO_JOB = "No video yet"
-OWN = "backbone's own"
 READY = 4  # of the ready pictures at once
 NO_VIDEOS = empty(
     "Videos",
@@ -213,12 +213,16 @@ def build(studio: Studio, pictures: Pictures) -> dict[str, Any]:
                     eta = gr.Textbox(
                         "", label="Fresh noise a step", info="0 to 1", placeholder=OWN, min_width=110, elem_id="gen-eta"
                     )
+                guiding = guiding_fields()
                 backbone = gr.Dropdown(
                     ["puppet-hunyuan"],
                     value="puppet-hunyuan",
                     label="Backbone without an adapter",
+                    elem_id="gen-backbone",
                     info="An adapter brings its own.",
                 )
+            memory = memory_fields.build("gen", training=False)
+            plan_line = gr.HTML("", elem_id="gen-plan", apply_default_css=False)
             start = gr.Button("Generate", variant="primary", elem_id="gen-start")
             message = gr.HTML("", elem_id="gen-message", apply_default_css=False)
             with gr.Accordion("The same as this command", open=False):
@@ -237,13 +241,13 @@ def build(studio: Studio, pictures: Pictures) -> dict[str, Any]:
             )
             outcome = gr.HTML("", elem_id="gen-outcome", apply_default_css=False)
             results = media.html_area(elem_id="gen-results", value=NO_VIDEOS)
-    seen, chosen_pictures = gr.State(""), gr.State(())
+    seen, chosen_pictures, described = gr.State(""), gr.State(()), gr.State("")
     timer = gr.Timer(POLL_S, active=False)
 
     fields = {
         "adapter": adapter, "subjects": subjects, "motion": motion, "setting": setting, "seeds": seeds,
         "strength": strength, "compare": compare, "steps": steps, "guidance": guidance, "until": until,
-        "eta": eta, "backbone": backbone,
+        "eta": eta, "backbone": backbone, **guiding, **memory.fields,
     }  # fmt: skip
 
     def form(values: Mapping[Any, Any]) -> GenerateRun:
@@ -357,13 +361,30 @@ def build(studio: Studio, pictures: Pictures) -> dict[str, Any]:
             raise MissingError("this training has no adapter yet: let it finish first")
         return {**offer(f"mine/{view.result.name}"), studio.tabs: gr.Tabs(selected="generate")}
 
-    def write_command(values: Mapping[Any, Any]) -> Updates:
-        try:
-            return {command: same_command(form(values))}
-        except UserInputError:
-            return {command: ""}  # Generate says why
+    def estimate(values: Mapping[Any, Any]) -> Updates:
+        """The plan and the command; where another backbone would draw, its fields first, with its own values."""
+        from synmotion_core import pace
+        from synmotion_core.planning.report import generation_line
 
-    everything = {*fields.values(), studio.generate_job, studio.train_job, seen, chosen_pictures, add}
+        spec = spec_of(values)
+        updates: Updates = describe_guiding(guiding, spec, values[guidance])
+        if values[described] != spec.name:
+            fresh = {**memory.defaults(), **dict.fromkeys(guiding.values(), "")} if values[described] else {}
+            values = {**values, **fresh}
+            updates |= {described: spec.name, **memory.describe(spec, fresh)}
+            updates |= describe_guiding(guiding, spec, values[guidance], fresh)
+        try:
+            run = form(values)
+            line = generation_line(run, pace.recall(studio.workspace, run))
+        except UserInputError as error:
+            return updates | {command: "", plan_line: hint(f"No estimate yet: {error}")}
+        return updates | {command: same_command(run), plan_line: hint(line), **memory.offer(run)}
+
+    def on_way(values: Mapping[Any, Any]) -> Updates:
+        return memory.take(form({**values, **memory.plain()}), str(values[memory.ways]))
+
+    own_state = {studio.generate_job, studio.train_job, seen, chosen_pictures, described, add, memory.ways}
+    everything = {*fields.values(), *own_state}
     watched = {studio.generate_job, seen}
     calm: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 8}
     shown = [status, outcome, results, cancel, start, timer, seen, studio.generate_job, message]
@@ -381,12 +402,13 @@ def build(studio: Studio, pictures: Pictures) -> dict[str, Any]:
     offered = [adapter, info, motion, backbone]
     gr.on(
         [*(part.change for part in fields.values()), chosen_pictures.change],
-        quiet(write_command),
+        quiet(estimate),
         everything,
-        {command},
+        [command, plan_line, described, *guiding.values(), *memory.parts],
         trigger_mode="always_last",
         **calm,
     )
+    memory.ways.input(guarded(message, on_way), everything, [*memory.parts, message], **calm)
     return {
         "load": [(quiet(fill), {adapter}, offered), (quiet(on_load), watched, [*shown, studio.tabs])],
         "take": (guarded(message, take), {studio.train_job}, [*offered, studio.tabs, message]),

@@ -6,6 +6,7 @@ form and the command line speak the same config, so that "the same as this comma
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from collections.abc import Mapping
@@ -18,25 +19,21 @@ from synmotion_core.command import same_command
 from synmotion_core.config import TrainRun
 from synmotion_core.errors import UserInputError
 from synmotion_core.training.settings import TrainConfig
-from synmotion_core.ui import media, progress
+from synmotion_core.ui import media, memory_fields, progress
 from synmotion_core.ui.chosen import ClipChoice, Library, current, in_words, run_name
 from synmotion_core.ui.context import IN_TURN, PATIENCE_S, POLL_S, Studio, backbone_choices, job_id, scroll_to
 from synmotion_core.ui.forms import refuse_blocked, train_run
-from synmotion_core.ui.notices import Updates, empty, guarded, hint, notice, notices, quiet
+from synmotion_core.ui.notices import Updates, guarded, hint, notice, quiet
+from synmotion_core.ui.training_view import NO_SAMPLES, outcome_html, priors_html, samples_html, signature
 
 if TYPE_CHECKING:
     from synmotion_core.interfaces import BackboneSpec
     from synmotion_core.jobs import JobView
-    from synmotion_core.types import Sampled
     from synmotion_core.ui.pictures import Pictures
 
 NO_JOB = "No training yet"
-NO_SAMPLES = empty(
-    "Samples", "While training, new subjects try the motion here, beside your reference clip and in step with it."
-)
 DEFAULTS = TrainConfig()
 MODES = {"t2v": "Videos from words", "i2v": "Videos that begin with a picture"}
-MOST_ROUNDS = 12  # of samples that play at once
 
 
 # ------------------------------------------------------------------------------------------------ what a backbone is
@@ -102,102 +99,23 @@ def plan_html(run: TrainRun, seconds_per_step: float | None) -> str:
 
     made = plan(run, seconds_per_step=seconds_per_step)
     items = "".join(f"<li>{escape(line)}</li>" for line in made.lines)
-    if any("--" in line for line in made.lines):
-        about = "Options that begin with -- belong to the command below: the page has no fields for them."
-        items += f"<li>{hint(about)}</li>"
+    if made.peak_gib is not None:
+        items += f"<li>{hint(_room(made.peak_gib))}</li>"
     return f'<div class="sm-plan-box"><p class="sm-title">Before you start</p><ul class="sm-plan">{items}</ul></div>'
+
+
+def _room(peak_gib: float) -> str:
+    from synmotion_core.planning.machine import card_gib
+
+    card, where = card_gib(), "“Memory and size” has ways to need less."
+    if card is None:
+        return where
+    return f"Of the GPU here {card:.1f} GiB are free: {'enough.' if peak_gib <= card else f'too little. {where}'}"
 
 
 def plan_idle(text: str) -> str:
     """The same box when there is nothing to plan."""
     return f'<div class="sm-plan-box"><p class="sm-title">Before you start</p>{hint(text)}</div>'
-
-
-def samples_html(area: gr.HTML, view: JobView) -> str:
-    """The reference clip and every sample so far, the newest step on top, all in step with each other."""
-    assert isinstance(view.config, TrainRun)
-    shown = [s for s in view.samples if s.adapted]
-    if not shown:
-        return NO_SAMPLES
-    source = view.config.clips[0]
-    try:
-        reference = media.figure(
-            media.Shown(
-                url=media.serve(area, source.path), title="Reference", note=f"{source.subject} {source.motion}",
-                start_s=source.start_s, end_s=source.end_s,
-            )
-        )  # fmt: skip
-    except UserInputError as error:
-        reference = media.waiting("Reference", str(error))
-    rounds = sorted({sample.step for sample in shown})[-MOST_ROUNDS:]
-    steps: dict[int, list[str]] = {step: [] for step in rounds}
-    for sample in shown:
-        if sample.step in steps:
-            steps[sample.step].append(_sample_figure(area, sample))
-    rows = "".join(
-        f'<div style="order:-{step}"><h4>Step {step}</h4><div class="sm-stage">{"".join(figures)}</div></div>'
-        for step, figures in sorted(steps.items())
-    )
-    if any(sample.step < rounds[0] for sample in shown):
-        rows += hint(f"Samples before step {rounds[0]} are in the job's folder.")
-    return media.together(
-        f'<div class="sm-compare"><div class="sm-stage">{reference}</div><div class="sm-steps">{rows}</div></div>',
-        name="Samples beside the reference clip",
-    )
-
-
-def _sample_figure(area: gr.HTML, sample: Sampled) -> str:
-    try:
-        url = media.serve(area, sample.path)
-    except UserInputError as error:
-        return media.waiting(sample.prompt.subject, str(error))
-    return media.figure(
-        media.Shown(url=url, title=sample.prompt.subject, note=sample.prompt.motion, download=sample.path.name)
-    )
-
-
-def priors_html(area: gr.HTML, view: JobView) -> str:
-    """Subject prior videos that this job drew, folded away."""
-    drawn = [s for s in view.samples if not s.adapted and s.path.exists()]
-    if not drawn:
-        return ""
-    cards = "".join(
-        "<figure>"
-        + media.video_tag(
-            media.Shown(url=media.serve(area, s.path), title=s.prompt.text), attributes="data-loop", preload="none"
-        )
-        + f"<figcaption>{escape(s.prompt.text)}</figcaption></figure>"
-        for s in drawn
-    )
-    return (
-        f'<details class="sm-details"><summary>{len(drawn)} subject prior videos of the untrained backbone</summary>'
-        f'<div class="sm-stage sm-many">{cards}</div></details>'
-    )
-
-
-def outcome_html(area: gr.HTML, view: JobView) -> str:
-    """Warnings on the way, and where the result is."""
-    out = notices("warning", view.warnings)
-    if view.status == "finished" and view.result is not None:
-        try:
-            url, file = escape(media.serve(area, view.result)), escape(view.result.name)
-        except UserInputError as error:
-            return out + notice("warning", str(error))
-        link = f'<a href="{url}" download="{file}">Download</a>'
-        out += f'<div class="sm-notice sm-good" role="status">The adapter is ready: <b>{file}</b>. {link}</div>'
-    if view.status in ("stopped", "interrupted", "failed"):
-        at = (
-            f"from step {view.checkpoint_step}"
-            if view.checkpoint_step is not None
-            else "from the beginning: nothing was saved yet"
-        )
-        out += notice("info", f"Resume goes on {at}.")
-    return out
-
-
-def signature(view: JobView) -> str:
-    """Changes when more than the numbers of a running job changed."""
-    return f"{view.id} {view.status} {len(view.samples)} {len(view.warnings)} {view.result} {view.checkpoint_step}"
 
 
 # ------------------------------------------------------------------------------------------------ the tab
@@ -246,16 +164,15 @@ def build(studio: Studio, library: Library, pictures: Pictures) -> dict[str, Any
                     elem_id="train-name",
                 )
                 with gr.Row():
-                    batch_size = gr.Number(DEFAULTS.batch_size, label="Batch size", min_width=110)
-                    rank = gr.Number(16, label="LoRA rank", min_width=110)
-                with gr.Row():
                     learning_rate = gr.Number(DEFAULTS.learning_rate, label="Learning rate", min_width=110, step=1e-4)
-                    seed = gr.Number(DEFAULTS.seed, label="Seed", min_width=110)
+                    rank = gr.Number(16, label="LoRA rank", min_width=110)
+                seed = gr.Number(DEFAULTS.seed, label="Seed")
                 save_every = gr.Number(
                     DEFAULTS.save_every,
                     label="Save every (steps)",
                     info="Stop and Resume go by these; Stop itself saves, too.",
                 )
+            memory = memory_fields.build("train", training=True)
             plan_box = gr.HTML(
                 plan_idle("Time and memory are estimated here once clips are chosen."),
                 elem_id="train-plan",
@@ -294,8 +211,8 @@ def build(studio: Studio, library: Library, pictures: Pictures) -> dict[str, Any
     fields = {
         "name": name, "backbone": backbone, "method": method, "mode": mode, "num_steps": num_steps,
         "sample_every": sample_every, "save_every": save_every, "sample_subjects": sample_subjects,
-        "batch_size": batch_size, "rank": rank,
-        "learning_rate": learning_rate, "seed": seed,
+         "rank": rank, "learning_rate": learning_rate, "seed": seed,
+        **memory.fields,
     }  # fmt: skip
     view_parts = [status, plot, outcome, samples, priors, stop, resume, to_generate, start, timer, seen, earlier]
 
@@ -351,8 +268,9 @@ def build(studio: Studio, library: Library, pictures: Pictures) -> dict[str, Any
         from synmotion_core.backbones import find_spec
 
         run = form(values)
-        choices = current(values, studio, library)
-        refuse_blocked(choices, library.looks(choices, find_spec(run.backbone)))
+        choices, spec = current(values, studio, library), find_spec(run.backbone)
+        asked = dataclasses.replace(spec, default_shape=spec.shape(run.num_frames, run.height, run.width))
+        refuse_blocked(choices, library.looks(choices, asked))
         started = jobs.submit(run)
         return {studio.train_job: {"id": started}, **show(jobs.snapshot(started), "")}
 
@@ -393,8 +311,11 @@ def build(studio: Studio, library: Library, pictures: Pictures) -> dict[str, Any
         asked = values[earlier]
         return {studio.train_job: {"id": asked}, **show(jobs.snapshot(asked), "")} if asked else {}
 
-    def fill(values: Mapping[Any, Any]) -> Updates:
-        """Everything that the registries, the clips and the past know; runs after the page has appeared."""
+    def fill(values: Mapping[Any, Any], fresh: Mapping[Any, Any] | None = None) -> Updates:
+        """Everything that the registries, the clips and the past know; runs after the page has appeared.
+
+        fresh: what the fields of memory hold from now on.
+        """
         from synmotion_core.backbones import find_spec
 
         spec = find_spec(values[backbone])
@@ -411,7 +332,7 @@ def build(studio: Studio, library: Library, pictures: Pictures) -> dict[str, Any
             earlier: gr.Dropdown(choices=past()),
             name: gr.Textbox(placeholder=run_name(choices[0].motion) if choices else "made from the motion"),
         }
-        return updates | estimate(values)
+        return updates | memory.describe(spec, fresh) | estimate({**values, **(fresh or {})})
 
     def real_footage(choices: tuple[ClipChoice, ...], spec: BackboneSpec) -> bool:
         own = [choice for choice in choices if choice.is_upload]
@@ -421,7 +342,8 @@ def build(studio: Studio, library: Library, pictures: Pictures) -> dict[str, Any
         from synmotion_core.backbones import find_spec
 
         spec = find_spec(values[backbone])
-        return {**fill(values), sample_subjects: suggested_subjects(spec), studio.backbone: spec.name}
+        new = {sample_subjects: suggested_subjects(spec), studio.backbone: spec.name}
+        return {**fill({**values, **new}, memory.defaults()), **new}
 
     def estimate(values: Mapping[Any, Any]) -> Updates:
         if not current(values, studio, library):
@@ -433,12 +355,15 @@ def build(studio: Studio, library: Library, pictures: Pictures) -> dict[str, Any
             made = plan_html(run, pace.recall(studio.workspace, run))
         except UserInputError as error:
             return {plan_box: plan_idle(f"No estimate yet: {error}"), command: ""}
-        return {plan_box: made, command: same_command(run)}
+        return {plan_box: made, command: same_command(run), **memory.offer(run)}
+
+    def on_way(values: Mapping[Any, Any]) -> Updates:
+        return memory.take(form({**values, **memory.plain()}), str(values[memory.ways]))
 
     watched = {studio.train_job, seen}
     shown = [*view_parts, studio.train_job, message]
-    everything = {*fields.values(), studio.clips, studio.chosen}
-    filled = [backbone, method, mode, knows, summary, earlier, name, plan_box, command]
+    everything = {*fields.values(), studio.clips, studio.chosen, memory.ways}
+    filled = [backbone, method, mode, knows, summary, earlier, name, plan_box, command, *memory.parts]
     calm: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 8}
     started = start.click(guarded(message, on_start), everything, shown, **{**calm, **IN_TURN, "trigger_mode": "once"})
     started.then(None, None, None, js=scroll_to("train-status", unless="train-message"))
@@ -450,7 +375,8 @@ def build(studio: Studio, library: Library, pictures: Pictures) -> dict[str, Any
     new_backbone = [*filled, message, sample_subjects, studio.backbone]
     backbone.input(guarded(message, on_backbone), everything, new_backbone, **calm)
     settings = [part.change for part in fields.values() if part is not backbone]
-    gr.on(settings, quiet(estimate), everything, [plan_box, command], trigger_mode="always_last", **calm)
+    gr.on(settings, quiet(estimate), everything, [plan_box, command, memory.ways], trigger_mode="always_last", **calm)
+    memory.ways.input(guarded(message, on_way), everything, [*memory.parts, message], **calm)
     loading = [(quiet(fill), everything, filled), (quiet(on_load), watched, [*shown, studio.tabs])]
     return {"load": loading, "to_generate": to_generate}
 

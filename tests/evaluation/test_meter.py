@@ -11,12 +11,12 @@ from diffusers import HunyuanVideoTransformer3DModel, WanTransformer3DModel
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from synmotion_core import planning
 from synmotion_core.backbones import SPECS, family
 from synmotion_core.evaluation import bench_memory, meter
 from synmotion_core.evaluation.bench import run as bench
 from synmotion_core.methods import find_method
 from synmotion_core.methods.attention_lora import AttentionLora
+from synmotion_core.planning import memory as planning
 
 TINY: dict[str, tuple[Any, dict[str, Any], str]] = {
     "hunyuanvideo": (

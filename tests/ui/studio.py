@@ -27,6 +27,10 @@ SETS = (("clap", "claps"), ("squat", "squats"))
 CLIPS_A_SET = 3
 PUPPETS = find_spec("puppet-hunyuan")
 REAL = dataclasses.replace(PUPPETS, name="large", title="Large", needs_gpu=True, knows="anything", features=frozenset())
+MEMORY = {
+    "weights": "bf16", "text_weights": "bf16", "offload": "none", "vae_tiling": False,
+    "num_frames": "", "height": "", "width": "",
+}  # fmt: skip
 EVIL = "claps <b id='evil'>loudly</b>"
 
 
@@ -180,7 +184,10 @@ def train_form(**changes: Any) -> dict[str, Any]:
         "sample_every": 100,
         "save_every": 100,
         "sample_subjects": "a red cat\n",
-        "batch_size": 4,
+        "batch_size": "",
+        "optimizer": "adamw",
+        **MEMORY,
+        "gradient_checkpointing": False,
         "rank": 16,
         "learning_rate": 2e-3,
         "seed": 0,
@@ -201,6 +208,10 @@ def generate_form(**changes: Any) -> dict[str, Any]:
         "guidance": "",
         "until": "",
         "eta": "",
+        "negative_prompt": "",
+        "embedded_guidance": "",
+        "flow_shift": "",
+        **MEMORY,
         "backbone": "puppet-hunyuan",
     }
     return {**form, **changes}

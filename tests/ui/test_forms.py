@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synmotion_core.config import ClipSource, GenerateRun, TrainRun
-from synmotion_core.errors import ClipError, ConfigError, PromptError
+from synmotion_core.errors import ClipError, ConfigError, PromptError, UserInputError
+from synmotion_core.precision import Precision
 from synmotion_core.training.settings import TrainConfig
 from synmotion_core.ui import (
     forms,
@@ -38,6 +39,14 @@ def test_a_train_form_is_the_run(library: Library, pictures: Pictures) -> None:
     assert forms.train_run(train_form(), (choice,), library, pictures).method_config == {}, (
         "defaults stay out of the command"
     )
+    less = train_form(
+        weights="4bit", text_weights="8bit", vae_tiling=True, gradient_checkpointing=True, optimizer="adamw8bit",
+        batch_size="2", num_frames="13", height=" 48 ",
+    )  # fmt: skip
+    run = forms.train_run(less, (choice,), library, pictures)
+    assert run.precision == Precision(weights="4bit", text_weights="8bit", vae_tiling=True, gradient_checkpointing=True)
+    assert (run.train.optimizer, run.train.batch_size) == ("adamw8bit", 2)
+    assert (run.num_frames, run.height, run.width) == (13, 48, None)
     run = forms.train_run(
         train_form(mode="i2v", sample_subjects="a blue robot\na red cat"), (choice,), library, pictures
     )
@@ -52,7 +61,13 @@ def test_a_train_form_is_the_run(library: Library, pictures: Pictures) -> None:
         ({"num_steps": None}, "number of steps must be a whole number, got nothing"),
         ({"num_steps": math.inf}, "number of steps must be a whole number"),
         ({"num_steps": 0}, "num_steps must be between 1 and"),
-        ({"batch_size": True}, "batch size must be a whole number"),
+        ({"batch_size": "2.5"}, "batch size must be a whole number, got 2.5"),
+        ({"batch_size": "many"}, "batch size must be a number, got 'many': leave it empty for the backbone's own"),
+        ({"num_frames": "18"}, "puppet-hunyuan takes num_frames = 4k+1, got 18: use 17 or 21"),
+        ({"height": "70"}, "puppet-hunyuan takes a height that is a multiple of 16, got 70: use 64 or 80"),
+        ({"weights": "8bit", "offload": "model"}, "offload 'model' moves plain weights"),
+        ({"weights": "fp8"}, "training with weights 'fp8' needs gradient_checkpointing"),
+        ({"optimizer": "sgd"}, 'optimizer must be "adamw" or "adamw8bit"'),
         ({"learning_rate": None}, "learning rate must be a number"),
         ({"learning_rate": 2}, "learning_rate must be above 0"),
         ({"name": "../up"}, "cannot be a file name"),
@@ -63,7 +78,7 @@ def test_a_train_form_is_the_run(library: Library, pictures: Pictures) -> None:
 def test_a_bad_train_form_names_the_field(
     library: Library, pictures: Pictures, changes: dict[str, Any], words: str
 ) -> None:
-    with pytest.raises(ConfigError) as refused:
+    with pytest.raises(UserInputError) as refused:
         forms.train_run(train_form(**changes), (example(library),), library, pictures)
     assert words in str(refused.value)
 
@@ -82,12 +97,21 @@ def test_a_generate_form_is_the_run(tmp_path: Path) -> None:
     assert forms.generate_run(generate_form(), None) == GenerateRun(subjects=("a red cat", "a robot"), motion="claps")
     file = tmp_path / "x.safetensors"
     run = forms.generate_run(
-        generate_form(seeds="3-5", strength=0.5, steps="8", guidance=" 2 ", until="0.2", eta="0.5"), (file, "large")
+        generate_form(seeds="3-5", strength=0.5, steps="8", guidance=" 2 ", until="0.2", eta="0.5"),
+        (file, "hunyuanvideo"),
     )
-    assert (run.adapter, run.backbone, run.seeds, run.compare) == (file, "large", (3, 4, 5), True)
+    assert (run.adapter, run.backbone, run.seeds, run.compare) == (file, "hunyuanvideo", (3, 4, 5), True)
     assert (run.strength, run.num_inference_steps, run.guidance_scale) == (0.5, 8, 2.0)
     assert (run.guidance_until, run.eta) == (0.2, 0.5)
     assert run.images == ()
+    less = generate_form(
+        weights="8bit", vae_tiling=True, num_frames="21", width="128", negative_prompt=" dark ", flow_shift="3",
+        embedded_guidance="5", guidance="2", backbone="hunyuanvideo",
+    )  # fmt: skip
+    run = forms.generate_run(less, None)
+    assert run.precision == Precision(weights="8bit", vae_tiling=True)
+    assert (run.num_frames, run.height, run.width) == (21, None, 128)
+    assert (run.negative_prompt, run.flow_shift, run.embedded_guidance) == ("dark", 3.0, 5.0)
     two = (tmp_path / "a.png", tmp_path / "b.png")
     assert forms.generate_run(generate_form(), None, two).images == two
     with pytest.raises(ConfigError, match="one picture a subject, in the same order: got 1 pictures for 2 subjects"):
@@ -113,11 +137,15 @@ def test_a_generate_form_is_the_run(tmp_path: Path) -> None:
         ({"guidance": "nan"}, "guidance_scale must be between 0 and 30, got nan"),
         ({"until": "1.5"}, "guidance_until must be between 0 and 1, got 1.5"),
         ({"eta": "-1"}, "eta must be between 0 and 1, got -1"),
+        ({"num_frames": "20"}, "puppet-hunyuan takes num_frames = 4k+1, got 20: use 17 or 21"),
+        ({"negative_prompt": "dark", "guidance": "1"}, "a negative prompt has no effect at guidance 1"),
+        ({"embedded_guidance": "6"}, "puppet-hunyuan takes no embedded guidance"),
+        ({"flow_shift": "0"}, "flow_shift must be above 0 and at most 100"),
         ({"setting": "in\x00snow"}, "one line of printable text"),
     ],
 )
 def test_a_bad_generate_form_names_the_field(changes: dict[str, Any], words: str) -> None:
-    with pytest.raises((ConfigError, PromptError)) as refused:
+    with pytest.raises(UserInputError) as refused:
         forms.generate_run(generate_form(**changes), None)
     assert words in str(refused.value)
 

@@ -398,6 +398,70 @@ def test_the_command_is_the_run(open_page: Any) -> None:
     expect(page.locator("#train-command")).to_contain_text("--steps 123", timeout=SLOW)
 
 
+def choose(page: Page, field: str, option: str) -> None:
+    page.locator(f"{field} input").click()
+    page.get_by_role("option", name=option).click()
+
+
+def test_a_large_backbone_is_made_to_fit(open_page: Any, site: Site) -> None:
+    page = open_page()
+    take_examples(page)
+    tab(page, "2 · Train")
+    plan, command = page.locator("#train-plan"), page.locator("#train-command")
+    expect(plan).to_contain_text("clips to encode", timeout=SLOW)
+    expect(page.locator("#train-weights")).to_be_hidden()
+    page.get_by_text("The same as this command").first.click()
+    page.locator("#train-memory button").first.click()
+    expect(page.locator("#train-ways")).to_have_count(0)
+    expect(page.locator("#train-offload input")).to_be_disabled()
+    expect(page.locator("#train-offload")).to_contain_text("not for puppet-hunyuan, which is small")
+    expect(page.locator("#train-batch-size textarea, #train-batch-size input")).to_have_attribute("placeholder", "4")
+    frames = page.locator("#train-num-frames textarea, #train-num-frames input")
+    frames.fill("18")
+    expect(plan).to_contain_text("puppet-hunyuan takes num_frames = 4k+1, got 18: use 17 or 21", timeout=SLOW)
+    page.locator("#train-start").click()
+    expect(page.locator("#train-message [role=alert]")).to_contain_text("use 17 or 21")
+    assert not site.runner.runs
+    frames.fill("13")
+    expect(plan).to_contain_text("13 frames of 64x64", timeout=SLOW)
+    page.locator("#train-start").click()
+    expect(page.locator("#train-message [role=alert]")).to_contain_text("takes exactly 13", timeout=SLOW)
+    assert not site.runner.runs, "its clips have 17 frames"
+    page.locator("#train-vae-tiling input").check()
+
+    choose(page, "#train-backbone", "HunyuanVideo 13B, from text")
+    ways = page.locator("#train-ways label")
+    expect(ways.first).to_contain_text("as the backbone comes", timeout=SLOW)
+    expect(ways.first.locator("input")).to_be_checked()
+    expect(frames).to_have_value("")  # what was set was for the other backbone
+    expect(page.locator("#train-vae-tiling input")).not_to_be_checked()
+    expect(frames).to_have_attribute("placeholder", "49")
+    expect(page.locator("#train-offload input")).to_be_enabled()
+    expect(plan).to_contain_text("39.0 GiB to fetch")
+    expect(plan).to_contain_text("“Memory and size” has ways to need less")
+    assert "--" not in plan.inner_text()
+    small = ways.filter(has_text="4-bit denoiser")
+    expect(small).to_contain_text("the denoiser's weights are rounded to 4 bits")
+    small.click()
+    expect(page.locator("#train-weights input")).to_have_value("4 bits", timeout=SLOW)
+    expect(page.locator("#train-gradient-checkpointing input")).to_be_checked()
+    held = "--weights 4bit --text-weights 4bit --vae-tiling --gradient-checkpointing"
+    expect(command).to_contain_text(held, timeout=SLOW)
+    expect(small.locator("input")).to_be_checked()
+    page.locator("#train-batch-size textarea, #train-batch-size input").fill("2")
+    choose(page, "#train-optimizer", "AdamW in 8 bits")
+    expect(command).to_contain_text("--set train.batch_size=2 --set train.optimizer=adamw8bit", timeout=SLOW)
+    ways.filter(has_text="batches of 1").first.click()
+    expect(command).to_contain_text("--set train.batch_size=1", timeout=SLOW)
+    choose(page, "#train-offload", "models not at work")
+    choose(page, "#train-weights", "8 bits")
+    expect(plan).to_contain_text("offload 'model' moves plain weights", timeout=SLOW)
+    ways.first.click()
+    expect(page.locator("#train-offload input")).to_have_value("nothing", timeout=SLOW)
+    expect(command).not_to_contain_text("--weights", timeout=SLOW)
+    expect(plan).to_contain_text("clips to encode")
+
+
 # ------------------------------------------------------------------------------------------------ generate
 
 
@@ -454,6 +518,47 @@ def test_an_empty_sampling_field_is_the_backbones_own_and_a_full_one_is_used(ope
     status(page, "#gen-status", "finished")
     made = site.runner.runs[-1]
     assert (made.num_inference_steps, made.guidance_scale, made.guidance_until, made.eta) == (7, 2.5, 0.0, 0.25)
+
+
+def test_a_large_backbone_draws_within_its_memory(open_page: Any) -> None:
+    page = open_page()
+    tab(page, "3 · Generate")
+    plan, command = page.locator("#gen-plan"), page.locator("#gen-command")
+    expect(plan).to_contain_text(re.compile(r"2 videos of 17 frames, about 0\.\d s a video"), timeout=SLOW)
+    page.get_by_text("More settings").last.click()
+    page.locator("#gen-memory button").first.click()
+    page.get_by_text("The same as this command").last.click()
+
+    def field(name: str) -> Locator:
+        return page.locator(f"#gen-{name} textarea, #gen-{name} input")
+
+    expect(field("embedded-guidance")).to_be_disabled()
+    expect(page.locator("#gen-embedded-guidance")).to_contain_text("puppet-hunyuan takes none")
+    field("negative-prompt").fill("dark")
+    field("flow-shift").fill("5")
+    expect(command).to_contain_text("--negative-prompt dark --flow-shift 5.0", timeout=SLOW)
+    field("guidance").fill("1")
+    expect(field("negative-prompt")).to_be_disabled(timeout=SLOW)
+    expect(field("negative-prompt")).to_have_value("")
+    field("guidance").fill("")
+    expect(field("negative-prompt")).to_be_enabled(timeout=SLOW)
+    choose(page, "#gen-adapter", "no adapter")
+    field("motion").fill("walks")
+    choose(page, "#gen-backbone", "HunyuanVideo 13B, from text")
+    expect(field("embedded-guidance")).to_be_enabled(timeout=SLOW)
+    expect(field("negative-prompt")).to_be_disabled()
+    expect(field("flow-shift")).to_have_value("")
+    expect(plan).to_contain_text("39.0 GiB to fetch first", timeout=SLOW)
+    page.locator("#gen-ways label").filter(has_text="4-bit denoiser").click()
+    expect(command).to_contain_text("--weights 4bit --text-weights 4bit --vae-tiling", timeout=SLOW)
+    before = plan.inner_text()
+    field("num-frames").fill("9")
+    expect(plan).to_contain_text("1 video of 9 frames", timeout=SLOW)
+    assert plan.inner_text() != before
+    field("num-frames").fill("10")
+    expect(plan).to_contain_text("No estimate yet: hunyuanvideo takes num_frames = 4k+1, got 10", timeout=SLOW)
+    page.locator("#gen-start").click()
+    expect(page.locator("#gen-message [role=alert]")).to_contain_text("use 9 or 13")
 
 
 def test_generation_can_be_cancelled_and_wrong_input_is_named(open_page: Any, site: Site) -> None:

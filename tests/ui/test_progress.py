@@ -20,7 +20,7 @@ from synmotion_core.ui import (
     generate,
     media,
     progress,
-    train,
+    training_view,
 )
 from synmotion_core.workspace import Workspace
 from tests.ui.studio import draw, view, write_adapter
@@ -40,7 +40,7 @@ def test_every_status_has_words_and_an_outcome(word: Any) -> None:
     assert f'data-status="{word}"' in progress.status(view(status=word))
     assert f'data-status="{word}"' in progress.status(view(status=word, stage="", step=0, total=0, losses=()))
     area = media.html_area(elem_id="x")
-    outcome = train.outcome_html(area, view(status=word, checkpoint_step=20, warnings=("a <b>",)))
+    outcome = training_view.outcome_html(area, view(status=word, checkpoint_step=20, warnings=("a <b>",)))
     assert ("from step 20" in outcome) == (word in ("stopped", "failed", "interrupted"))
     assert "a &lt;b&gt;" in outcome
 
@@ -48,7 +48,7 @@ def test_every_status_has_words_and_an_outcome(word: Any) -> None:
 def test_a_missing_file_keeps_its_place(tmp_path: Path) -> None:
     area = media.html_area(elem_id="x")
     gone = Sampled(path=tmp_path / "gone.mp4", prompt=Prompt(subject="a cat", motion="claps"), seed=0, step=10)
-    html = train.samples_html(area, view(samples=(gone,)))
+    html = training_view.samples_html(area, view(samples=(gone,)))
     assert html.count("no longer there") == 2
     assert "Step 10" in html
 

@@ -1,21 +1,21 @@
-"""What a run needs of the machine: the arithmetic, the ladder, and that its options do what it says."""
+"""Memory that a run needs: the arithmetic, on the device and off it."""
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from synmotion_core import command, planning
-from synmotion_core.arguments import build_parser
 from synmotion_core.backbones import SPECS
 from synmotion_core.evaluation.bench_memory import real_rows
-from synmotion_core.planning import CONTEXT, GIB, LOSS, Work
+from synmotion_core.planning import memory as planning
+from synmotion_core.planning.memory import CONTEXT, GIB, LOSS, Work
 from synmotion_core.precision import PLAIN, Precision
 
 ROWS = real_rows()
 NAME = "hunyuanvideo"
+FILE = 10e9
 
 
 def training(name: str = NAME, **more: object) -> Work:
@@ -37,12 +37,9 @@ def test_every_large_row_is_measured(name: str) -> None:
     assert 0.9 < found.block_parameters / SPECS[name].parameters["transformer"] < 1
 
 
-def test_a_row_that_is_not_measured_says_so() -> None:
+def test_a_row_that_is_not_measured_needs_nothing_known() -> None:
     puppets = SPECS["puppet-hunyuan"]
     assert planning.needs(puppets, PLAIN, training("puppet-hunyuan")) is None
-    assert planning.in_words(puppets, PLAIN, training("puppet-hunyuan")) == [
-        "memory: not known, puppet-hunyuan has not been measured"
-    ]
 
 
 def test_a_stage_is_weights_work_and_the_stated_margin() -> None:
@@ -78,44 +75,21 @@ def test_what_each_setting_saves() -> None:
     assert peak(PLAIN, replace(work, guided=False))["sample"] < plain["sample"]
 
 
-@pytest.mark.parametrize("name", ROWS)
-@pytest.mark.parametrize("batch_size", [0, 4])
-@pytest.mark.parametrize("asked", [PLAIN, Precision(weights="8bit"), Precision(offload="model")])
-def test_the_ladder_goes_down_and_each_rung_can_be_had(name: str, batch_size: int, asked: Precision) -> None:
-    spec, work = SPECS[name], training(name, batch_size=batch_size)
-    rungs = list(planning.ladder(spec, asked, work))
-    assert (rungs[0].changes, rungs[0].precision, rungs[0].work) == ((), asked, work)
-    assert len(rungs) > 2
-    peaks = [rung.needs.peak for rung in rungs]
-    assert peaks == sorted(peaks, reverse=True)
-    for rung in rungs:
-        spec.check_shape(rung.work.shape)
-        assert (rung.work.batch_size == 0) == (batch_size == 0)
-        if batch_size and rung is not rungs[0]:
-            rung.precision.check_training()
-        if not batch_size:
-            assert not rung.precision.gradient_checkpointing
-    assert peaks[-1] < peaks[0] / 2
-
-
-def test_a_rungs_changes_are_options_that_make_it() -> None:
-    clip = '{"path": "a.mp4", "subject": "a person", "motion": "waves"}'
-    base = f"train --clip '{clip}' --name x --backbone {NAME}"
-    for rung in planning.ladder(SPECS[NAME], PLAIN, training()):
-        run = command.train_run(build_parser().parse_args(shlex.split(f"{base} {' '.join(rung.changes)}")))
-        assert run.precision == rung.precision
-        assert run.train.batch_size == rung.work.batch_size
-        assert SPECS[NAME].shape(run.num_frames, run.height, run.width) == rung.work.shape
-        assert command.train_run(build_parser().parse_args(command.arguments(run))) == run
-
-
-def test_what_fits_is_said_and_nothing_more_than_is_needed_is_changed() -> None:
+def test_main_memory_holds_what_is_read_at_once() -> None:
     spec, work = SPECS[NAME], training()
-    rungs = list(planning.ladder(spec, PLAIN, work))
-    for card in (200, 48, 24, 16):
-        lines = planning.in_words(spec, PLAIN, work, card)
-        fits = [rung for rung in rungs if rung.needs.peak <= card]
-        assert lines[-1] == f"the last of these is the first that fits {card} GiB"
-        assert " ".join(fits[0].changes) in lines[-2]
-    assert planning.in_words(spec, PLAIN, work, 1000)[-1] == "fits 1000 GiB as it is"
-    assert planning.in_words(spec, PLAIN, work, 1)[-1].startswith("nothing here fits 1 GiB")
+    parts = {name: 2 * count for name, count in spec.parameters.items()} | {"vae": 4 * spec.parameters["vae"]}
+
+    def host(**held: Any) -> float:
+        found = planning.needs(spec, Precision(**held), work)
+        assert found is not None
+        return found.host * GIB
+
+    assert host() == pytest.approx(parts["transformer"] + parts["vae"]), "encoders are read alone, and later"
+    assert host(weights="fp8") == pytest.approx(host()), "cast once it is read"
+    assert host(weights="8bit") == pytest.approx(parts["text_encoder"]), "the transformer comes file by file"
+    assert host(weights="8bit", text_weights="4bit") == pytest.approx(parts["vae"] + FILE)
+    assert host(offload="model") == pytest.approx(sum(parts.values())), "everything stays"
+    two = SPECS["wan2.2-t2v-a14b"]
+    found = planning.needs(two, PLAIN, training(two.name))
+    assert found is not None
+    assert found.host * GIB > 2 * 2 * two.parameters["transformer"], "both experts are read before either goes"

@@ -1,0 +1,72 @@
+"""From a run to what is to be done: the row, the method and the shape that it names, held against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from synmotion_core.backbones import find_spec
+from synmotion_core.config import GenerateRun, TrainRun, from_dict
+from synmotion_core.errors import IncompatibleError
+from synmotion_core.interfaces import BackboneSpec, MethodEntry, check_compatible
+from synmotion_core.planning.memory import Work, measured
+from synmotion_core.types import VideoShape
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """What a training names. batch_size: clips a step, the row's own where the run says none."""
+
+    spec: BackboneSpec
+    entry: MethodEntry
+    method_config: Any
+    shape: VideoShape
+    batch_size: int
+
+
+def look_up(run: TrainRun) -> Named:
+    """Raises ConfigError, IncompatibleError or ShapeError where there is none such or two do not fit."""
+    spec = find_spec(run.backbone)
+    spec.check_mode(run.mode)
+    entry, method_config = method_of(run.method, run.method_config, spec)
+    if entry.draws_priors(method_config) and "t2v" not in spec.modes:
+        raise IncompatibleError(
+            f"{spec.name} makes no videos from text alone, so it cannot draw the subject priors of {entry.name}: "
+            "train without them (method.alpha=1), or take method lora"
+        )
+    shape = spec.shape(run.num_frames, run.height, run.width)
+    batch_size = run.train.batch_size or spec.batch_size
+    return Named(spec=spec, entry=entry, method_config=method_config, shape=shape, batch_size=batch_size)
+
+
+def method_of(name: str, values: Mapping[str, Any], spec: BackboneSpec) -> tuple[MethodEntry, Any]:
+    """A method and its settings. Raises ConfigError, or IncompatibleError where it does not fit the row."""
+    from synmotion_core.methods import find_method
+
+    entry = find_method(name)
+    check_compatible(spec, entry.name, entry.requires)
+    return entry, from_dict(entry.config, dict(values))
+
+
+def work_of(run: TrainRun | GenerateRun) -> Work:
+    """What a run does, in numbers. An adapter that is read counts by the size of its file."""
+    if isinstance(run, TrainRun):
+        named, adapter = look_up(run), 0
+        found = measured(named.spec.name)
+        if found is not None:
+            adapter = named.entry.num_parameters(named.method_config, found.text_width, found.attention_width)
+        return Work(
+            shape=named.shape,
+            batch_size=named.batch_size,
+            adapter_parameters=adapter,
+            optimizer=run.train.optimizer,
+            guided=named.spec.guidance_scale != 1,
+        )
+    spec = find_spec(run.backbone)
+    here = run.adapter is not None and run.adapter.is_file()
+    return Work(
+        shape=spec.shape(run.num_frames, run.height, run.width),
+        adapter_parameters=run.adapter.stat().st_size // 4 if here and run.adapter is not None else 0,
+        guided=(spec.guidance_scale if run.guidance_scale is None else run.guidance_scale) != 1,
+    )
