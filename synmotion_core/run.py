@@ -117,7 +117,7 @@ def train(
     from synmotion_core.adapters.load_back import load_back
 
     info = read_info(path)  # as generate takes it: by what the file says
-    applied = load_back(path, reading, *_method(info.method, dict(info.method_config), spec))
+    applied = load_back(path, reading, *method_of(info.method, info.method_config, spec))
     yield Saved(path=path, step=config.train.num_steps, kind="adapter", applied=applied)
     yield Finished(path=path, seconds=time.perf_counter() - began)
 
