@@ -337,10 +337,11 @@ def generate(config: GenerateRun, folder: Path, *, cancel: threading.Event) -> I
         negative = [] if sampler.guidance_scale == 1 else [sampler.negative_prompt]
         for message in backbone.unread([*(p.text for p in prompts), *negative]):
             yield Warned(message=message)
-        if sampler.eta and sampler.step_cache is not None and sampler.step_cache.active:
+        cache = sampler.step_cache
+        if cache is not None and cache.active and sampler.eta > spec.eta:  # a row's own has been measured (README)
             yield Warned(
-                message=f"the step cache {sampler.step_cache.text} beside fresh noise in every step "
-                f"(eta {sampler.eta:g}): it knows only the noise before; eta 0 draws none"
+                message=f"the step cache {cache.text} knows the noise of the steps before, and eta {sampler.eta:g} "
+                f"draws it anew in each: use eta {spec.eta:g}, the backbone's own, or no cache"
             )
         texts = generation.read_all_texts(backbone, prompts, sampler, images)
         for index, one in enumerate(rounds):

@@ -207,7 +207,7 @@ def test_a_real_shell_reads_it_the_same_way(config: TrainRun | GenerateRun) -> N
 
 
 def test_guidance_goes_by_both_names() -> None:
-    line = "generate --subject 'a cat' --motion walks"
+    line = "python -m synmotion_core generate --subject 'a cat' --motion walks"
     (long, short) = (parse(f"{line} {name} 2.5") for name in ("--guidance-scale", "--guidance"))
     assert long == short
     assert long.guidance_scale == 2.5

@@ -260,15 +260,24 @@ def test_a_setting_that_a_row_has_not_is_refused_before_a_model_is_loaded(
             list(run.generate(wanted, tmp_path, cancel=threading.Event()))
 
 
-def test_a_step_cache_says_what_it_did_and_what_it_does_not_know(tmp_path: Path) -> None:
+def test_a_step_cache_says_what_it_did_and_what_it_does_not_know(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from synmotion_core import backbones
+
     wanted = GenerateRun(subjects=("a cat",), motion="walks", step_cache="taylorseer:2", num_inference_steps=8)
     events = list(run.generate(wanted, tmp_path, cancel=threading.Event()))
-    (said,) = [e.message for e in events if isinstance(e, Warned)]
-    assert said.startswith("the step cache taylorseer:2 beside fresh noise in every step (eta 1)")
     (note,) = [e.message for e in events if isinstance(e, Noted)]
     assert note.startswith("the step cache taylorseer:2 left out ")
-    events = list(run.generate(dataclasses.replace(wanted, eta=0.0), tmp_path, cancel=threading.Event()))
-    assert not [e for e in events if isinstance(e, Warned)]
+    assert not [e for e in events if isinstance(e, Warned)], "the row's own fresh noise"
+    spec = dataclasses.replace(backbones.SPECS["puppet-hunyuan"], eta=0.25)
+    monkeypatch.setitem(backbones.SPECS, "puppet-hunyuan", spec)
+    for eta, cache, warned in ((0.5, "taylorseer:2", 1), (0.5, "taylorseer:1", 0), (0.25, "taylorseer:2", 0)):
+        one = dataclasses.replace(wanted, eta=eta, step_cache=cache, num_inference_steps=1)
+        events = list(run.generate(one, tmp_path, cancel=threading.Event()))
+        said = [e.message for e in events if isinstance(e, Warned)]
+        assert len(said) == warned
+        assert all("eta 0.5 draws it anew in each: use eta 0.25" in message for message in said)
 
 
 def test_words_that_a_second_encoder_does_not_read_are_said(

@@ -43,15 +43,16 @@ if TYPE_CHECKING:
     Pipeline = HunyuanVideoPipeline | HunyuanVideoImageToVideoPipeline
 
 
-_CACHES: frozenset[Feature] = frozenset({"first_block_cache", "taylorseer_cache"})
+_FEATURES: frozenset[Feature] = frozenset(
+    {"token_roles", "free_text", "attention_lora", "true_cfg", "first_block_cache", "taylorseer_cache"}
+)
 
 
 def _row(
     *, name: str, title: str, repo: str, revision: str, licence_link: str, mode: Mode, text_encoder: int, **options: Any
 ) -> BackboneSpec:
     """A row of the 13 B models."""
-    features: set[Feature] = {"token_roles", "free_text", "attention_lora", "true_cfg", "embedded_guidance"}
-    features |= _CACHES
+    features: set[Feature] = {*_FEATURES, "embedded_guidance"}
     if mode == "i2v":
         features.add("image_prompts")
     return BackboneSpec(
@@ -102,7 +103,7 @@ SPECS: tuple[BackboneSpec, ...] = (
         licence_link="https://www.apache.org/licenses/LICENSE-2.0",
         modes=("t2v", "i2v"),
         image_frames=1,
-        features=frozenset({"token_roles", "free_text", "attention_lora", "true_cfg"}) | _CACHES,
+        features=_FEATURES,
         default_shape=VideoShape(num_frames=17, height=64, width=64, fps=8.0),
         frame_multiple=4,
         size_multiple=16,

@@ -46,6 +46,9 @@ def bench_sampling(
     """variants and against hold settings of config.Sampling; what they leave out is the backbone's own."""
     if not isinstance(variants, (list, tuple)) or not variants:
         raise ConfigError(f"variants must be a list of settings, got {variants!r}")
+    for what, value in (("num_videos", num_videos), ("batch_size", batch_size)):
+        if not isinstance(value, int) or value < 1:
+            raise ConfigError(f"{what} must be a whole number, at least 1, got {value!r}")
     settings = [from_dict(Sampling, one) for one in (against or {}, *variants)]  # wrong ones are errors before any work
     backbone, judge, method = load_backbone(BACKBONE), Judge.load(), None
     samplers = [default_sampler(backbone, **to_dict(one)) for one in settings]
