@@ -32,7 +32,7 @@ from synmotion_core.events import event_from_dict
 from synmotion_core.precision import PLAIN, Precision
 from synmotion_core.progress_line import ProgressLine
 from synmotion_core.training.settings import PriorConfig, TrainConfig
-from synmotion_core.types import Event, Finished, Progress, Prompt, Sampled, Saved, Started, Stopped, Warned
+from synmotion_core.types import Event, Finished, Noted, Progress, Prompt, Sampled, Saved, Started, Stopped, Warned
 from synmotion_core.workspace import Workspace, nearest_name
 
 ROOT = Path(__file__).parents[1]
@@ -572,6 +572,8 @@ def tiny_generate(config: GenerateRun, folder: Path, *, cancel: threading.Event)
         path.write_bytes(b"video")
         yield Progress(stage="generate", step=index + 1, total=len(config.seeds))
         yield Sampled(path=path, prompt=Prompt(subject="a cat", motion="waves"), seed=seed)
+    if config.step_cache is not None:
+        yield Noted(message=f"the step cache {config.step_cache} left out 40% of the denoiser's blocks")
     yield Finished(path=folder, seconds=0.5)
 
 
@@ -644,6 +646,18 @@ def test_a_generation_prints_its_files(tiny: Path, capsys: pytest.CaptureFixture
     assert cli.main(shlex.split(line)) == cli.OK
     assert capsys.readouterr().out.splitlines() == ["my videos/3.mp4", "my videos/5.mp4"]
     assert (tiny / "my videos/5.mp4").is_file()
+
+
+def test_what_a_step_cache_left_out_is_said(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = "generate --subject 'a cat' --motion waves --step-cache taylorseer:3"
+    assert cli.main(shlex.split(line)) == cli.OK
+    out, err = capsys.readouterr()
+    assert out.splitlines() == ["videos/0.mp4"]
+    assert "the step cache taylorseer:3 left out 40% of the denoiser's blocks\n" in err
+    assert "warning" not in err
+    assert cli.main(shlex.split(f"{line} --json")) == cli.OK
+    events = [event_from_dict(json.loads(line)) for line in capsys.readouterr().out.splitlines()]
+    assert [type(e).__name__ for e in events] == ["Started", "Progress", "Sampled", "Noted", "Finished"]
 
 
 @pytest.mark.parametrize(
