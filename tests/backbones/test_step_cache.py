@@ -12,16 +12,18 @@ import pytest
 import torch
 from torch import nn
 
-from synmotion_core.backbones import SPECS
+from synmotion_core import backbones
+from synmotion_core.backbones import SPECS, loading
 from synmotion_core.backbones import step_cache as at_work
 from synmotion_core.backbones.step_cache import FEATURES, Tally, caching, check_step_cache
 from synmotion_core.errors import IncompatibleError
 from synmotion_core.generation import SamplerConfig, default_sampler, denoise
 from synmotion_core.methods import find_method
+from synmotion_core.precision import Precision
 from synmotion_core.step_cache import KINDS, parse
 from synmotion_core.types import VideoShape
 from tests.backbones.test_precision import gradient
-from tests.backbones.tiny import FOLDERS, tiny_backbone
+from tests.backbones.tiny import FOLDERS, tiny_backbone, tiny_folder, tiny_spec
 from tests.models import PROMPTS, noisy, plain, puppet_backbone, shake
 
 STEPS = 8
@@ -297,3 +299,24 @@ def test_hooks_of_others_stay() -> None:
     finally:
         registry.remove_hook("another's")
         at_work._tidy(transformer)
+
+
+@pytest.mark.parametrize("held", [{"weights": "fp8"}, {"weights": "8bit"}, {"offload": "model"}, {"offload": "group"}])
+@pytest.mark.parametrize(("name", "kind"), [("hunyuanvideo", "first-block"), ("wan2.2-t2v-a14b", "taylorseer")])
+def test_weights_held_otherwise_are_cached_and_stay_so(
+    name: str, kind: str, held: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "check_precision", lambda *_: None)  # of a GPU, for offloading
+    monkeypatch.setitem(backbones.SPECS, name, tiny_spec(name))
+    backbone: Any = backbones.load_backbone(name, device="cpu", folder=tiny_folder(name), precision=Precision(**held))
+
+    def own(cache: str | None = None, tally: Tally | None = None) -> torch.Tensor:
+        config = sampler(backbone, cache, num_inference_steps=10)
+        *_, latents = denoise(backbone, None, PROMPTS, [1, 2], config, tally=tally)
+        return latents
+
+    before, whole, tally = left_behind(backbone), own(), Tally()
+    assert not torch.equal(own(f"{kind}:{HIGH[kind]}", tally), whole)
+    assert 0 < tally.skipped < 1
+    assert left_behind(backbone) == before
+    assert torch.equal(own(), whole)
