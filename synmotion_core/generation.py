@@ -15,8 +15,7 @@ they are after every step.
 
 Each video has its own seed: the same (prompt, seed, settings) gives the same video whatever else is in the batch, up
 to the rounding of batched arithmetic; only a first-block cache decides for a whole batch, so `generate` then draws one
-video at a time. strength 0 is the base, bit for bit. `generate` yields events and writes H.264
-files.
+video at a time. strength 0 is the base, bit for bit. `generate` yields events and writes H.264 files.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ class StepCache:
     @property
     def decides_by_content(self) -> bool:
         """Whether what is left out depends on the videos of a batch, all together."""
-        return self.kind == "first-block"
+        return self.kind == "first-block" and self.active
 
     @property
     def text(self) -> str:
