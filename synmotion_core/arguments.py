@@ -81,6 +81,7 @@ examples:
   {p} bench run methods --motions wave squat --seeds 0 1   methods beside each other
   {p} bench run methods --motions squat --seeds 0 --set train.num_steps=800 --set synmotion.alpha=0.5
   {p} bench run methods --motions squat --set cache=/tmp/bench --set sampling.eta=0 --set num_videos=84
+  {p} bench run sampling --set 'variants=[{{"step_cache": "first-block:0.2"}}]'    what a sampling setting costs
   {p} bench run step --json                                where a training step's time goes
   {p} bench run memory --set 'rows=["wan2.1-t2v-1.3b"]'     what a large backbone works with, without its weights
 """
@@ -163,9 +164,11 @@ def build_parser() -> argparse.ArgumentParser:
     text = "load the backbone and time a few real steps"
     plan.add_argument("--probe", action="store_true", help=text)
 
-    bench = add("bench", _BENCH, "measure: judge, backbone, methods, step, memory")
+    bench = add("bench", _BENCH, "measure: judge, backbone, methods, sampling, step, memory")
     bench.add_argument("action", choices=["run"], help="what to do")
-    bench.add_argument("suite", choices=["judge", "backbone", "methods", "step", "memory"], help="what to measure")
+    bench.add_argument(
+        "suite", choices=["judge", "backbone", "methods", "sampling", "step", "memory"], help="what to measure"
+    )
     bench.add_argument("--motions", nargs="+", metavar="MOTION", help="only these (suites methods and step)")
     bench.add_argument("--seeds", nargs="+", type=int, metavar="N", help="repeat with these seeds")
     _add_settings(
@@ -268,10 +271,12 @@ def add_generate_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--seed", type=int, nargs="+", metavar="N", dest="seeds", help=text)
     text = "of the adapter: 0 is the base, 1 as trained, up to 2 (default: 1)"
     group.add_argument("--strength", type=float, metavar="S", help=text)
+    text = "share of the steps, 0 to 1, in which the adapter works; the base goes on alone after them (default: 1)"
+    group.add_argument("--adapter-until", type=float, metavar="T", help=text)
     group.add_argument("--compare", action="store_true", help="also generate the base with the same seeds")
     group.add_argument("--steps", type=int, metavar="N", help="sampling steps (default: the backbone's own)")
     text = "guidance scale, of both experts where a backbone has two (default: the backbone's own)"
-    group.add_argument("--guidance", type=float, metavar="G", help=text)
+    group.add_argument("--guidance", "--guidance-scale", type=float, metavar="G", dest="guidance", help=text)
     group.add_argument(
         "--guidance-until",
         type=float,
@@ -287,6 +292,11 @@ def add_generate_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--negative-prompt", metavar="WORDS", help=text)
     text = "shift of the noise levels: larger spends more steps on noise (default: the backbone's own)"
     group.add_argument("--flow-shift", type=float, metavar="A", help=text)
+    text = (
+        "take up earlier steps where they hardly differ, which is faster and changes videos: first-block:T leaves out "
+        "what changed by at most the share T (0 to 1, default 0.1), taylorseer:N runs every N-th step (default 2)"
+    )
+    group.add_argument("--step-cache", metavar="KIND[:X]", help=text)
     _add_shape(group)
     group.add_argument("--backbone", help="see `models` (default: the adapter's)")
     _add_precision(parser)

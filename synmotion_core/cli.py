@@ -211,7 +211,7 @@ def _fitted(config: R, asked: float | bool | None) -> R:
 def _follow(events: Iterator[Event], as_json: bool, watch: Callable[[Event], None] = lambda _: None) -> Event | None:
     """Show events until they end; returns the last one."""
     from synmotion_core.events import event_to_dict
-    from synmotion_core.types import Finished, Progress, Sampled, Warned
+    from synmotion_core.types import Finished, Noted, Progress, Sampled, Warned
 
     line, last = ProgressLine(sys.stderr), None
     try:
@@ -226,6 +226,8 @@ def _follow(events: Iterator[Event], as_json: bool, watch: Callable[[Event], Non
                 print(last.path, flush=True)
             elif isinstance(last, Warned):
                 line.write(f"warning: {last.message}")
+            elif isinstance(last, Noted):
+                line.write(last.message)
             elif isinstance(last, Finished):
                 line.write(f"finished in {duration(last.seconds)}")
     finally:

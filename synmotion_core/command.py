@@ -92,7 +92,8 @@ def generate_run(args: argparse.Namespace) -> GenerateRun:
              "guidance_until": args.guidance_until, "eta": args.eta, "num_frames": args.num_frames,
              "height": args.height, "width": args.width,
              "embedded_guidance": args.embedded_guidance, "negative_prompt": args.negative_prompt,
-             "flow_shift": args.flow_shift, "images": args.images}  # fmt: skip
+             "flow_shift": args.flow_shift, "images": args.images,
+             "adapter_until": args.adapter_until, "step_cache": args.step_cache}  # fmt: skip
     values = {"subjects": args.subjects, "motion": motion, "compare": args.compare, "precision": _precision(args)}
     return from_dict(GenerateRun, values | {k: v for k, v in given.items() if v is not None})
 
@@ -301,7 +302,8 @@ def _generate_arguments(run: GenerateRun) -> list[str]:
     options = {"--setting": "setting", "--strength": "strength", "--steps": "num_inference_steps",
                "--guidance": "guidance_scale", "--guidance-until": "guidance_until", "--eta": "eta",
                "--embedded-guidance": "embedded_guidance", "--negative-prompt": "negative_prompt",
-               "--flow-shift": "flow_shift", **_SHAPE, "--backbone": "backbone"}  # fmt: skip
+               "--flow-shift": "flow_shift", "--adapter-until": "adapter_until", "--step-cache": "step_cache",
+               **_SHAPE, "--backbone": "backbone"}  # fmt: skip
     for option, name in options.items():
         value = getattr(run, name)
         # an adapter would bring its own backbone

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from synmotion_core import step_cache
 from synmotion_core.errors import ConfigError
 from synmotion_core.precision import PLAIN, Precision
 from synmotion_core.training.settings import PriorConfig, TrainConfig
@@ -103,6 +104,8 @@ class TrainRun:
 class Sampling:
     """How videos are sampled: strength 0 is the base bit for bit, 1 the adapter as trained, up to 2.
 
+    adapter_until is the share of the steps, 0 to 1, in which the adapter works: 1 all of them, 0 none. step_cache is
+    what step_cache.parse reads ("first-block:0.1", "taylorseer:2"), or None for every step whole.
     None for num_inference_steps (1 to 200), guidance_scale and embedded_guidance (0 to 30), guidance_until and eta (0
     to 1), negative_prompt or flow_shift (above 0, at most 100) takes the backbone's own. generation.SamplerConfig says
     what they do.
@@ -116,19 +119,23 @@ class Sampling:
     negative_prompt: str | None = None
     eta: float | None = None
     flow_shift: float | None = None
+    adapter_until: float = 1.0
+    step_cache: str | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 2:
             raise ConfigError(f"strength must be between 0 and 2, got {self.strength}")
         if self.num_inference_steps is not None and not 1 <= self.num_inference_steps <= 200:
             raise ConfigError(f"num_inference_steps must be between 1 and 200, got {self.num_inference_steps}")
-        most = {"guidance_scale": 30, "embedded_guidance": 30, "guidance_until": 1, "eta": 1}
+        most = {"guidance_scale": 30, "embedded_guidance": 30, "guidance_until": 1, "eta": 1, "adapter_until": 1}
         for name, limit in most.items():
             value = getattr(self, name)
             if value is not None and not 0 <= value <= limit:
                 raise ConfigError(f"{name} must be between 0 and {limit}, got {value}")
         if self.flow_shift is not None and not 0 < self.flow_shift <= 100:
             raise ConfigError(f"flow_shift must be above 0 and at most 100, got {self.flow_shift}")
+        if self.step_cache is not None:
+            step_cache.parse(self.step_cache)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +164,8 @@ class GenerateRun(Sampling):
         Sampling.__post_init__(self)  # slots: super() has no class to go by
         if not self.subjects:
             raise ConfigError("name at least one subject")
+        if self.adapter is None and self.adapter_until != 1:
+            raise ConfigError(f"adapter_until {self.adapter_until} has no effect without an adapter: leave it out")
         if self.images and len(self.images) != len(self.subjects):
             raise ConfigError(
                 f"one picture a subject, in the same order: got {len(self.images)} pictures for "

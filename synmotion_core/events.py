@@ -31,7 +31,7 @@ from typing import Any, Literal
 
 from synmotion_core.config import from_dict, to_dict
 from synmotion_core.errors import ConfigError, UserInputError
-from synmotion_core.types import Event, Finished, Progress, Sampled, Saved, Started, Stopped, Warned
+from synmotion_core.types import Event, Finished, Noted, Progress, Sampled, Saved, Started, Stopped, Warned
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +42,7 @@ KINDS: dict[str, type[Event]] = {
     "sampled": Sampled,
     "saved": Saved,
     "warned": Warned,
+    "noted": Noted,
     "stopped": Stopped,
     "finished": Finished,
 }

@@ -4,19 +4,27 @@
                                                              with eta a part of the noise is drawn anew           (5)
     v = v_null + g (v_cond - v_null)                         g = guidance_scale; g = 1 skips the null pass       (6)
 
+With adapter_until = tau the adapter works in the first ceil(tau N) of N steps, and the base alone in the others: Phased
+LoRA Integration (Separate Motion from Appearance, arXiv 2501.16714), since the early, noisy steps lay out the motion
+and the late ones the looks. There tau is the index of a step and its value is not published; ours is a share of the
+steps, so that it means the same at another number of them. "The base" is the whole of it, as at strength 0: a method
+that also changes the text condition (SynMotion) gives the plain one back, for the base never saw the other.
+
 From a first image (I2V) the backbone says where sampling starts, and the latent frames that the image fixes stay as
 they are after every step.
 
 Each video has its own seed: the same (prompt, seed, settings) gives the same video whatever else is in the batch, up
-to the rounding of batched arithmetic. strength 0 is the base, bit for bit. `generate` yields events and writes H.264
-files.
+to the rounding of batched arithmetic; only a first-block cache decides for a whole batch, so `generate` then draws one
+video at a time. strength 0 is the base, bit for bit. `generate` yields events and writes H.264 files.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,13 +32,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from synmotion_core import step_cache as step_caches
+from synmotion_core.backbones.step_cache import Tally, caching, check_step_cache
 from synmotion_core.clips import video
 from synmotion_core.errors import Cancelled, IncompatibleError
 from synmotion_core.interfaces import Backbone, BackboneSpec, Method
+from synmotion_core.step_cache import StepCache
 from synmotion_core.types import (
     Condition,
     Event,
     Frames,
+    Mode,
+    Noted,
     Pixels,
     Progress,
     Prompt,
@@ -51,6 +64,8 @@ class SamplerConfig:
     it, None for others. negative_prompt is what the null pass reads. flow_shift moves the noise levels, (4) in
     diffusion.py; None leaves them to the scheduler. guidance_scale_2 takes guidance_scale's place where the backbone's
     second expert denoises, below its spec's boundary_ratio; None goes on with guidance_scale.
+    adapter_until in 0..1 is the share of the steps in which the adapter works: 0 none, 1 all. step_cache says what a
+    step takes up of earlier ones (step_cache.py); None runs each whole.
     mixed_precision "bf16" runs the denoiser under autocast, "no" in the weights' own type.
     """
 
@@ -64,11 +79,18 @@ class SamplerConfig:
     negative_prompt: str = ""
     flow_shift: float | None = None
     guidance_scale_2: float | None = None
+    adapter_until: float = 1.0
+    step_cache: StepCache | None = None
     mixed_precision: str = "bf16"
+
+    @property
+    def adapted_steps(self) -> int:
+        """How many steps, from the first on, are the adapter's."""
+        return math.ceil(self.adapter_until * self.num_inference_steps - 1e-9)  # 0.1 of 30 are 3
 
 
 def default_sampler(
-    backbone: Backbone,
+    of: Backbone | BackboneSpec,
     *,
     strength: float = 1.0,
     num_inference_steps: int | None = None,
@@ -78,18 +100,25 @@ def default_sampler(
     negative_prompt: str | None = None,
     flow_shift: float | None = None,
     eta: float | None = None,
+    adapter_until: float = 1.0,
+    step_cache: str | None = None,
     num_frames: int | None = None,
     height: int | None = None,
     width: int | None = None,
 ) -> SamplerConfig:
     """The backbone's own settings where none is given. A guidance_scale that is given counts for both experts.
 
-    Raises ShapeError for frames or a size it cannot take, IncompatibleError for an embedded guidance where it has none
-    and for a negative prompt that nothing would read.
+    Raises ShapeError for frames or a size it cannot take, IncompatibleError for a guidance or a step cache that it has
+    not and for a negative prompt that nothing would read.
     """
-    spec = backbone.spec
+    spec = of if isinstance(of, BackboneSpec) else of.spec
     if embedded_guidance is not None and "embedded_guidance" not in spec.features:
         raise IncompatibleError(f"{spec.name} takes no embedded guidance: leave it out, or set guidance_scale")
+    if guidance_scale not in (None, 1) and "true_cfg" not in spec.features:
+        raise IncompatibleError(f"{spec.name} takes no guidance_scale: leave it out, or set 1")
+    cache = None if step_cache is None else step_caches.parse(step_cache)
+    if cache is not None:
+        check_step_cache(spec, cache)
     guidance_scale_2 = spec.guidance_scale_2 if guidance_scale is None else None
     if guidance_scale is None:
         guidance_scale = spec.guidance_scale
@@ -106,6 +135,8 @@ def default_sampler(
         negative_prompt=spec.negative_prompt if negative_prompt is None else negative_prompt,
         flow_shift=spec.flow_shift if flow_shift is None else flow_shift,
         guidance_scale_2=guidance_scale_2,
+        adapter_until=adapter_until,
+        step_cache=cache,
     )
 
 
@@ -120,11 +151,56 @@ def draw_noise(backbone: Backbone, sources: Sequence[torch.Generator], shape: Vi
     return torch.stack([torch.randn(size, generator=source) for source in sources]).to(backbone.device)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Texts:
+    """What a batch's prompts are read as: `prompts` alone [B], and `guided` [2 B] with the null rows behind them."""
+
+    prompts: TextCondition
+    guided: TextCondition | None
+
+
+def read_texts(
+    backbone: Backbone, prompts: Sequence[Prompt], config: SamplerConfig, images: Pixels | None = None
+) -> Texts:
+    """One encoder pass over prompts and one over what guidance leads away from; images as for `denoise`."""
+    text = backbone.encode_prompt(prompts, images)
+    if config.guidance_scale == 1:
+        return Texts(prompts=text, guided=None)
+    # one pass of the denoiser for both halves: the null rows have no roles, so a method leaves their text alone
+    null = backbone.encode_text([config.negative_prompt] * len(prompts), images)
+    return Texts(prompts=text, guided=stack_text([text, null]))
+
+
+def batches_of(count: int, config: SamplerConfig, batch_size: int = 4) -> list[range]:
+    """Which videos of `count` are drawn together."""
+    if config.step_cache is not None and config.step_cache.decides_by_content:
+        batch_size = 1
+    return [range(i, min(i + batch_size, count)) for i in range(0, count, batch_size)]
+
+
+def read_all_texts(
+    backbone: Backbone,
+    prompts: Sequence[Prompt],
+    config: SamplerConfig,
+    images: Pixels | None = None,
+    batch_size: int = 4,
+) -> list[Texts]:
+    """What `generate` needs of the encoders, batch by batch; then they are freed, to be read again when next needed."""
+    texts = []
+    for batch in batches_of(len(prompts), config, batch_size):
+        first = None if images is None else images[batch.start : batch.stop]
+        texts.append(read_texts(backbone, [prompts[i] for i in batch], config, first))
+    backbone.release_encoders()
+    return texts
+
+
 def _condition(
-    method: Method | None, text: TextCondition, config: SamplerConfig, image_latents: Tensor | None
+    method: Method | None, texts: Texts, guided: bool, strength: float, config: SamplerConfig, image: Tensor | None
 ) -> Condition:
-    made = text.as_condition() if method is None else method.condition(text, config.strength)
-    return replace(made, image_latents=image_latents, guidance=config.embedded_guidance)
+    text = texts.guided if guided and texts.guided is not None else texts.prompts
+    made = text.as_condition() if method is None else method.condition(text, strength)
+    known = torch.cat([image, image]) if guided and image is not None else image
+    return replace(made, image_latents=known, guidance=config.embedded_guidance)
 
 
 def _guidance(spec: BackboneSpec, config: SamplerConfig, sigma: float) -> float:
@@ -141,40 +217,49 @@ def denoise(
     seeds: Sequence[int],
     config: SamplerConfig,
     images: Pixels | None = None,
-) -> Iterator[Tensor]:
+    *,
+    texts: Texts | None = None,
+    tally: Tally | None = None,
+) -> Generator[Tensor, None, None]:
     """Yields the latents after every step; the last is the result. One seed a prompt.
 
-    images [B, 3, H, W] in [-1, 1], one a prompt, are the videos' first frames; None draws from text alone. Raises
+    images [B, 3, H, W] in [-1, 1], one a prompt, are the videos' first frames; None draws from text alone. texts are
+    the prompts as `read_texts` gives them, None reads them here. tally counts what a step cache leaves out. Raises
     IncompatibleError for a mode that the backbone has not.
     """
     if len(prompts) != len(seeds):
         raise ValueError(f"one seed a prompt: got {len(prompts)} prompts and {len(seeds)} seeds")
     if images is not None and len(images) != len(prompts):
         raise ValueError(f"one first image a prompt: got {len(prompts)} prompts and {len(images)} images")
-    backbone.spec.check_mode("t2v" if images is None else "i2v")
-    guided = config.guidance_scale != 1
+    mode: Mode = "t2v" if images is None else "i2v"
+    backbone.spec.check_mode(mode)
     image, kept = None, backbone.spec.image_frames
     if images is not None:
         image = backbone.encode_image(images, config.shape.num_frames)
-    image_twice = None if image is None else torch.cat([image, image])
-    text = both = backbone.encode_prompt(prompts, images)
-    if guided:
-        # one pass for both halves: the null rows have no roles, so a method leaves their text alone
-        both = stack_text([text, backbone.encode_text([config.negative_prompt] * len(prompts), images)])
+    if texts is None:
+        texts = read_texts(backbone, prompts, config, images)
     sources = noise_sources(seeds)
     latents = backbone.start_latents(draw_noise(backbone, sources, config.shape), image)
     solver = backbone.solver(config.num_inference_steps, config.shape, config.eta, config.flow_shift)
-    if method is not None:
-        method.set_strength(config.strength)
+    condition, before = None, None
     try:
-        with torch.autocast(backbone.device.type, torch.bfloat16, enabled=config.mixed_precision == "bf16"):
-            condition = _condition(method, both, config, image_twice if guided else image)
-            for now in solver.sigmas[:-1].tolist():
-                if guided and now < config.guidance_until:
-                    guided, condition = False, _condition(method, text, config, image)
+        with (
+            torch.autocast(backbone.device.type, torch.bfloat16, enabled=config.mixed_precision == "bf16"),
+            caching(backbone.transformers(mode), config.step_cache, tally) as cache,
+        ):
+            for index, now in enumerate(solver.sigmas[:-1].tolist()):
+                guided = texts.guided is not None and now >= config.guidance_until
+                strength = config.strength if method is None or index < config.adapted_steps else 0.0
+                if condition is None or (guided, strength) != before:
+                    if condition is not None:
+                        cache.forget()
+                    if method is not None:
+                        method.set_strength(strength)
+                    condition, before = _condition(method, texts, guided, strength, config, image), (guided, strength)
                 batch = torch.cat([latents, latents]) if guided else latents
                 level = torch.full((len(batch),), now, device=backbone.device)
-                velocity = backbone.predict(batch, level, condition)
+                with cache.step():
+                    velocity = backbone.predict(batch, level, condition)
                 if guided:
                     conditional, null = velocity.chunk(2)
                     velocity = null + _guidance(backbone.spec, config, now) * (conditional - null)  # (6)
@@ -201,9 +286,11 @@ def sample_frames(
     seeds: Sequence[int],
     config: SamplerConfig,
     images: Pixels | None = None,
+    *,
+    tally: Tally | None = None,
 ) -> list[Frames]:
     """All at once, without events: for tests and benchmarks."""
-    *_, latents = denoise(backbone, method, prompts, seeds, config, images)
+    *_, latents = denoise(backbone, method, prompts, seeds, config, images, tally=tally)
     return to_frames(backbone.decode_latents(latents))
 
 
@@ -222,33 +309,44 @@ def generate(
     folder: Path,
     *,
     images: Pixels | None = None,
+    texts: Sequence[Texts] | None = None,
     cancel: threading.Event | None = None,
     batch_size: int = 4,
     step: int = 0,
     done: int = 0,
     total: int | None = None,
 ) -> Iterator[Event]:
-    """Generate and write one video a (prompt, seed); yields Progress after every denoising step and Sampled per file.
+    """Generate and write one video a (prompt, seed); yields Progress after every denoising step and Sampled per file,
+    and at the end Noted: what a step cache left out.
 
-    images [B, 3, H, W], one a prompt, are first frames (I2V). `step` is the training step that samples belong to. done
-    and total count denoising steps of a larger whole. Raises Cancelled between steps once `cancel` is set; finished
-    files stay.
+    images [B, 3, H, W], one a prompt, are first frames (I2V). texts are what `read_all_texts` gave for the same
+    prompts, images and batch_size; None reads them, and the encoders are gone before anything is denoised. `step` is
+    the training step that samples belong to. done and total count denoising steps of a larger whole. Raises Cancelled
+    between steps once `cancel` is set; finished files stay.
     """
     per_batch = config.num_inference_steps
-    batches = [range(i, min(i + batch_size, len(prompts))) for i in range(0, len(prompts), batch_size)]
+    batches = batches_of(len(prompts), config, batch_size)
     total = total if total is not None else done + per_batch * len(batches)
-    adapted = method is not None and config.strength != 0
-    for batch in batches:
+    adapted = method is not None and config.strength != 0 and config.adapted_steps > 0
+    if texts is None:
+        texts = read_all_texts(backbone, prompts, config, images, batch_size)
+    tally = Tally()
+    for batch, read in zip(batches, texts, strict=True):
         some, own = [prompts[i] for i in batch], [seeds[i] for i in batch]
         latents = None
         first = None if images is None else images[batch.start : batch.stop]
-        for latents in denoise(backbone, method, some, own, config, first):  # noqa: B007  (the last one is the result)
-            done += 1
-            yield Progress(stage="generate", step=done, total=total)
-            if cancel is not None and cancel.is_set():
-                raise Cancelled("stopped by request")
+        # closed at once where it ends early: adapter and step cache must not wait for the garbage collector
+        with closing(denoise(backbone, method, some, own, config, first, texts=read, tally=tally)) as steps:
+            for latents in steps:  # noqa: B007  (the last one is the result)
+                done += 1
+                yield Progress(stage="generate", step=done, total=total)
+                if cancel is not None and cancel.is_set():
+                    raise Cancelled("stopped by request")
         assert latents is not None
         for prompt, seed, frames in zip(some, own, to_frames(backbone.decode_latents(latents)), strict=True):
             path = folder / f"{file_stem(prompt, seed, adapted)}.mp4"
             video.write(path, frames, config.shape.fps)
             yield Sampled(path=path, prompt=prompt, seed=seed, step=step, adapted=adapted)
+    if config.step_cache is not None:
+        left_out = f"left out {tally.skipped:.0%} of the denoiser's blocks"
+        yield Noted(message=f"the step cache {config.step_cache.text} {left_out} in {len(prompts)} videos")

@@ -29,6 +29,8 @@ Feature = Literal[
     "true_cfg",  # negative prompts and true guidance
     "image_prompts",  # prompts are encoded together with the first image
     "embedded_guidance",  # guidance is an input of the denoiser
+    "first_block_cache",  # sampling steps may take up earlier ones by step_cache.py's kinds
+    "taylorseer_cache",
 ]
 
 
@@ -153,6 +155,10 @@ class Backbone(Protocol):
         """
         ...
 
+    def unread(self, texts: Sequence[str]) -> list[str]:
+        """Whole prompts -> a sentence for each of which a second encoder reads only the beginning. Reads no weights."""
+        ...
+
     def release_encoders(self) -> None:
         """Free what encodes prompts; it is read from disk anew when it is needed again."""
         ...
@@ -179,6 +185,10 @@ class Backbone(Protocol):
         With image_latents the spec's image_frames are the image's, whatever noisy_latents hold there, and their
         velocity is 0. Raises IncompatibleError in a mode that the backbone has not.
         """
+        ...
+
+    def transformers(self, mode: Mode) -> Sequence[nn.Module]:
+        """What `predict` runs in a mode: the denoiser, another form of it, or of two experts both."""
         ...
 
     def solver(

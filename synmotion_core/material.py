@@ -66,6 +66,8 @@ def draw_priors(
     reading = read_texts(backbone, [prompt for prompt, _ in plan], None, cache)
     backbone.release_encoders()
     key = dataclasses.asdict(sampler)
+    for name in ("adapter_until", "step_cache"):  # of no effect here, and older priors were drawn before there were any
+        del key[name]
 
     def sample(prompts: Sequence[Prompt], seeds: Sequence[int]) -> Tensor:
         latents = None

@@ -14,7 +14,6 @@ kept, since loading is what takes long; one device, so one run at a time.
 from __future__ import annotations
 
 import dataclasses
-import math
 import tempfile
 import threading
 import time
@@ -79,6 +78,8 @@ def train(
         data["reference"] = yield from material.encode_clips(backbone, clips, config.mode, cache, cancel)
         reference = clips[0].prompt
         prompts = _sample_prompts(config, reference)
+        for message in backbone.unread([prompt.text for prompt in (*(c.prompt for c in clips), *prompts)]):
+            yield Warned(message=message)
         material.read_texts(backbone, [reference], None, cache)
         reading = material.read_texts(backbone, prompts, sample_images, cache)
         if entry.draws_priors(method_config):
@@ -280,11 +281,10 @@ def generate(config: GenerateRun, folder: Path, *, cancel: threading.Event) -> I
             seeds.append(seed)
             rows.append(row)
     images = None if pictures is None else pictures[rows]
-    backbone = borrow_backbone(config.backbone, config.precision)
     from synmotion_core import generation
 
     sampler = generation.default_sampler(
-        backbone,
+        spec,
         strength=config.strength,
         num_inference_steps=config.num_inference_steps,
         guidance_scale=config.guidance_scale,
@@ -293,10 +293,13 @@ def generate(config: GenerateRun, folder: Path, *, cancel: threading.Event) -> I
         negative_prompt=config.negative_prompt,
         flow_shift=config.flow_shift,
         eta=config.eta,
+        adapter_until=config.adapter_until,
+        step_cache=config.step_cache,
         num_frames=shape.num_frames,
         height=shape.height,
         width=shape.width,
     )
+    backbone = borrow_backbone(config.backbone, config.precision)
     method: Method | None = None
     if state is not None and info is not None and entry is not None:
         method = entry.attach(backbone, method_config, Prompt(subject=info.subject, motion=info.motion))
@@ -306,7 +309,7 @@ def generate(config: GenerateRun, folder: Path, *, cancel: threading.Event) -> I
         rounds: list[SamplerConfig] = [sampler]
         if config.compare and method is not None:
             rounds.append(dataclasses.replace(sampler, strength=0.0))
-        each = math.ceil(len(prompts) / spec.batch_size) * sampler.num_inference_steps
+        each = len(generation.batches_of(len(prompts), sampler, spec.batch_size)) * sampler.num_inference_steps
         yield Started(what="generate", total=each * len(rounds))
         for message in warnings:
             yield Warned(message=message)
@@ -324,6 +327,16 @@ def generate(config: GenerateRun, folder: Path, *, cancel: threading.Event) -> I
                 else f"this adapter's file does not say which weights of {spec.name} it was trained on: on others than "
                 f"{weights} the motion may be wrong"
             )
+        negative = [] if sampler.guidance_scale == 1 else [sampler.negative_prompt]
+        for message in backbone.unread([*(p.text for p in prompts), *negative]):
+            yield Warned(message=message)
+        cache = sampler.step_cache
+        if cache is not None and cache.active and sampler.eta > spec.eta:  # a row's own has been measured (README)
+            yield Warned(
+                message=f"the step cache {cache.text} knows the noise of the steps before, and eta {sampler.eta:g} "
+                f"draws it anew in each: use eta {spec.eta:g}, the backbone's own, or no cache"
+            )
+        texts = generation.read_all_texts(backbone, prompts, sampler, images, spec.batch_size)
         for index, one in enumerate(rounds):
             yield from generation.generate(
                 backbone,
@@ -333,6 +346,7 @@ def generate(config: GenerateRun, folder: Path, *, cancel: threading.Event) -> I
                 one,
                 folder,
                 images=images,
+                texts=texts,
                 cancel=cancel,
                 done=index * each,
                 total=each * len(rounds),

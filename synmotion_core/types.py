@@ -291,6 +291,13 @@ class Warned:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Noted:
+    """Something a person asked to know, where nothing is wrong: how much a step cache left out."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stopped:
     """Cancelled by request; the state at `step` is saved."""
 
@@ -305,4 +312,4 @@ class Finished:
     seconds: float = 0.0
 
 
-Event = Started | Progress | Sampled | Saved | Warned | Stopped | Finished
+Event = Started | Progress | Sampled | Saved | Warned | Noted | Stopped | Finished

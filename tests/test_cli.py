@@ -32,7 +32,7 @@ from synmotion_core.events import event_from_dict
 from synmotion_core.precision import PLAIN, Precision
 from synmotion_core.progress_line import ProgressLine
 from synmotion_core.training.settings import PriorConfig, TrainConfig
-from synmotion_core.types import Event, Finished, Progress, Prompt, Sampled, Saved, Started, Stopped, Warned
+from synmotion_core.types import Event, Finished, Noted, Progress, Prompt, Sampled, Saved, Started, Stopped, Warned
 from synmotion_core.workspace import Workspace, nearest_name
 
 ROOT = Path(__file__).parents[1]
@@ -170,12 +170,12 @@ subjects_and_images = st.lists(words, min_size=1, max_size=3).flatmap(
     lambda s: st.tuples(st.just(tuple(s)), st.just(()) | st.lists(paths, min_size=len(s), max_size=len(s)).map(tuple))
 )
 generate_runs = st.builds(
-    lambda who, **given: GenerateRun(subjects=who[0], images=who[1], **given),
+    lambda who, with_what, **given: GenerateRun(subjects=who[0], images=who[1], **with_what, **given),
     subjects_and_images,
+    st.just({}) | st.fixed_dictionaries({"adapter": paths, "adapter_until": st.floats(0, 1)}),
     motion=words,
     setting=words,
     backbone=st.just("puppet-hunyuan") | words.filter(bool),
-    adapter=st.none() | paths,
     strength=st.floats(0, 2),
     seeds=st.lists(st.integers(0, 2**63 - 1), min_size=1, max_size=4).map(tuple),
     compare=st.booleans(),
@@ -186,6 +186,7 @@ generate_runs = st.builds(
     embedded_guidance=st.none() | st.floats(0, 30),
     negative_prompt=st.none() | words,
     flow_shift=st.none() | st.floats(0.01, 100),
+    step_cache=st.none() | st.sampled_from(["first-block:0.1", "first-block", "taylorseer:3"]),
     num_frames=st.none() | st.integers(1, 200),
     precision=precisions(checkpointing=False),
 )
@@ -203,6 +204,29 @@ def test_a_real_shell_reads_it_the_same_way(config: TrainRun | GenerateRun) -> N
     line = command.same_command(config).replace("python -m synmotion_core", "printf '%s\\0'", 1)
     told = subprocess.run(["/bin/sh", "-c", line], capture_output=True, check=True, timeout=20).stdout.decode()
     assert told.split("\0")[:-1] == command.arguments(config)
+
+
+def test_guidance_goes_by_both_names() -> None:
+    line = "python -m synmotion_core generate --subject 'a cat' --motion walks"
+    (long, short) = (parse(f"{line} {name} 2.5") for name in ("--guidance-scale", "--guidance"))
+    assert long == short
+    assert long.guidance_scale == 2.5
+
+
+def test_what_shapes_a_video_is_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["generate", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    for option, says in (
+        ("--guidance-scale G", "guidance scale, of both experts"),
+        ("--embedded-guidance G", "of backbones that are distilled for it"),
+        ("--negative-prompt WORDS", "what guidance leads away from"),
+        ("--flow-shift A", "larger spends more steps on noise"),
+        ("--adapter-until T", "share of the steps, 0 to 1, in which the adapter works"),
+        ("--step-cache KIND[:X]", "first-block:T"),
+    ):
+        assert option in told
+        assert says in told, option
 
 
 def test_a_plain_command_is_plain() -> None:
@@ -490,6 +514,11 @@ def test_motion_and_backbone_come_from_the_adapter(tmp_path: Path) -> None:
         ("generate --subject x --motion y --strength 3", "strength must be between 0 and 2, got 3"),
         ("generate --subject x --motion y --strength nan", "strength must be between 0 and 2, got nan"),
         ("generate --subject x --motion y --seed -3", "a seed must be between"),
+        ("generate --subject x --motion y --adapter-until 0.5", "adapter_until 0.5 has no effect without an adapter"),
+        ("generate --subject x --motion y --step-cache taylor:2", "did you mean 'taylorseer'?"),
+        ("generate --subject x --motion y --negative-prompt z --guidance-scale 1", "has no effect at guidance_scale 1"),
+        ("generate --subject x --motion y --embedded-guidance 6", "puppet-hunyuan takes no embedded guidance"),
+        ("generate --subject x --motion y --flow-shift 0", "flow_shift must be above 0 and at most 100, got 0"),
         ("generate --subject x --motion y --backbone hunyan", "there is no backbone 'hunyan'"),
     ],
 )
@@ -543,6 +572,8 @@ def tiny_generate(config: GenerateRun, folder: Path, *, cancel: threading.Event)
         path.write_bytes(b"video")
         yield Progress(stage="generate", step=index + 1, total=len(config.seeds))
         yield Sampled(path=path, prompt=Prompt(subject="a cat", motion="waves"), seed=seed)
+    if config.step_cache is not None:
+        yield Noted(message=f"the step cache {config.step_cache} left out 40% of the denoiser's blocks")
     yield Finished(path=folder, seconds=0.5)
 
 
@@ -615,6 +646,18 @@ def test_a_generation_prints_its_files(tiny: Path, capsys: pytest.CaptureFixture
     assert cli.main(shlex.split(line)) == cli.OK
     assert capsys.readouterr().out.splitlines() == ["my videos/3.mp4", "my videos/5.mp4"]
     assert (tiny / "my videos/5.mp4").is_file()
+
+
+def test_what_a_step_cache_left_out_is_said(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = "generate --subject 'a cat' --motion waves --step-cache taylorseer:3"
+    assert cli.main(shlex.split(line)) == cli.OK
+    out, err = capsys.readouterr()
+    assert out.splitlines() == ["videos/0.mp4"]
+    assert "the step cache taylorseer:3 left out 40% of the denoiser's blocks\n" in err
+    assert "warning" not in err
+    assert cli.main(shlex.split(f"{line} --json")) == cli.OK
+    events = [event_from_dict(json.loads(line)) for line in capsys.readouterr().out.splitlines()]
+    assert [type(e).__name__ for e in events] == ["Started", "Progress", "Sampled", "Noted", "Finished"]
 
 
 @pytest.mark.parametrize(

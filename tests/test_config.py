@@ -63,10 +63,10 @@ train_runs = st.builds(
     priors=prior_configs,
 )
 generate_runs = st.builds(
-    GenerateRun,
+    lambda with_what, **given: GenerateRun(**with_what, **given),
+    st.just({}) | st.fixed_dictionaries({"adapter": paths, "adapter_until": st.floats(0, 1)}),
     subjects=st.lists(texts, min_size=1, max_size=3).map(tuple),
     motion=texts,
-    adapter=st.none() | paths,
     strength=st.floats(0, 2),
     seeds=st.lists(seeds, min_size=1, max_size=3).map(tuple),
     compare=st.booleans(),
@@ -77,6 +77,7 @@ generate_runs = st.builds(
     embedded_guidance=st.none() | st.floats(0, 30),
     negative_prompt=st.none() | texts,
     flow_shift=st.none() | st.floats(0.01, 100),
+    step_cache=st.none() | st.sampled_from(["first-block:0.1", "first-block", "taylorseer:3"]),
 )
 
 
@@ -172,6 +173,16 @@ def test_the_least_that_can_be_said() -> None:
         (GenerateRun, GENERATE | {"embedded_guidance": 31}, "embedded_guidance must be between 0 and 30, got 31"),
         (GenerateRun, GENERATE | {"flow_shift": 0}, "flow_shift must be above 0 and at most 100, got 0"),
         (GenerateRun, GENERATE | {"guidance_until": -1}, "guidance_until must be between 0 and 1, got -1"),
+        (
+            GenerateRun,
+            GENERATE | {"adapter": "a", "adapter_until": 1.5},
+            "adapter_until must be between 0 and 1, got 1.5",
+        ),
+        (GenerateRun, GENERATE | {"adapter": "a", "adapter_until": -0.1}, "adapter_until must be between 0 and 1"),
+        (GenerateRun, GENERATE | {"adapter_until": float("nan"), "adapter": "a"}, "adapter_until must be between 0"),
+        (GenerateRun, GENERATE | {"adapter_until": 0.5}, "adapter_until 0.5 has no effect without an adapter"),
+        (GenerateRun, GENERATE | {"step_cache": "first_block"}, "got 'first_block': did you mean 'first-block'?"),
+        (GenerateRun, GENERATE | {"step_cache": 3}, "GenerateRun.step_cache must be str, got 3"),
     ],
 )
 def test_what_is_refused_and_how(cls: type, values: Any, says: str) -> None:

@@ -35,7 +35,7 @@ from synmotion_core.errors import (
 from synmotion_core.events import EventLog, Ledger, Line, line_to_bytes, read_lines
 from synmotion_core.jobs import Jobs, JobView, event_from_dict, event_to_dict
 from synmotion_core.training.settings import TrainConfig
-from synmotion_core.types import Event, Finished, Progress, Prompt, Sampled, Saved, Started, Stopped, Warned
+from synmotion_core.types import Event, Finished, Noted, Progress, Prompt, Sampled, Saved, Started, Stopped, Warned
 from synmotion_core.workspace import Workspace
 
 ROOT = Path(__file__).parents[1]
@@ -664,6 +664,7 @@ EVENTS: st.SearchStrategy[Event] = st.one_of(
     st.builds(Sampled, path=paths, prompt=prompts, seed=counts, step=counts, adapted=st.booleans()),
     st.builds(Saved, path=paths, step=counts, kind=st.sampled_from(["checkpoint", "adapter"])),
     st.builds(Warned, message=texts),
+    st.builds(Noted, message=texts),
     st.builds(Stopped, step=counts),
     st.builds(Finished, path=st.none() | paths, seconds=numbers),
 )  # fmt: skip

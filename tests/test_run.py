@@ -22,8 +22,9 @@ from synmotion_core.evaluation.figures import decibels
 from synmotion_core.methods.synmotion import SynMotionConfig
 from synmotion_core.precision import Precision
 from synmotion_core.puppets.stage import Scene, render
+from synmotion_core.step_cache import parse
 from synmotion_core.training.settings import PriorConfig, TrainConfig
-from synmotion_core.types import Finished, Progress, Sampled, Saved, Stopped, Warned
+from synmotion_core.types import Finished, Noted, Progress, Sampled, Saved, Stopped, Warned
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -259,6 +260,9 @@ def test_every_sampling_setting_reaches_the_sampler(monkeypatch: pytest.MonkeyPa
     given = {"num_inference_steps": 3, "guidance_scale": 1.5, "guidance_until": 0.0, "eta": 0.0, "strength": 0.5}
     given |= {"negative_prompt": "a blue cat", "flow_shift": 3.0}
     assert sampler(**given) == dataclasses.replace(own, **given)
+    assert sampler(step_cache="taylorseer:3") == dataclasses.replace(own, step_cache=parse("taylorseer:3"))
+    squat = ROOT / "assets/adapters/squat.safetensors"
+    assert sampler(adapter=squat, adapter_until=0.25) == dataclasses.replace(own, adapter_until=0.25)
     for wrong, words in (
         ({"negative_prompt": "x", "guidance_scale": 1.0}, "a negative_prompt has no effect at guidance_scale 1"),
         ({"embedded_guidance": 6.0}, "puppet-hunyuan takes no embedded guidance"),
@@ -266,6 +270,58 @@ def test_every_sampling_setting_reaches_the_sampler(monkeypatch: pytest.MonkeyPa
         run_of = GenerateRun(subjects=("a cat",), motion="walks", **wrong)
         with pytest.raises(IncompatibleError, match=words):
             list(run.generate(run_of, tmp_path, cancel=threading.Event()))
+
+
+def test_a_setting_that_a_row_has_not_is_refused_before_a_model_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(run, "borrow_backbone", lambda *_: pytest.fail("a model was loaded"))
+    for wrong, words in (
+        ({"step_cache": "first-block"}, r"hunyuanvideo-1\.5 cannot use the step cache first-block: use taylorseer"),
+        ({"embedded_guidance": 6.0}, r"hunyuanvideo-1\.5 takes no embedded guidance"),
+        ({"negative_prompt": "x", "guidance_scale": 1.0}, "a negative_prompt has no effect"),
+    ):
+        wanted = GenerateRun(subjects=("a cat",), motion="walks", backbone="hunyuanvideo-1.5", **wrong)
+        with pytest.raises(IncompatibleError, match=words):
+            list(run.generate(wanted, tmp_path, cancel=threading.Event()))
+
+
+def test_a_step_cache_says_what_it_did_and_what_it_does_not_know(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from synmotion_core import backbones
+
+    wanted = GenerateRun(subjects=("a cat",), motion="walks", step_cache="taylorseer:2", num_inference_steps=8)
+    events = list(run.generate(wanted, tmp_path, cancel=threading.Event()))
+    (note,) = [e.message for e in events if isinstance(e, Noted)]
+    assert note.startswith("the step cache taylorseer:2 left out ")
+    assert not [e for e in events if isinstance(e, Warned)], "the row's own fresh noise"
+    spec = dataclasses.replace(backbones.SPECS["puppet-hunyuan"], eta=0.25)
+    monkeypatch.setitem(backbones.SPECS, "puppet-hunyuan", spec)
+    for eta, cache, warned in ((0.5, "taylorseer:2", 1), (0.5, "taylorseer:1", 0), (0.25, "taylorseer:2", 0)):
+        one = dataclasses.replace(wanted, eta=eta, step_cache=cache, num_inference_steps=1)
+        events = list(run.generate(one, tmp_path, cancel=threading.Event()))
+        said = [e.message for e in events if isinstance(e, Warned)]
+        assert len(said) == warned
+        assert all("eta 0.5 draws it anew in each: use eta 0.25" in message for message in said)
+
+
+def test_words_that_a_second_encoder_does_not_read_are_said(
+    clips: tuple[ClipSource, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """In a generation of its prompts and of what guidance leads away from, in a training of all that it will read."""
+    backbone = run.borrow_backbone("puppet-hunyuan")
+    asked: list[str] = []
+    monkeypatch.setattr(backbone, "unread", lambda texts: asked.extend(texts) or ["CLIP reads less"])
+    wanted = GenerateRun(subjects=("a cat",), motion="walks", negative_prompt="blue", num_inference_steps=1)
+    events = list(run.generate(wanted, tmp_path / "a", cancel=threading.Event()))
+    assert "CLIP reads less" in [e.message for e in events if isinstance(e, Warned)]
+    assert asked == ["a cat walks", "blue"]
+    asked.clear()
+    own = dataclasses.replace(small(clips), method="lora", method_config={"rank": 2})
+    events = list(run.train(own, tmp_path / "b", cache=tmp_path / "cache", cancel=threading.Event()))
+    assert "CLIP reads less" in [e.message for e in events if isinstance(e, Warned)]
+    assert asked == ["a red person waves", "a blue person waves", "a red cat waves"]
 
 
 def test_trained_in_8_bits_and_used_on_the_whole_weights(clips: tuple[ClipSource, ...], tmp_path: Path) -> None:

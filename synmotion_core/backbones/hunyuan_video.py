@@ -43,11 +43,16 @@ if TYPE_CHECKING:
     Pipeline = HunyuanVideoPipeline | HunyuanVideoImageToVideoPipeline
 
 
+_FEATURES: frozenset[Feature] = frozenset(
+    {"token_roles", "free_text", "attention_lora", "true_cfg", "first_block_cache", "taylorseer_cache"}
+)
+
+
 def _row(
     *, name: str, title: str, repo: str, revision: str, licence_link: str, mode: Mode, text_encoder: int, **options: Any
 ) -> BackboneSpec:
     """A row of the 13 B models."""
-    features: set[Feature] = {"token_roles", "free_text", "attention_lora", "true_cfg", "embedded_guidance"}
+    features: set[Feature] = {*_FEATURES, "embedded_guidance"}
     if mode == "i2v":
         features.add("image_prompts")
     return BackboneSpec(
@@ -86,6 +91,8 @@ def _row(
     )
 
 
+_CLIP_TOKENS = 77  # as the pipelines cut: with its marks of beginning and end
+
 SPECS: tuple[BackboneSpec, ...] = (
     BackboneSpec(
         name="puppet-hunyuan",
@@ -97,7 +104,7 @@ SPECS: tuple[BackboneSpec, ...] = (
         licence_link="https://www.apache.org/licenses/LICENSE-2.0",
         modes=("t2v", "i2v"),
         image_frames=1,
-        features=frozenset({"token_roles", "free_text", "attention_lora", "true_cfg"}),
+        features=_FEATURES,
         default_shape=VideoShape(num_frames=17, height=64, width=64, fps=8.0),
         frame_multiple=4,
         size_multiple=16,
@@ -255,7 +262,6 @@ class HunyuanVideo:
         for text, length in zip(texts, lengths.tolist(), strict=True):
             check_length(text, length, self.spec.max_prompt_tokens, self.spec.name)
         check_marks(texts, self.pipe.tokenizer)
-        self._check_clip(texts)
         pooled = self.pipe._get_clip_prompt_embeds(texts, device=self.device)
         roles = [role[:, crop:] for role in token_roles(inputs["offset_mapping"], spans, lead)]
         ids, mask = inputs["input_ids"].to(self.device), inputs["attention_mask"].to(self.device)
@@ -277,11 +283,17 @@ class HunyuanVideo:
             motion_tokens=roles[1].to(self.device),
         )
 
-    def _check_clip(self, texts: Sequence[str]) -> None:
-        limit = min(77, int(self.pipe.tokenizer_2.model_max_length))
-        for text in texts:
-            length = len(self.pipe.tokenizer_2(text, verbose=False).input_ids)
-            check_length(text, length, limit, f"the second text encoder of {self.spec.name}")
+    def unread(self, texts: Sequence[str]) -> list[str]:
+        sentences = []
+        for text in dict.fromkeys(texts):
+            found = self.pipe.tokenizer_2(text, return_offsets_mapping=True, verbose=False)
+            if len(found["input_ids"]) > _CLIP_TOKENS:  # the last that it reads is its own mark of an end
+                rest = text[found["offset_mapping"][_CLIP_TOKENS - 1][0] :]
+                sentences.append(
+                    f"the second text encoder of {self.spec.name} (CLIP, an overall impression) reads {_CLIP_TOKENS} "
+                    f"tokens and not the end of the prompt: “{rest}”; the first one reads all of it"
+                )
+        return sentences
 
     # ------------------------------------------------------------------ denoiser
 
@@ -314,6 +326,9 @@ class HunyuanVideo:
         if image is None:
             return predicted
         return torch.cat([torch.zeros_like(predicted[:, :, :1]), predicted[:, :, 1:]], dim=2)
+
+    def transformers(self, mode: Mode) -> Sequence[nn.Module]:
+        return [self.denoiser if mode == "t2v" else self._image_form]
 
     def solver(
         self, num_inference_steps: int, shape: VideoShape, eta: float = 0.0, flow_shift: float | None = None

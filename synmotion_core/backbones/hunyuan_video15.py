@@ -53,7 +53,8 @@ _SYSTEM_MESSAGE = _GAP.join(
 
 
 def _row(*, name: str, title: str, repo: str, revision: str, mode: Mode, **options: Any) -> BackboneSpec:
-    features: set[Feature] = {"token_roles", "free_text", "attention_lora", "true_cfg"}
+    # diffusers knows no first-block cache for these blocks
+    features: set[Feature] = {"token_roles", "free_text", "attention_lora", "true_cfg", "taylorseer_cache"}
     parameters = {
         "transformer": 8_326_608_160,
         "vae": 1_260_634_115,
@@ -135,6 +136,9 @@ class HunyuanVideo15:
         from diffusers import HunyuanVideo15ImageToVideoPipeline, HunyuanVideo15Pipeline
 
         return HunyuanVideo15Pipeline if "t2v" in spec.modes else HunyuanVideo15ImageToVideoPipeline
+
+    def unread(self, texts: Sequence[str]) -> list[str]:
+        return []
 
     def release_encoders(self) -> None:
         self.pipe.encoders.release()
@@ -261,6 +265,9 @@ class HunyuanVideo15:
                 image_embeds=seen.to(self.device, self.dtype),
                 return_dict=False,
             )[0].float()
+
+    def transformers(self, mode: Mode) -> Sequence[nn.Module]:
+        return [self.denoiser]
 
     def solver(
         self, num_inference_steps: int, shape: VideoShape, eta: float = 0.0, flow_shift: float | None = None

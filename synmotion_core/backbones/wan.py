@@ -26,7 +26,7 @@ from synmotion_core.backbones.solver import FlowSolver
 from synmotion_core.diffusion import FlowMatching
 from synmotion_core.errors import ConfigError
 from synmotion_core.interfaces import BackboneSpec
-from synmotion_core.types import Condition, Prompt, TextCondition, VideoShape
+from synmotion_core.types import Condition, Mode, Prompt, TextCondition, VideoShape
 
 if TYPE_CHECKING:
     from diffusers import WanImageToVideoPipeline, WanPipeline
@@ -52,7 +52,9 @@ def _row(
         "licence": "apache-2.0",
         "licence_link": "https://www.apache.org/licenses/LICENSE-2.0",
         "modes": ("t2v",),
-        "features": frozenset({"token_roles", "free_text", "attention_lora", "true_cfg"}),
+        "features": frozenset(
+            {"token_roles", "free_text", "attention_lora", "true_cfg", "first_block_cache", "taylorseer_cache"}
+        ),
         "frame_multiple": 4,
         "size_multiple": 16,
         "num_inference_steps": 50,
@@ -176,6 +178,9 @@ class Wan:
 
         return WanPipeline if "t2v" in spec.modes else WanImageToVideoPipeline
 
+    def unread(self, texts: Sequence[str]) -> list[str]:
+        return []
+
     def release_encoders(self) -> None:
         self.pipe.encoders.release()
 
@@ -272,6 +277,10 @@ class Wan:
         a_frame = timestep[:, None].repeat(1, frames)
         a_frame[:, :clean_frames] = 0
         return a_frame.repeat_interleave((height // patch_height) * (width // patch_width), dim=1)
+
+    def transformers(self, mode: Mode) -> Sequence[nn.Module]:
+        experts = self.spec.boundary_ratio is not None
+        return [self.pipe.transformer, self.pipe.transformer_2] if experts else [self.denoiser]
 
     def solver(
         self, num_inference_steps: int, shape: VideoShape, eta: float = 0.0, flow_shift: float | None = None

@@ -1,4 +1,4 @@
-"""`python -m synmotion_core bench run judge|backbone|methods|step|memory`: every figure the README states,
+"""`python -m synmotion_core bench run judge|backbone|methods|sampling|step|memory`: every figure the README states,
 repeatable by anybody.
 
 One `Figure` a number: value, 95 % interval, n, seeds, seconds. Suites are rows of SUITES; each lives in its own file.
@@ -57,6 +57,14 @@ def _methods(*, motions: Sequence[str] | None, seeds: Sequence[int] | None, **op
     yield from bench_methods(motions=motions, seeds=tuple(seeds or (0, 1, 2)), configs=nested, **options)
 
 
+def _sampling(*, motions: Sequence[str] | None, seeds: Sequence[int] | None, **options: Any) -> Iterator[Figure]:
+    from synmotion_core.evaluation.bench_sampling import bench_sampling
+
+    if motions:
+        raise ConfigError("suite 'sampling' draws common motions, or its adapter's: leave --motions out")
+    yield from bench_sampling(seed=(seeds or (0,))[0], **options)
+
+
 def _step(*, motions: Sequence[str] | None, seeds: Sequence[int] | None, **options: Any) -> Iterator[Figure]:
     from synmotion_core.evaluation.bench_methods import bench_step
 
@@ -75,6 +83,7 @@ SUITES: dict[str, Suite] = {
     "judge": _judge,
     "backbone": _backbone,
     "methods": _methods,
+    "sampling": _sampling,
     "step": _step,
     "memory": _memory,
 }

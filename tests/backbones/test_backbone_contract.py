@@ -118,6 +118,14 @@ def test_a_prompt_that_is_too_long_is_refused_by_its_length() -> None:
         puppet_backbone().encode_prompt([Prompt(subject="a cat", motion="waves " * 30)])
 
 
+@pytest.mark.parametrize("name", ["puppet-hunyuan", "hunyuanvideo-i2v", "hunyuanvideo-1.5", "wan2.1-t2v-1.3b"])
+def test_what_is_read_whole_is_not_told(name: str) -> None:
+    from tests.backbones.tiny import tiny_backbone
+
+    backbone = puppet_backbone() if name == "puppet-hunyuan" else tiny_backbone(name)
+    assert list(backbone.unread([prompt.text for prompt in PROMPTS])) == []
+
+
 def test_attention_targets_never_touch_the_token_refiner() -> None:
     import re
 

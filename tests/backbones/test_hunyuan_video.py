@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any
 
 import pytest
@@ -155,6 +156,51 @@ def test_words_of_the_template_have_no_role(backbone: Any) -> None:
 def test_a_prompt_that_is_too_long_is_refused_by_its_length(backbone: Any) -> None:
     with pytest.raises(PromptError, match=r"is \d+ tokens long; hunyuanvideo reads at most 256"):
         backbone.encode_prompt([Prompt(subject="a cat", motion="waves " * 300)])
+
+
+LONG = Prompt(
+    subject="a red cat", motion="waves both arms slowly " * 5 + "and then", setting="sits down on a chair " * 8
+)
+
+
+def test_a_prompt_that_clip_cannot_read_whole_is_the_stock_pipelines(backbone: Any) -> None:
+    """Its second encoder gets what it takes of it, the first one all of it, and what is left out is named."""
+    ours = backbone.encode_prompt([LONG])
+    embeds, pooled, mask = backbone.pipe.encode_prompt(
+        prompt=LONG.text, prompt_template=backbone.spec.options["prompt_template"], max_sequence_length=256
+    )
+    length = int(mask.sum())
+    assert length > 77
+    assert ours.prompt_embeds.shape[1] == length
+    assert torch.equal(ours.pooled_prompt_embeds, pooled)
+    padded = backbone.pipe.encode_prompt(
+        prompt=LONG.text, prompt_template=backbone.spec.options["prompt_template"], max_sequence_length=length
+    )[0]
+    assert torch.equal(ours.prompt_embeds, padded), "the stock's own, padded to the prompt alone"
+    torch.testing.assert_close(ours.prompt_embeds, embeds[:, :length], rtol=1e-4, atol=1e-5)
+    (said,) = backbone.unread([LONG.text, "a cat rolls", LONG.text])
+    head, rest = re.fullmatch(
+        r"the second text encoder of hunyuanvideo (.*) and not the end of the prompt: “(.*)”; the first one .*", said
+    ).groups()
+    assert "reads 77 tokens" in head
+    read = LONG.text.removesuffix(rest)
+    assert read + rest == LONG.text
+    assert len(rest) > 10
+    whole = backbone.pipe.tokenizer_2(LONG.text, return_offsets_mapping=True)
+    seen = [end for _, end in whole["offset_mapping"][:76]]  # the 77th is its mark of an end
+    assert read.rstrip() == LONG.text[: seen[-1]]
+    another_end = LONG.text[: len(read) + 5] + "walks upside down"
+    assert torch.equal(backbone.encode_text([another_end]).pooled_prompt_embeds, pooled), "CLIP does not see it"
+    assert not torch.equal(backbone.encode_text([read[: len(read) // 2]]).pooled_prompt_embeds, pooled)
+
+
+def test_clips_length_with_its_marks_is_read_whole(backbone: Any) -> None:
+    tokenizer, text = backbone.pipe.tokenizer_2, "a cat"
+    while len(tokenizer(text).input_ids) < 77:
+        text += " a"
+    assert len(tokenizer(text).input_ids) == 77
+    assert backbone.unread([text, ""]) == []
+    assert backbone.unread([text + " a"]) != []
 
 
 def test_a_first_image_is_refused(backbone: Any) -> None:

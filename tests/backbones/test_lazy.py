@@ -18,7 +18,7 @@ from synmotion_core.backbones import lazy, load_backbone, loading
 from synmotion_core.backbones import precision as held
 from synmotion_core.clips import video
 from synmotion_core.clips.frames import png
-from synmotion_core.config import ClipSource, TrainRun
+from synmotion_core.config import ClipSource, GenerateRun, TrainRun
 from synmotion_core.errors import MissingError
 from synmotion_core.precision import PLAIN, Precision
 from synmotion_core.storage import read_tensors
@@ -154,6 +154,72 @@ def test_a_training_on_a_full_cache_never_reads_an_encoder(
     assert reads == []
     assert first[0] == second[0], "what comes from the cache is what was read"
     assert all(torch.equal(first[1][key], second[1][key]) for key in first[1].keys() | second[1].keys())
+
+
+@pytest.mark.parametrize("name", [*TINY, "hunyuanvideo-1.5"])
+def test_a_generation_denoises_without_its_encoders(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five videos in two batches and the base beside them: read once, gone with their weights while anything is
+    denoised or decoded, and read anew by the next generation, which draws the same."""
+    backbone = fresh(name, monkeypatch)
+    monkeypatch.setattr(run, "_pool", {(name, PLAIN): backbone})
+    pictures = ()
+    if "t2v" not in backbone.spec.modes:
+        picture = tmp_path / "picture.png"
+        picture.write_bytes(png(np.random.default_rng(0).integers(0, 255, (SHAPE.height, SHAPE.width, 3), np.uint8)))
+        pictures = (picture,)
+    wanted = GenerateRun(
+        subjects=("a cat",), motion="rolls", images=pictures, seeds=(1, 2, 3, 4, 5), backbone=name,
+        num_inference_steps=2, guidance_scale=3.0,
+    )  # fmt: skip
+    reads: list[str] = []
+    weights: list[weakref.ref[Any]] = []
+    read = lazy.Encoders.get
+
+    def counted(self: lazy.Encoders, part: str) -> Any:
+        if part not in self.loaded:
+            reads.append(part)
+            weights.extend(weakref.ref(p) for p in read(self, part).parameters())
+        return read(self, part)
+
+    def without_encoders(work: Any) -> Any:
+        def checked(*args: Any, **given: Any) -> Any:
+            assert backbone.pipe.encoders.loaded == ()
+            assert weights
+            assert not any(w() is not None for w in weights), "a weight is still in memory"
+            return work(*args, **given)
+
+        return checked
+
+    monkeypatch.setattr(lazy.Encoders, "get", counted)
+    monkeypatch.setattr(backbone, "predict", without_encoders(backbone.predict))
+    monkeypatch.setattr(backbone, "decode_latents", without_encoders(backbone.decode_latents))
+
+    def once(folder: str) -> list[bytes]:
+        reads.clear()
+        weights.clear()
+        events = list(run.generate(wanted, tmp_path / folder, cancel=threading.Event()))
+        encoders = sorted(part for part in backbone.spec.parameters if part.endswith(("encoder", "encoder_2")))
+        assert sorted(reads) == encoders, "each once"
+        return [e.path.read_bytes() for e in events if isinstance(e, Sampled)]
+
+    assert once("first") == once("second")
+
+
+def test_the_base_beside_it_is_drawn_from_the_same_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = training(tmp_path, "hunyuanvideo", i2v=False)
+    backbone = fresh("hunyuanvideo", monkeypatch)
+    monkeypatch.setattr(run, "_pool", {("hunyuanvideo", PLAIN): backbone})
+    made = list(run.train(config, tmp_path / "run", cache=tmp_path / "cache", cancel=threading.Event()))[-1]
+    reads: list[str] = []
+    read = backbone.pipe.encoders._read
+    monkeypatch.setattr(backbone.pipe.encoders, "_read", lambda part: reads.append(part) or read(part))
+    wanted = GenerateRun(
+        subjects=("a cat",), motion="rolls", backbone="hunyuanvideo", adapter=made.path, compare=True,
+        num_inference_steps=2,
+    )  # fmt: skip
+    events = list(run.generate(wanted, tmp_path / "out", cancel=threading.Event()))
+    assert [e.adapted for e in events if isinstance(e, Sampled)] == [True, False]
+    assert sorted(reads) == ["text_encoder", "text_encoder_2"]
 
 
 @pytest.mark.parametrize("name", TINY)

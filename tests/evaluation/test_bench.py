@@ -259,3 +259,49 @@ def test_a_backbone_in_few_prompts(tmp_path: Path) -> None:
     assert 28 < found["backbone.autoencoder_db"].low <= found["backbone.autoencoder_db"].high < 34
     assert found["backbone.autoencoder_db"].n == 3
     assert sheet.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_sampling_settings_on_the_same_videos(monkeypatch: pytest.MonkeyPatch) -> None:
+    from synmotion_core.evaluation import bench_sampling
+
+    drawn: list[tuple[Any, ...]] = []
+    own = bench_sampling.sample_frames
+
+    def recorded(backbone: Any, method: Any, prompts: Any, seeds: Any, config: Any, **given: Any) -> Any:
+        made = own(backbone, method, prompts, seeds, config, **given)
+        drawn.append((method, [p.text for p in prompts], list(seeds), config, made))
+        return made
+
+    monkeypatch.setattr(bench_sampling, "sample_frames", recorded)
+    few = {"num_inference_steps": 6, "eta": 0.0}
+    variants = [few, {**few, "step_cache": "first-block:0.9"}]
+    found = {f.name: f for f in bench.run("sampling", against=few, variants=variants, num_videos=2)}
+    plain, cached = "sampling.eta=0.0,num_inference_steps=6", "sampling.eta=0.0,num_inference_steps=6,step_cache=first"
+    cached += "-block:0.9"
+    assert found[f"{plain}.psnr_db"].value == 100, "the same settings give the same videos"
+    assert 5 < found[f"{cached}.psnr_db"].value < 60
+    assert found[f"{plain}.skipped"].value == 0
+    assert 0.2 < found[f"{cached}.skipped"].value < 0.95
+    assert {f"{cached}.{key}" for key in ("motion", "species", "seconds")} <= found.keys()
+    assert [seeds for _, _, seeds, *_ in drawn] == [[0, 1], [0, 1], [0], [1]], "a first-block cache draws one at a time"
+    drawn.clear()
+    squat = Path(__file__).resolve().parents[2] / "assets/adapters/squat.safetensors"
+    base = {"num_inference_steps": 2, "strength": 0.0}
+    until = {"num_inference_steps": 2, "adapter_until": 0.0}
+    found = {
+        f.name: f for f in bench.run("sampling", seeds=[3], adapter=squat, against=base, variants=[until], num_videos=2)
+    }
+    assert found["sampling.adapter_until=0.0,num_inference_steps=2.psnr_db"].value == 100, "both are the base"
+    assert all(method is not None and "squats, " in text for method, texts, *_ in drawn for text in texts)
+    assert drawn[0][2] == [3 * 1_000_003, 3 * 1_000_003 + 1]
+    assert "person" not in " ".join(text for _, texts, *_ in drawn for text in texts)
+    for wrong, says in (
+        ({"variants": []}, "variants must be a list of settings"),
+        ({"variants": [{"etaa": 1}]}, "Sampling has no setting 'etaa': did you mean 'eta'"),
+        ({"variants": [{"step_cache": "x"}]}, "a step cache is"),
+        ({"variants": [few], "num_videos": 0}, "num_videos must be a whole number, at least 1, got 0"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            list(bench.run("sampling", **wrong))
+    with pytest.raises(ConfigError, match="leave --motions out"):
+        list(bench.run("sampling", motions=["squat"], variants=[few]))
