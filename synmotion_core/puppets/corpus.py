@@ -94,9 +94,16 @@ def fit_deblock(
     cast(nn.Module, vae.requires_grad_(False)).to("cpu").eval()
 
 
-def _draw(rng: np.random.Generator, share: Mapping[str, float], **parts: float) -> Scene:
+def _draw(
+    rng: np.random.Generator,
+    share: Mapping[str, float],
+    *,
+    hybrids: float = 0.0,
+    etudes: float = 0.0,
+    standing: float = 0.0,
+) -> Scene:
     while True:
-        scene = draw_scene(rng, **parts)
+        scene = draw_scene(rng, hybrids=hybrids, etudes=etudes, standing=standing)
         part = share.get(scene.motion, 1.0)
         if part == 1 or rng.random() < part:
             return scene
