@@ -214,6 +214,7 @@ class Ledger:
         self.losses: list[tuple[int, float]] = []
         self.samples: dict[Path, Sampled] = {}
         self.warnings: list[str] = []
+        self.notes: list[str] = []
         self.result: Path | None = None
         self.ended: Literal["stopped", "finished"] | None = None  # how the log ends
         self.checkpoint_step: int | None = None
@@ -250,6 +251,8 @@ class Ledger:
                 self.result = event.path
         elif isinstance(event, Warned):
             self.warnings.append(event.message)
+        elif isinstance(event, Noted):
+            self.notes.append(event.message)
         elif isinstance(event, Stopped):
             self.ended = "stopped"
         elif isinstance(event, Finished):

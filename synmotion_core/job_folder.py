@@ -67,6 +67,7 @@ class JobView:
     result: Path | None
     message: str
     warnings: tuple[str, ...]
+    notes: tuple[str, ...]
     checkpoint_step: int | None
     seconds: float
     seconds_per_step: float | None
@@ -215,6 +216,7 @@ class JobFolder:
             result=ledger.result,
             message=self.message,
             warnings=tuple(ledger.warnings),
+            notes=tuple(ledger.notes),
             checkpoint_step=ledger.checkpoint_step,
             seconds=seconds,
             seconds_per_step=typical,

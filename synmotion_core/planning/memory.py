@@ -122,8 +122,7 @@ def needs(spec: BackboneSpec, precision: Precision, work: Work) -> Needs | None:
     transformers = [part for part in weights if is_transformer(part)]
     working = _working(spec, numbers, precision, work)
     encoders = [part for part in weights if is_encoder(part)]
-    # a training frees them when all words are in the cache
-    later = {p: w for p, w in weights.items() if p not in encoders} if work.batch_size else weights
+    later = {p: w for p, w in weights.items() if p not in encoders}  # freed when all words are read
     stages: dict[str, float] = {}
     for stage, held in working.items():
         used = {"encode": [*encoders, "vae"], "decode": ["vae"]}.get(stage, transformers)

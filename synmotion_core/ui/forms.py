@@ -131,6 +131,8 @@ def generate_run(
         embedded_guidance=own_or("embedded guidance", form["embedded_guidance"], number),
         negative_prompt=(form["negative_prompt"] or "").strip() or None,
         flow_shift=own_or("flow shift", form["flow_shift"], number),
+        adapter_until=1.0 if (share := own_or("adapter until", form["adapter_until"], number)) is None else share,
+        step_cache=(form["step_cache"] or "").strip() or None,
         precision=precision(form),
         num_frames=num_frames,
         height=height,
@@ -158,6 +160,11 @@ def check_guidance(run: GenerateRun) -> None:
         raise ConfigError("a negative prompt has no effect at guidance 1: set another guidance, or leave it empty")
     if run.embedded_guidance is not None and "embedded_guidance" not in spec.features:
         raise ConfigError(f"{spec.name} takes no embedded guidance: leave it empty, or set the guidance")
+    if run.step_cache is not None:
+        from synmotion_core import step_cache
+        from synmotion_core.backbones.step_cache import check_step_cache
+
+        check_step_cache(spec, step_cache.parse(run.step_cache))
 
 
 def seeds_in(text: str | None) -> tuple[int, ...]:

@@ -134,7 +134,7 @@ def _figure(area: gr.HTML, sample: Sampled | None, adapted: bool, config: Genera
 
 def signature(view: JobView) -> str:
     """Changes when more than the numbers of a running job changed."""
-    return f"{view.id} {view.status} {len(view.samples)} {len(view.warnings)}"
+    return f"{view.id} {view.status} {len(view.samples)} {len(view.warnings)} {len(view.notes)}"
 
 
 # ------------------------------------------------------------------------------------------------ the tab
@@ -214,6 +214,13 @@ def build(studio: Studio, pictures: Pictures) -> dict[str, Any]:
                         "", label="Fresh noise a step", info="0 to 1", placeholder=OWN, min_width=110, elem_id="gen-eta"
                     )
                 guiding = guiding_fields()
+                share = gr.Textbox(
+                    "",
+                    label="Adapter until",
+                    info="0 to 1: the share of the steps in which it works; the backbone goes on alone.",
+                    placeholder="1",
+                    elem_id="gen-adapter-until",
+                )
                 backbone = gr.Dropdown(
                     ["puppet-hunyuan"],
                     value="puppet-hunyuan",
@@ -247,7 +254,7 @@ def build(studio: Studio, pictures: Pictures) -> dict[str, Any]:
     fields = {
         "adapter": adapter, "subjects": subjects, "motion": motion, "setting": setting, "seeds": seeds,
         "strength": strength, "compare": compare, "steps": steps, "guidance": guidance, "until": until,
-        "eta": eta, "backbone": backbone, **guiding, **memory.fields,
+        "eta": eta, "adapter_until": share, "backbone": backbone, **guiding, **memory.fields,
     }  # fmt: skip
 
     def form(values: Mapping[Any, Any]) -> GenerateRun:
@@ -299,7 +306,7 @@ def build(studio: Studio, pictures: Pictures) -> dict[str, Any]:
             live = view.status in progress.LIVE
             updates |= {
                 seen: now,
-                outcome: notices("warning", view.warnings),
+                outcome: notices("warning", view.warnings) + notices("info", view.notes),
                 results: results_html(results, view),
                 cancel: gr.Button(interactive=live and view.status != "stopping"),
                 start: gr.Button(interactive=not live),

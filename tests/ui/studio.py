@@ -166,6 +166,7 @@ def view(**changes: Any) -> JobView:
         "result": None,
         "message": "",
         "warnings": (),
+        "notes": (),
         "checkpoint_step": None,
         "seconds": 30.0,
         "seconds_per_step": 1.2,
@@ -211,6 +212,8 @@ def generate_form(**changes: Any) -> dict[str, Any]:
         "negative_prompt": "",
         "embedded_guidance": "",
         "flow_shift": "",
+        "adapter_until": "",
+        "step_cache": "",
         **MEMORY,
         "backbone": "puppet-hunyuan",
     }

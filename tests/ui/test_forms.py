@@ -112,6 +112,11 @@ def test_a_generate_form_is_the_run(tmp_path: Path) -> None:
     assert run.precision == Precision(weights="8bit", vae_tiling=True)
     assert (run.num_frames, run.height, run.width) == (21, None, 128)
     assert (run.negative_prompt, run.flow_shift, run.embedded_guidance) == ("dark", 3.0, 5.0)
+    assert (run.adapter_until, run.step_cache) == (1.0, None)
+    run = forms.generate_run(
+        generate_form(adapter_until="0.5", step_cache=" taylorseer:3 "), (file, "hunyuanvideo-1.5")
+    )
+    assert (run.adapter_until, run.step_cache) == (0.5, "taylorseer:3")
     two = (tmp_path / "a.png", tmp_path / "b.png")
     assert forms.generate_run(generate_form(), None, two).images == two
     with pytest.raises(ConfigError, match="one picture a subject, in the same order: got 1 pictures for 2 subjects"):
@@ -140,6 +145,12 @@ def test_a_generate_form_is_the_run(tmp_path: Path) -> None:
         ({"num_frames": "20"}, "puppet-hunyuan takes num_frames = 4k+1, got 20: use 17 or 21"),
         ({"negative_prompt": "dark", "guidance": "1"}, "a negative prompt has no effect at guidance 1"),
         ({"embedded_guidance": "6"}, "puppet-hunyuan takes no embedded guidance"),
+        ({"adapter_until": "0.5"}, "adapter_until 0.5 has no effect without an adapter"),
+        ({"step_cache": "teacache"}, "a step cache is 'first-block' or 'taylorseer', got 'teacache'"),
+        (
+            {"step_cache": "first-block", "backbone": "hunyuanvideo-1.5"},
+            "hunyuanvideo-1.5 cannot use the step cache first-block: use taylorseer",
+        ),
         ({"flow_shift": "0"}, "flow_shift must be above 0 and at most 100"),
         ({"setting": "in\x00snow"}, "one line of printable text"),
     ],
