@@ -79,6 +79,8 @@ def contact_sheet(
 ) -> NDArray[np.uint8]:
     """One row a video: its label, then `columns` frames spread evenly from the first to the last. uint8 [H, W, 3].
 
+    A label is broken into lines; "..." ends one that is longer than its row is high.
+
     A video with fewer frames shows them all. Raises ShapeError unless all have one picture size and a label each.
     """
     if not videos or len(videos) != len(labels):
@@ -104,8 +106,24 @@ def contact_sheet(
 def _label(text: str, width: int, height: int) -> NDArray[np.uint8]:
     from PIL import Image, ImageDraw, ImageFont  # not OpenCV's font: it has ASCII only
 
+    font, inside, leading = ImageFont.load_default(11), width - 6, 12
+    lines: list[str] = []
+    for given in text.splitlines():
+        line = ""
+        for word in given.split():
+            longer = f"{line} {word}".strip()
+            if line and font.getlength(longer) > inside:
+                lines.append(line)
+                longer = word
+            line = longer
+        lines.append(line)
+    room = max(1, (height - 3) // leading)
+    if len(lines) > room:
+        lines[room - 1 :] = [f"{lines[room - 1]} \u2026"]
     image = Image.new("RGB", (width, height), "white")
-    ImageDraw.Draw(image).multiline_text((3, 3), text, fill="black", font=ImageFont.load_default(11))
+    pen = ImageDraw.Draw(image)
+    for i, line in enumerate(lines):
+        pen.text((3, 2 + i * leading), line, fill="black", font=font)
     return np.asarray(image)
 
 

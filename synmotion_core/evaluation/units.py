@@ -267,7 +267,7 @@ def _work(unit: Unit, folder: Path, sheets: Path | None) -> Outcome:
         first_frame_db=_first_frame_db(made, unit) if _drawn_mode(unit) == "i2v" else [],
     )
     if sheets is not None:
-        labels = [f"{w[0].text} | {m}, {s}" for w, m, s in zip(wanted, verdicts.motion, verdicts.species, strict=True)]
+        labels = [f"{m}, {s}\n{w[0].text}" for w, m, s in zip(wanted, verdicts.motion, verdicts.species, strict=True)]
         with replacing(sheets / f"{unit.method}-{unit.motion}-{unit.seed}.png") as partial:
             partial.write_bytes(png(contact_sheet(made, labels)))
     with replacing(_path(unit, folder)) as partial:

@@ -88,9 +88,10 @@ def about(choice: AdapterChoice | None) -> str:
     if choice is None:
         return notice("info", "The backbone alone, without an adapter: it draws only what it already knows.")
     info = choice.info
+    made = f"{info.steps} steps" if info.steps else "made by another program"
     facts = [
         f"“{info.motion}”, learnt from {f'{info.clips} clips of ' if info.clips else ''}{info.subject}",
-        f"{info.method}, {info.steps} steps" + (", from first pictures" if info.mode == "i2v" else ""),
+        f"{info.method}, {made}" + (", from first pictures" if info.mode == "i2v" else ""),
     ]
     return notice("info", " · ".join([*facts, f"backbone {info.backbone}", f"licence {info.licence}"]))
 

@@ -93,6 +93,15 @@ def test_a_contact_sheet_shows_first_and_last() -> None:
         contact_sheet([numbered(3), numbered(3, 64, 32)], ["a", "b"])
 
 
+def test_a_long_label_is_broken_into_lines_within_its_row() -> None:
+    words = "a purple elephant does a handstand, brings hands up, tips upside down, keeps hands out, rotates, and more"
+    short, long = (contact_sheet([numbered(3)], [text])[:64, :120] < 128 for text in ("a purple elephant", words))
+    assert short.any(axis=(1, 2)).nonzero()[0].max() < 16, "one line"
+    assert long.any(axis=(1, 2)).nonzero()[0].min() < 16
+    assert long.any(axis=(1, 2)).nonzero()[0].max() > 48, "several"
+    assert not long[:, 117:].any(), "none runs into the pictures"
+
+
 def test_png_is_lossless_rgb() -> None:
     image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     back = cv2.imdecode(np.frombuffer(png(image), np.uint8), cv2.IMREAD_COLOR)

@@ -79,7 +79,7 @@ def score(
             )
             made += list((np.asarray(out.frames).clip(0, 1) * 255).round().astype(np.uint8))
     seen = judge.judge(made)
-    labels = [f"{p} | {m}, {s}" for p, m, s in zip(prompts, seen.motion, seen.species, strict=True)]
+    labels = [f"{m}, {s}\n{p}" for p, m, s in zip(prompts, seen.motion, seen.species, strict=True)]
     return Score(
         motion=_share([s.motion for s in scenes], seen.motion),
         species=_share([s.species for s in scenes], seen.species),
