@@ -105,7 +105,7 @@ def test_a_cache_leaves_blocks_out_and_goes(name: str, mode: str, kind: str) -> 
     assert blocks < tally.run < tally.blocks
     assert 0 < tally.skipped < 1
     assert (cached - whole).abs().max() > 1e-4
-    assert left_behind(backbone) == before
+    assert set(left_behind(backbone)) <= set(before), "and what a stock pipeline left empty may go, too"
     assert torch.equal(drawn(name, mode, sampler(backbone)), whole)
     assert torch.equal(drawn(name, mode, config), cached), "nothing of the run before is taken up"
 

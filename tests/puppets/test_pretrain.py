@@ -461,8 +461,9 @@ def test_windows_are_cut_from_most_steps(
         shapes.add(tuple(batch.latents.shape[-2:]))
         corners.add(batch.corner)
         height, width = batch.latents.shape[-2:]
-        picked = feed._order[(feed._shuffle(step, 2) + np.arange(2)) % len(feed._order)]
-        clean = corpus.batch(picked)[0][..., row : row + height, column : column + width]
+        clean = corpus.batch(feed._clips_of(step, 2, standing=False))[0][
+            ..., row : row + height, column : column + width
+        ]
         assert torch.equal(batch.latents, clean)
         assert batch.noise.shape == batch.latents.shape
     assert shapes == {(8, 8), (6, 5)}
