@@ -753,6 +753,11 @@ def test_a_rollback_replaces_the_steps_done_again() -> None:
     assert ledger.losses_after(2) == ((3, 3.5),)
 
 
+def test_what_was_asked_to_be_known_is_kept_apart_from_warnings() -> None:
+    ledger = folded(Noted(message="left out 33 %"), Warned(message="slow"))
+    assert (ledger.notes, ledger.warnings) == (["left out 33 %"], ["slow"])
+
+
 def test_pauses_between_attempts_and_clock_changes_do_not_count() -> None:
     ledger = folded((1, 0.0, at(1)), (1, 10.0, at(2)), (2, 1.0, at(3)), (2, 0.5, at(4)), (3, 2.0, at(5)))
     assert ledger.seconds == 13.0

@@ -19,7 +19,7 @@ from synmotion_core.jobs import Jobs, JobView
 from synmotion_core.puppets.kinematics import FPS
 from synmotion_core.puppets.stage import Scene, render
 from synmotion_core.training.settings import TrainConfig
-from synmotion_core.types import Event, Finished, Progress, Prompt, Sampled, Saved, Started, Stopped, Warned
+from synmotion_core.types import Event, Finished, Noted, Progress, Prompt, Sampled, Saved, Started, Stopped, Warned
 from synmotion_core.ui.chosen import ClipChoice, Library
 from synmotion_core.workspace import Workspace
 
@@ -136,6 +136,8 @@ class PuppetRunner:
                 yield Progress(stage="generate", step=done, total=len(pairs) * len(rounds))
                 prompt = Prompt(subject=subject, motion=config.motion, setting=config.setting)
                 yield Sampled(path=path, prompt=prompt, seed=seed, adapted=adapted)
+        if config.step_cache:
+            yield Noted(message=f"the step cache <{config.step_cache}> left out 33 %")
         yield Finished(path=folder)
 
 
