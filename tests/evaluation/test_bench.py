@@ -53,7 +53,14 @@ def test_image_to_video_is_measured_from_pictures_of_puppets_that_stand(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained: list[str] = []
-    train = units._train
+    begun: list[bool] = []
+    train, reference_clips = units._train, units.reference_clips
+
+    def clips(motion: str, num: int, *rest: Any, **how: Any) -> Any:
+        begun.extend([how["standing"]] if "standing" in how else [])
+        return reference_clips(motion, num, *rest, **how)
+
+    monkeypatch.setattr(units, "reference_clips", clips)
     monkeypatch.setattr(units, "_train", lambda b, u, *rest: trained.append(u.mode) or train(b, u, *rest))
 
     def table(**given: Any) -> dict[str, Figure]:
@@ -68,6 +75,7 @@ def test_image_to_video_is_measured_from_pictures_of_puppets_that_stand(
     assert drawn["species"].value == 1.0, "two pictures, two puppets"
     assert table(mode="i2v")["first_frame_db"].value > 25
     assert trained == ["t2v", "i2v"]
+    assert begun == [False, True], "clips begin as the pictures do"
     with pytest.raises(ConfigError, match="mode and drawn_mode must be t2v or i2v, got 'v2v' and None"):
         table(mode="v2v")
     pictures = units.portraits("squat", 3, 4)
