@@ -514,10 +514,15 @@ def test_an_empty_sampling_field_is_the_backbones_own_and_a_full_one_is_used(ope
     for name, words in given.items():
         page.locator(f"#gen-{name} input, #gen-{name} textarea").fill(words)
     expect(command).to_contain_text("--steps 7 --guidance 2.5 --guidance-until 0.0 --eta 0.25", timeout=SLOW)
+    page.locator("#gen-adapter-until input, #gen-adapter-until textarea").fill("0.5")
+    page.locator("#gen-step-cache input, #gen-step-cache textarea").fill("taylorseer:3")
+    expect(command).to_contain_text("--adapter-until 0.5 --step-cache taylorseer:3", timeout=SLOW)
     page.locator("#gen-start").click()
     status(page, "#gen-status", "finished")
     made = site.runner.runs[-1]
     assert (made.num_inference_steps, made.guidance_scale, made.guidance_until, made.eta) == (7, 2.5, 0.0, 0.25)
+    assert (made.adapter_until, made.step_cache) == (0.5, "taylorseer:3")
+    expect(page.locator("#gen-outcome")).to_contain_text("the step cache <taylorseer:3> left out 33 %")
 
 
 def test_a_large_backbone_draws_within_its_memory(open_page: Any) -> None:
