@@ -33,16 +33,8 @@ def convert(args: argparse.Namespace) -> Answer:
     from synmotion_core.adapters.convert import convert as made_ours
     from synmotion_core.backbones import find_spec
 
-    done = made_ours(
-        args.files,
-        find_spec(args.backbone),
-        _adapter_file(args),
-        prompt=Prompt(subject=args.subject, motion=args.motion),
-        mode=args.mode,
-        experts=args.expert or (),
-        alpha=args.alpha,
-        ignore_unmatched=args.ignore_unmatched,
-    )
+    spec, out = find_spec(args.backbone), _adapter_file(args)
+    done = made_ours(args.files, spec, out, experts=args.expert or (), alpha=args.alpha, **_made_elsewhere(args))
     return _converted(done, args.keys)
 
 
@@ -60,14 +52,7 @@ def convert_official(args: argparse.Namespace) -> Answer:
         return Answer(results=tuple(lines), notes=(), data=data)
     if args.subject is None or args.motion is None:
         raise ConfigError('an adapter needs words: --subject and --motion, for example "a person" and "waves"')
-    done = made_ours(
-        args.folder,
-        find_spec(args.backbone),
-        _adapter_file(args),
-        prompt=Prompt(subject=args.subject, motion=args.motion),
-        mode=args.mode,
-        ignore_unmatched=args.ignore_unmatched,
-    )
+    done = made_ours(args.folder, find_spec(args.backbone), _adapter_file(args), **_made_elsewhere(args))
     return _converted(done, args.keys)
 
 
@@ -87,6 +72,12 @@ def export(args: argparse.Namespace) -> Answer:
     notes += [f"wrote {done.path.name} and read it back: {done.keys} of {done.keys} keys apply", done.usage]
     data = {"path": str(done.path), "keys": done.keys, "left": list(done.left), "usage": done.usage}
     return Answer(results=(str(done.path),), notes=tuple(notes), data=data)
+
+
+def _made_elsewhere(args: argparse.Namespace) -> dict[str, Any]:
+    """What both conversions are told of an adapter (arguments._add_made_elsewhere)."""
+    prompt = Prompt(subject=args.subject, motion=args.motion)
+    return {"prompt": prompt, "mode": args.mode, "ignore_unmatched": args.ignore_unmatched}
 
 
 def _adapter_file(args: argparse.Namespace) -> Path:

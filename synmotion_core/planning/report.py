@@ -150,7 +150,9 @@ def _ways(rungs: list[Rung[TrainRun]], fit_gib: float | None, *, timed: bool) ->
 def _to_need_less(rungs: list[Rung[TrainRun]], fit_gib: float | None) -> list[str]:
     if fit_gib is not None and rungs[0].needs.peak <= fit_gib:
         return [f"fits {fit_gib:g} GiB as it is"]
-    lines = ["to need less, what costs least first; each is whole by itself:"]
+    lines = [
+        "to need less, what costs least first; each is whole by itself, its price is what it costs beyond the one before:"
+    ]
     for before, rung in itertools.pairwise(rungs):
         lines.append(f"  {rung.needs.peak:.1f} GiB with {' '.join(rung.options)} ({added_price(before, rung)})")
         if fit_gib is not None and rung.needs.peak <= fit_gib:
