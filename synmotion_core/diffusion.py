@@ -7,6 +7,17 @@
 
 HunyuanVideo is a flow matching model, so the velocity error E |v - (noise - x)|^2 is what we train; the SynMotion paper
 prints the epsilon form. By (3) both are the same error up to a weight in s.
+
+A model that predicts the noise of z_t = sqrt(a_t) x + sqrt(1 - a_t) noise (a_t: alphas_cumprod) is one of flow matching
+on another clock and another scale, so the same code trains it and draws with it; a step of DDIM is a step of Euler:
+
+    s = sqrt(1 - a_t) / (sqrt(a_t) + sqrt(1 - a_t)),   z_t = x_s / sqrt((1 - s)^2 + s^2)              (7)
+    |noise^ - noise|^2 = (1 - s)^2 |v^ - v|^2          what such a model was trained with             (8)
+
+What a video looks like is the same in all its frames, how it moves is not: an error of which each frame is compared
+with one of them weighs the second (MotionDirector, arXiv 2310.08465, Eqs. 5 and 6 with b = 1; f any frame, a the anchor):
+
+    phi(e)_f = sqrt(b^2 + 1) e_f - b e_a                                                              (9)
 """
 
 from __future__ import annotations
@@ -78,6 +89,50 @@ class FlowMatching:
         """[batch_size] in (0, 1), float32 on the CPU."""
         normal = torch.randn(batch_size, generator=generator)
         return shift_sigmas(torch.sigmoid(self.sigma_mean + self.sigma_std * normal), self.shift).clamp_min(self.lowest)
+
+    def weight(self, sigmas: Tensor) -> Tensor:
+        """[B]: of a sample's velocity error in the loss. All count alike."""
+        return torch.ones_like(sigmas)
+
+
+def variance_scale(sigmas: Tensor) -> Tensor:
+    """z_t = variance_scale(s) x_s of (7); the variance of z_t is 1 where that of x is.
+
+    >>> float(variance_scale(torch.tensor(1.0)))
+    1.0
+    """
+    return ((1 - sigmas).square() + sigmas.square()).rsqrt()
+
+
+class EpsilonPrediction:
+    """The noise levels of a model that predicts noise at the timesteps 0 .. T - 1, each as likely as the other.
+
+    alphas_cumprod [T] as diffusers' schedulers have it, falling. levels [T] are s of (7), float32, rising; the last is
+    below 1: these models were never shown pure noise, and drawing starts from it all the same.
+    """
+
+    def __init__(self, alphas_cumprod: Tensor) -> None:
+        signal, noise = alphas_cumprod.double().cpu().sqrt(), (1 - alphas_cumprod.double().cpu()).sqrt()
+        self.levels = (noise / (signal + noise)).float()
+
+    def sample_sigmas(self, batch_size: int, generator: torch.Generator) -> Tensor:
+        """[batch_size] of the levels, float32 on the CPU."""
+        return self.levels[torch.randint(len(self.levels), (batch_size,), generator=generator)]
+
+    def weight(self, sigmas: Tensor) -> Tensor:
+        """[B]: (8), so that the loss is the error of the noise."""
+        return (1 - sigmas).square()
+
+    def timesteps(self, sigmas: Tensor) -> Tensor:
+        """[B] -> the timesteps of the nearest levels, int64, where sigmas are."""
+        levels = self.levels.to(sigmas.device)
+        above = torch.searchsorted(levels, sigmas.float().contiguous()).clamp(1, len(levels) - 1)
+        return torch.where(sigmas - levels[above - 1] < levels[above] - sigmas, above - 1, above)
+
+
+def debiased(values: Tensor, anchor: int) -> Tensor:
+    """(9) of [B, C, f, h, w]; linear, so that the error of what it makes of two is what it makes of their error."""
+    return 2**0.5 * values - values[:, :, anchor : anchor + 1]
 
 
 def weighted_mse(prediction: Tensor, target: Tensor, skip_frames: int = 0) -> Tensor:

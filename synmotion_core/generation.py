@@ -239,8 +239,8 @@ def denoise(
     if texts is None:
         texts = read_texts(backbone, prompts, config, images)
     sources = noise_sources(seeds)
-    latents = backbone.start_latents(draw_noise(backbone, sources, config.shape), image)
     solver = backbone.solver(config.num_inference_steps, config.shape, config.eta, config.flow_shift)
+    latents = solver.start(backbone.start_latents(draw_noise(backbone, sources, config.shape), image))
     condition, before = None, None
     try:
         with (

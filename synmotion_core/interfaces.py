@@ -17,7 +17,6 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from synmotion_core.diffusion import FlowMatching
 from synmotion_core.errors import IncompatibleError, ShapeError
 from synmotion_core.types import Condition, Latents, Mode, Phase, Pixels, Prompt, Sigmas, TextCondition, VideoShape
 
@@ -71,6 +70,11 @@ class BackboneSpec:
     flow_shift: float | None = None  # of the noise levels when sampling; None: the scheduler's own
     options: Mapping[str, Any] = field(default_factory=dict)  # the family's own settings
 
+    @property
+    def denoiser(self) -> str:
+        """What diffusers calls the denoiser, in folders and in the keys of adapter files: "transformer" or "unet"."""
+        return "unet" if "unet" in self.parameters else "transformer"
+
     def check_mode(self, mode: Mode) -> None:
         """Raise IncompatibleError unless the backbone makes videos from text ("t2v") or from a first image ("i2v")."""
         if mode not in self.modes:
@@ -108,10 +112,26 @@ class BackboneSpec:
                 )
 
 
+class NoiseLevels(Protocol):
+    """How a backbone's training draws noise levels, and what an error at each weighs: diffusion.py has them."""
+
+    def sample_sigmas(self, batch_size: int, generator: torch.Generator) -> Tensor:
+        """[batch_size] in (0, 1), float32 on the CPU."""
+        ...
+
+    def weight(self, sigmas: Sigmas) -> Tensor:
+        """[B] -> [B]: of a sample's velocity error in the loss."""
+        ...
+
+
 class Solver(Protocol):
-    """One sampling run; `sigmas` [num_inference_steps + 1] falls from 1 to 0."""
+    """One sampling run; `sigmas` [num_inference_steps + 1] falls from 1, or from the highest that a model knows, to 0."""
 
     sigmas: Tensor
+
+    def start(self, latents: Latents) -> Latents:
+        """What sampling starts from (`Backbone.start_latents`), standard normal without an image, as x_s at sigmas[0]."""
+        ...
 
     def step(self, velocity: Tensor, latents: Latents, noise: Latents | None = None) -> Latents:
         """Latents at sigmas[k] and their velocity -> latents at sigmas[k + 1]; k counts the calls.
@@ -127,7 +147,7 @@ class Backbone(Protocol):
 
     spec: BackboneSpec
     denoiser: nn.Module
-    diffusion: FlowMatching
+    diffusion: NoiseLevels
     device: torch.device
     dtype: torch.dtype
     text_width: int
@@ -208,6 +228,52 @@ class Backbone(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skip:
+    """A skip connection that starts behind a spatial and a temporal attention, each by its name in the denoiser.
+
+    block hands it on, as the `entry`-th of its residuals.
+    """
+
+    block: str
+    entry: int
+    spatial: str
+    temporal: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SkipScale:
+    """A factor on the `entry`-th of the residuals that a block is given."""
+
+    block: str
+    entry: int
+    factor: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Highway:
+    """Which skips an Appearance Highway changes, and which residuals are scaled."""
+
+    skips: tuple[Skip, ...]
+    scales: tuple[SkipScale, ...] = ()
+
+
+class TemporalBackbone(Backbone, Protocol):
+    """What a backbone with the feature "temporal_attention" has more: layers that look along time, and others."""
+
+    def layer_targets(self, where: Literal["spatial", "temporal"], layers: str) -> str:
+        """An anchored regular expression over linear layers of the spatial or the temporal transformers.
+
+        `layers` is a subset of the letters q, k, v, o and f (feed-forward). Spatial: of self-attention and feed-forward
+        alone, as nothing there reads the text. Temporal: of both attentions.
+        """
+        ...
+
+    def highway(self, preset: Literal["paper", "released"]) -> Highway:
+        """The skips of the paper's Appearance Highway, or those of its released code with their scales."""
+        ...
+
+
 class Method(Protocol):
     """A way to learn a motion, attached to one backbone. Parameters are float32 and grouped by name.
 
@@ -228,6 +294,10 @@ class Method(Protocol):
 
     def phase(self, seed: int, step: int) -> Phase:
         """What step `step` (from 0) draws, trains and aims at; depends on (seed, step) only."""
+        ...
+
+    def begin(self, phase: Phase) -> None:
+        """Told of a step's phase before anything else of it: switches what only some phases use."""
         ...
 
     def condition(self, text: TextCondition, strength: float = 1.0) -> Condition:
@@ -270,8 +340,11 @@ class MethodEntry(Protocol):
         """
         ...
 
-    def attach(self, backbone: Backbone, config: Any, reference: Prompt) -> Method:
-        """Put a fresh method onto a backbone. `reference` is the phrase of the reference clips."""
+    def attach(self, backbone: Backbone, config: Any, reference: Prompt, clips: int = 0) -> Method:
+        """Put a fresh method onto a backbone. `reference` is the phrase of the reference clips.
+
+        clips: how many there are, where it is going to be trained; what a training alone needs is left out at 0.
+        """
         ...
 
 

@@ -61,9 +61,9 @@ class Precision:
 PLAIN = Precision()
 
 
-def is_transformer(part: str) -> bool:
+def is_denoiser(part: str) -> bool:
     """Whether a part of a pipeline is a denoiser: some have two, by the level of noise."""
-    return part in ("transformer", "transformer_2")
+    return part in ("transformer", "transformer_2", "unet")
 
 
 def weights_of(fingerprint: str) -> str:

@@ -88,7 +88,7 @@ def train(
         yield Stopped(step=0)
         return
     backbone.release_encoders()  # all that will be read is in the cache
-    method = entry.attach(reading, method_config, reference)
+    method = entry.attach(reading, method_config, reference, len(clips))
     try:
         from synmotion_core.training import trainer
 
@@ -383,7 +383,7 @@ def probe(config: TrainRun, *, cache: Path, cancel: threading.Event) -> Generato
         yield Stopped(step=0)
         return None
     backbone.release_encoders()
-    method = named.entry.attach(reading, named.method_config, clips[0].prompt)
+    method = named.entry.attach(reading, named.method_config, clips[0].prompt, len(clips))
     phases = [method.phase(config.train.seed, step).name for step in range(config.train.num_steps)]
     shares = {name: phases.count(name) / len(phases) for name in phases}
     few = dataclasses.replace(

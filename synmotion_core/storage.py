@@ -111,3 +111,21 @@ def read_header(path: Path) -> dict[str, Any]:
     if not isinstance(header, dict):
         raise AdapterError(f"{path.name} has no readable metadata")
     return header
+
+
+def check_keys(own: Mapping[str, Tensor], state: Mapping[str, Tensor], what: str) -> None:
+    """Raise AdapterError unless names and shapes agree; says how many of how many apply."""
+    missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    wrong = [
+        f"{k} {tuple(state[k].shape)} for {tuple(own[k].shape)}"
+        for k in own.keys() & state.keys()
+        if own[k].shape != state[k].shape
+    ]
+    if missing or unexpected or wrong:
+        fits = len(own) - len(missing) - len(wrong)
+        parts = [
+            f"{len(v)} {n} (first: {v[0]})"
+            for n, v in (("missing", missing), ("unexpected", unexpected), ("misshapen", wrong))
+            if v
+        ]
+        raise AdapterError(f"{what}: {fits} of {len(own)} keys apply; {'; '.join(parts)}")

@@ -227,13 +227,18 @@ class Condition:
 class Phase:
     """One training step's plan: which data it `draws`, which parameter groups it `trains`, and towards what.
 
-    target "data" is the velocity of the clips drawn, "base" what the base alone predicts for them.
+    target "data" is the velocity of the clips drawn, "base" what the base alone predicts for them. frames "one" takes a
+    single latent frame of each clip, drawn anew, instead of all. clip is the only row that is drawn, None: any. loss
+    "debiased" adds the error of (9) in diffusion.py.
     """
 
     name: str
     draws: Draw
     trains: frozenset[str]
     target: Literal["data", "base"] = "data"
+    frames: Literal["all", "one"] = "all"
+    clip: int | None = None
+    loss: Literal["plain", "debiased"] = "plain"
 
 
 # ------------------------------------------------------------------------------------------------ events

@@ -66,11 +66,17 @@ def export(adapter: Path, out: Path, *, format: Format = "diffusers", expert: st
 
     expert: which of two, of a backbone that has two: there a file holds one. Raises AdapterError for an adapter without
     LoRA, ConfigError where `expert` is missing or of no use, or where `out` is there.
+    No format is for a 3-D U-Net: an AdapterError, too.
     """
     if out.exists():
         raise ConfigError(f"{out} is there already: choose another name")
     info = read_info(adapter)
     spec = find_spec(info.backbone)
+    if spec.denoiser != "transformer":
+        raise AdapterError(
+            f"{adapter.name} is of {spec.name}: diffusers and ComfyUI load no LoRA into a 3-D U-Net, so there is nothing "
+            "to export it for"
+        )
     tensors, _ = load_adapter(adapter, spec)
     loras = _loras(adapter, tensors, info)
     if spec.boundary_ratio is None:

@@ -76,7 +76,7 @@ def load_adapter(path: Path, spec: BackboneSpec) -> tuple[dict[str, Tensor], Ada
             f"on {spec.name!r}: choose {info.backbone!r}"
         )
     tensors, _ = read_tensors(path)
-    strange = [k for k in tensors if not k.startswith(("transformer.", "synmotion."))]
+    strange = [k for k in tensors if not k.startswith(("transformer.", "unet.", "synmotion."))]
     if strange:
         raise AdapterError(f"{path.name} holds an unknown tensor {strange[0][:80]!r}")
     return tensors, info

@@ -1,6 +1,6 @@
 """LoRA of other programs onto one of our backbones: every key of the file finds its layer or is named with the reason.
 
-    file key --prefix off, name among known_layers--> layer --its parts--> transformer.<module>.lora_A|B.weight
+    file key --prefix off, name among known_layers--> layer --its parts--> <denoiser>.<module>.lora_A|B.weight
 
 A, B and alpha stay as they are in the file, type and bits; where one of their layers is several of ours, A is shared
 and B cut by rows (foreign_names.py). Of a part's B, columns that are zero throughout go, with their rows of A, and
@@ -82,7 +82,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Imported:
-    """A file's LoRA in our naming: tensors (`transformer.<module>.lora_A|B.weight`) and each module's (rank, alpha)."""
+    """A file's LoRA in our naming: tensors (`<denoiser>.<module>.lora_A|B.weight`) and each module's (rank, alpha)."""
 
     tensors: Mapping[str, Tensor]
     modules: Mapping[str, tuple[int, float]]
@@ -136,7 +136,7 @@ def import_lora(
                 raise AdapterError(f"{path.name} holds {module} of {spec.name} twice: once by {shown(name)}")
             modules[lead + module] = down.shape[0], own
             for letter, tensor in (("A", down), ("B", up)):
-                tensors[f"transformer.{lead}{module}.lora_{letter}.weight"] = tensor
+                tensors[f"{spec.denoiser}.{lead}{module}.lora_{letter}.weight"] = tensor
             to.append(f"{lead}{module}")
         placed |= {key: Placed(key=key, to=tuple(to)) for key in file.layers[name].values()}
     if alpha is not None and not alphas["given"]:

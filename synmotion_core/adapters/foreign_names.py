@@ -134,7 +134,12 @@ _WAN = {
     "img_emb.proj.3": ("condition_embedder.image_embedder.ff.net.2",),
     "head.head": ("proj_out",),
 }
-_DIALECTS = {"hunyuan_video": _HUNYUAN, "hunyuan_video15": _HUNYUAN15, "wan": _WAN}
+_DIALECTS: dict[str, Mapping[str, tuple[str, ...]]] = {
+    "hunyuan_video": _HUNYUAN,
+    "hunyuan_video15": _HUNYUAN15,
+    "wan": _WAN,
+    "unet3d": {},  # what is trained for them goes by diffusers' class, or by a copy of it
+}
 # from the model's own names to ComfyUI's
 _COMFY = (
     ("_attn_qkv", "_attn.qkv"),
@@ -161,7 +166,7 @@ def original_layers(family: str, transformer: nn.Module) -> dict[str, Layer]:
         )
     linear = _linear(transformer)
     found = {}
-    for theirs, ours in _DIALECTS[family].items():
+    for theirs, ours in (_DIALECTS[family] or {name: (name,) for name in linear}).items():
         for name, modules in _counted(theirs, ours, linear):
             parts, start = [], 0
             for module in modules:

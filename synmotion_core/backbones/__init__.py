@@ -11,12 +11,13 @@ from typing import Any
 
 from synmotion_core.backbones.hunyuan_video import SPECS as _HUNYUAN_VIDEO
 from synmotion_core.backbones.hunyuan_video15 import SPECS as _HUNYUAN_VIDEO15
+from synmotion_core.backbones.unet3d import SPECS as _UNET3D
 from synmotion_core.backbones.wan import SPECS as _WAN
 from synmotion_core.errors import ConfigError, MissingError
 from synmotion_core.interfaces import Backbone, BackboneSpec
 from synmotion_core.precision import PLAIN, Precision
 
-SPECS: dict[str, BackboneSpec] = {spec.name: spec for spec in (*_HUNYUAN_VIDEO, *_HUNYUAN_VIDEO15, *_WAN)}
+SPECS: dict[str, BackboneSpec] = {spec.name: spec for spec in (*_HUNYUAN_VIDEO, *_HUNYUAN_VIDEO15, *_WAN, *_UNET3D)}
 
 
 def find_spec(name: str) -> BackboneSpec:
@@ -61,6 +62,10 @@ def family(spec: BackboneSpec) -> Any:
         from synmotion_core.backbones.wan import Wan
 
         return Wan
+    if spec.family == "unet3d":
+        from synmotion_core.backbones.unet3d import UNet3D
+
+        return UNet3D
     raise ConfigError(f"backbone {spec.name!r} is of the unknown family {spec.family!r}")
 
 

@@ -10,6 +10,7 @@ Adapters stay float32 on any base. A quantised base is never saved: what is lear
 
 from __future__ import annotations
 
+import functools
 import logging
 import warnings
 import weakref
@@ -23,13 +24,14 @@ from torch.utils.checkpoint import checkpoint
 from synmotion_core.backbones.attention import attention_for
 from synmotion_core.errors import ConfigError
 from synmotion_core.interfaces import BackboneSpec
-from synmotion_core.precision import Precision, is_transformer
+from synmotion_core.precision import Precision, is_denoiser
 
 # what stands before and behind the blocks, of every family: HunyuanVideo's, then what HunyuanVideo-1.5 and Wan add
 OUTSIDE = (
     *("x_embedder", "context_embedder", "time_text_embed", "norm_out", "proj_out"),
     *("image_embedder", "context_embedder_2", "time_embed", "cond_type_embed"),
     *("patch_embedding", "condition_embedder"),
+    *("conv_in", "conv_out", "time_embedding", "transformer_in"),
 )
 TEXT_OUTSIDE = ("lm_head", "model.vision_tower", "model.multi_modal_projector")
 # of a 4-bit layer: whether the first inference on a CPU packs it anew, which rounds its scales and forbids training
@@ -64,7 +66,7 @@ def loader_config(precision: Precision, device: torch.device, parts: Collection[
 
     mapping: dict[str, Any] = {}
     for name in parts:
-        if is_transformer(name) and precision.weights in ("8bit", "4bit") and device.type == "cuda":
+        if is_denoiser(name) and precision.weights in ("8bit", "4bit") and device.type == "cuda":
             mapping[name] = OfModel(**_settings(precision.weights, device), llm_int8_skip_modules=list(OUTSIDE))
         if name == "text_encoder" and precision.text_weights != "bf16":
             mapping[name] = OfTextEncoder(
@@ -92,8 +94,10 @@ def _quiet() -> None:
 
 
 def quantized_layers(transformer: nn.Module) -> list[str]:
-    """Names of the linear layers in a transformer's blocks, which are its lists: those that quantising is about."""
+    """Names of the linear layers in a denoiser's blocks: those that quantising is about. (Not a U-Net's convolutions,
+    which bitsandbytes does not know.)"""
     blocks = [name for name, child in transformer.named_children() if isinstance(child, nn.ModuleList)]
+    blocks += ["mid_block"] if hasattr(transformer, "mid_block") else []
     return [
         name
         for name, module in transformer.named_modules()
@@ -142,11 +146,14 @@ def _quantized(layer: nn.Linear, weights: str) -> nn.Module:
 
 
 def store_in_fp8(transformer: Any) -> None:
-    """The blocks' layers in float8_e4m3fn, computed in the transformer's own type; diffusers leaves out norms."""
+    """The blocks' linear layers in float8_e4m3fn, computed in the denoiser's own type; diffusers leaves out norms.
+
+    Convolutions, of U-Nets, stay: autograd keeps their very weights for the backward pass, and finds them in fp8 there.
+    """
     transformer.enable_layerwise_casting(
         storage_dtype=torch.float8_e4m3fn,
         compute_dtype=transformer.dtype,
-        skip_modules_pattern=tuple(rf"^{name}(\.|$)" for name in OUTSIDE),
+        skip_modules_pattern=(*(rf"^{name}(\.|$)" for name in OUTSIDE), "conv"),
     )
 
 
@@ -155,7 +162,7 @@ def store_in_fp8(transformer: Any) -> None:
 
 def settle(name: str, part: Any, device: torch.device, precision: Precision, take_turns: Callable[[Any], None]) -> None:
     """A part of a pipeline as it came from the files: frozen, in evaluation mode, held and placed as asked."""
-    if is_transformer(name):
+    if is_denoiser(name):
         if precision.weights in ("8bit", "4bit"):
             quantize(part, precision.weights)
         elif precision.weights == "fp8":
@@ -168,7 +175,7 @@ def settle(name: str, part: Any, device: torch.device, precision: Precision, tak
     for layer in part.modules():
         if hasattr(layer, _PACKING):
             setattr(layer, _PACKING, False)
-    if precision.offload == "group" and (is_transformer(name) or name == "text_encoder"):
+    if precision.offload == "group" and (is_denoiser(name) or name == "text_encoder"):
         offload_layers(part, device)
     elif precision.offload == "model":
         take_turns(part)
@@ -223,4 +230,15 @@ def checkpoint_blocks(transformer: Any, device: torch.device) -> None:
     def again(block: Callable[..., Any], *args: Any) -> Any:
         return checkpoint(computed, block, *args, use_reentrant=False)
 
-    transformer.enable_gradient_checkpointing(again)
+    if transformer._supports_gradient_checkpointing:
+        transformer.enable_gradient_checkpointing(again)
+        return
+    for block in (*transformer.down_blocks, transformer.mid_block, *transformer.up_blocks):  # a 3-D U-Net
+        block.forward = functools.partial(_unless_frozen, again, block.forward)
+
+
+def _unless_frozen(again: Callable[..., Any], forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Without gradients there is no backward pass to compute for."""
+    if not torch.is_grad_enabled():
+        return forward(*args, **kwargs)
+    return again(functools.partial(forward, **kwargs), *args)

@@ -64,6 +64,10 @@ class FlowSolver:
         self._taken = 0
         self.sigmas: Tensor = self._scheduler.sigmas.float()
 
+    def start(self, latents: Tensor) -> Tensor:
+        """As they are: at the level 1 there is nothing but noise."""
+        return latents
+
     def step(self, velocity: Tensor, latents: Tensor, noise: Tensor | None = None) -> Tensor:
         """From sigmas[k] to sigmas[k + 1], k = 0, 1, ... by call. float32 in and out, also under autocast.
 

@@ -22,7 +22,7 @@ CONFIGS = Path(__file__).resolve().parent / "configs"
 def transformer_config(spec: BackboneSpec) -> dict[str, Any]:
     """The config of a row's transformer, as diffusers writes it; of two experts, that of both."""
     if spec.repo.startswith("assets:"):
-        path = ASSETS / spec.repo.removeprefix("assets:") / "transformer" / "config.json"
+        path = ASSETS / spec.repo.removeprefix("assets:") / spec.denoiser / "config.json"
     else:
         path = CONFIGS / f"{spec.name}.json"
     return json.loads(path.read_text(encoding="utf-8"))

@@ -24,6 +24,7 @@ from synmotion_core.evaluation import meter
 from synmotion_core.evaluation.figures import Figure
 from synmotion_core.interfaces import BackboneSpec
 from synmotion_core.planning.memory import GIB, Measured, tokens
+from synmotion_core.precision import is_denoiser
 from synmotion_core.storage import replacing
 from synmotion_core.types import VideoShape
 
@@ -32,6 +33,7 @@ _AUTOENCODERS: dict[str, str] = {
     "hunyuan_video": "AutoencoderKLHunyuanVideo",
     "hunyuan_video15": "AutoencoderKLHunyuanVideo15",
     "wan": "AutoencoderKLWan",
+    "unet3d": "AutoencoderKL",
 }  # of the classes' own sizes, but for these rows
 _OTHER_SIZES: dict[str, dict[str, Any]] = {
     "wan2.2-ti2v-5b": {
@@ -39,7 +41,17 @@ _OTHER_SIZES: dict[str, dict[str, Any]] = {
         "out_channels": 12, "patch_size": 2, "scale_factor_spatial": 16, "latents_mean": [0.0] * 48,
         "latents_std": [1.0] * 48,
     },
+    **dict.fromkeys(
+        ("modelscope-t2v-1.7b", "zeroscope-v2-576w"),
+        {
+            "block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "down_block_types":
+            ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4, "latent_channels": 4,
+        },
+    ),
 }  # fmt: skip
+
+
+_TEXT_WIDTHS = ("text_embed_dim", "text_dim", "cross_attention_dim")  # the denoisers' names for it
 
 
 def real_rows() -> tuple[str, ...]:
@@ -77,9 +89,9 @@ def measure_row(spec: BackboneSpec) -> Measured:
         return peak / count
 
     block_parameters, attention_width = _counts(model_class, config, targets)
-    experts = sum(part.startswith("transformer") for part in spec.parameters)  # of which one works at a time
+    experts = sum(is_denoiser(part) for part in spec.parameters)  # of which one works at a time
     return Measured(
-        text_width=int(config.get("text_embed_dim") or config["text_dim"]),
+        text_width=int(next(config[name] for name in _TEXT_WIDTHS if name in config)),
         block_parameters=block_parameters,
         attention_width=attention_width * experts,
         train=training(checkpointed=False),
@@ -95,6 +107,7 @@ def measure_row(spec: BackboneSpec) -> Measured:
 def latent_size(spec: BackboneSpec, shape: VideoShape) -> tuple[int, int, int]:
     """(f, h, w) of a video's latents, from the row alone."""
     _, config = transformer(spec)
+    config = {"patch_size": 1} | config  # a U-Net takes latents one by one
     patch = config["patch_size"] if isinstance(config["patch_size"], int) else config["patch_size"][-1]
     side = int(spec.options["token_px"]) // patch
     return (shape.num_frames - 1) // spec.frame_multiple + 1, shape.height // side, shape.width // side
@@ -125,16 +138,21 @@ def _tiled(spec: BackboneSpec, work: str) -> tuple[float, float]:
 
 
 def _over_frames(spec: BackboneSpec, work: str, num_frames: int, *, tiling: bool) -> tuple[float, float]:
-    """A straight line through videos of num_frames and of 16 more: bytes at no frames, and a pixel of the video."""
+    """A straight line through videos of num_frames and of 16 more: bytes at no frames, and a pixel of the video.
+
+    An autoencoder of pictures does with each frame what it did with the one before: there two are enough, and 2 more.
+    """
     vae_class, config = autoencoder(spec)
     area = spec.default_shape.height * spec.default_shape.width
+    pictures = vae_class.__name__ in meter.OF_PICTURES
+    num_frames, more = (2, 2) if pictures else (num_frames, 16)
     peaks = []
-    for frames in (num_frames, num_frames + 16):
+    for frames in (num_frames, num_frames + more):
         shape = replace(spec.default_shape, num_frames=frames)
         video = (frames, shape.height, shape.width)
         size = latent_size(spec, shape)
         peaks.append(meter.autoencoder_peak(vae_class, config, work, video, size, tiling=tiling))
-    of_video = (peaks[1] - peaks[0]) / (area * 16)
+    of_video = (peaks[1] - peaks[0]) / (area * more)
     return peaks[0] - num_frames * area * of_video, of_video
 
 

@@ -24,6 +24,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 Inputs = Callable[[Mapping[str, Any], int, tuple[int, int, int]], dict[str, Tensor]]
+OF_PICTURES = ("AutoencoderKL",)  # autoencoders that know no time: a video goes through frame by frame
 TEXT_TOKENS = 32  # of a prompt of some twenty words
 NEEDS_NUMBERS = ("HunyuanVideo15Transformer3DModel",)  # whether a picture is given, and which tokens are padding
 
@@ -70,6 +71,7 @@ def training_peak(
     Activations, gradients and the working memory of both passes; the adapter itself and its optimizer are not in it.
     time_per_token: the denoiser is told a time for each token, not one for each sample.
     """
+    from synmotion_core.backbones.precision import checkpoint_blocks
     from synmotion_core.methods.attention_lora import AttentionLora
 
     def peak(config: Mapping[str, Any]) -> int:
@@ -77,7 +79,7 @@ def training_peak(
             model = model_class.from_config(dict(config)).requires_grad_(False)
             AttentionLora(model, targets, rank=rank, alpha=float(rank), seed=0)
         if gradient_checkpointing:
-            model.enable_gradient_checkpointing()
+            checkpoint_blocks(model, torch.device("meta"))
 
         def step() -> None:
             with torch.autocast("cpu", torch.bfloat16):
@@ -132,7 +134,14 @@ def autoencoder_peak(
 
     def step() -> None:
         with torch.no_grad():
-            if work == "encode":
+            if vae_class.__name__ in OF_PICTURES:
+                frames = torch.empty(video[0], 3, *video[1:]) if work == "encode" else None
+                small = torch.empty(latents[0], channels, *latents[1:])
+                if frames is not None:
+                    torch.cat([vae.encode(frame[None]).latent_dist.mode() for frame in frames])
+                else:
+                    torch.cat([vae.decode(frame[None], return_dict=False)[0] for frame in small])
+            elif work == "encode":
                 vae.encode(torch.empty(1, 3, *video)).latent_dist.mode()
             else:
                 vae.decode(torch.empty(1, channels, *latents), return_dict=False)
@@ -253,8 +262,18 @@ def _hunyuan_video15(config: Mapping[str, Any], batch: int, size: tuple[int, int
     }
 
 
+def _unet3d(config: Mapping[str, Any], batch: int, size: tuple[int, int, int]) -> dict[str, Tensor]:
+    bf16 = torch.bfloat16
+    return {
+        "sample": torch.empty(batch, config["in_channels"], *size, dtype=bf16),
+        "timestep": torch.empty(batch, dtype=torch.int64),
+        "encoder_hidden_states": torch.empty(batch, 77, config["cross_attention_dim"], dtype=bf16),
+    }
+
+
 INPUTS: dict[str, Inputs] = {
     "HunyuanVideoTransformer3DModel": _hunyuan_video,
     "HunyuanVideo15Transformer3DModel": _hunyuan_video15,
     "WanTransformer3DModel": _wan,
+    "UNet3DConditionModel": _unet3d,
 }

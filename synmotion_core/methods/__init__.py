@@ -10,9 +10,13 @@ import difflib
 from synmotion_core.errors import ConfigError
 from synmotion_core.interfaces import MethodEntry
 from synmotion_core.methods.lora import LoraEntry
+from synmotion_core.methods.motion_director import MotionDirectorEntry
+from synmotion_core.methods.separation import SeparationEntry
 from synmotion_core.methods.synmotion import SynMotionEntry
 
-METHODS: dict[str, MethodEntry] = {entry.name: entry for entry in (SynMotionEntry(), LoraEntry())}
+METHODS: dict[str, MethodEntry] = {
+    entry.name: entry for entry in (SynMotionEntry(), LoraEntry(), SeparationEntry(), MotionDirectorEntry())
+}
 
 
 def find_method(name: str) -> MethodEntry:

@@ -3,6 +3,9 @@
 Shared by every method that carries LoRA. Targets are anchored regular expressions, and matching nothing is an error; or
 single linear layers by name, each with its own rank and alpha, as in adapters that were made elsewhere. Parameters stay
 float32 whatever the base's type; strength is a factor on the update, and `remove` restores the base bit for bit.
+
+PEFT is called directly, for not all of diffusers' denoisers have its methods (3-D U-Nets). Several can be on a denoiser
+under different names; where they share layers, the one that was switched on last is the one that works there.
 """
 
 from __future__ import annotations
@@ -17,16 +20,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from synmotion_core.errors import AdapterError, ConfigError
+from synmotion_core.errors import ConfigError
+from synmotion_core.storage import check_keys
 
-ADAPTER = "motion"
 MAX_RANK = 512
 MAX_MODULES = 5000
 Modules = Mapping[str, Sequence[float]]  # layer -> (rank, alpha)
 
 
 class AttentionLora:
-    """LoRA layers injected into `denoiser` (a diffusers model). One at a time per denoiser.
+    """LoRA layers injected into `denoiser`, one of a `name` at a time.
 
     targets: a regular expression; every layer that it matches gets rank and alpha. Or named layers with their own.
     device: where they work; None is where the layers lie that they sit on, which offloading keeps elsewhere. On meta
@@ -42,11 +45,13 @@ class AttentionLora:
         alpha: float,
         seed: int,
         device: torch.device | None = None,
+        name: str = "motion",
     ) -> None:
-        from peft import LoraConfig
+        from peft import LoraConfig, inject_adapter_in_model
+        from peft.tuners.lora import LoraLayer
 
         model: Any = denoiser
-        if ADAPTER in getattr(model, "peft_config", {}):
+        if name in getattr(model, "peft_config", {}):
             raise ConfigError("this backbone carries an adapter already: detach it first")
         settings: dict[str, Any] = {"r": rank, "lora_alpha": alpha, "target_modules": targets}
         if not isinstance(targets, str):
@@ -56,41 +61,62 @@ class AttentionLora:
             torch.manual_seed(seed)
             try:
                 with device if device is not None and device.type == "meta" else nullcontext():
-                    model.add_adapter(LoraConfig(**settings, init_lora_weights=True), ADAPTER)
+                    inject_adapter_in_model(LoraConfig(**settings, init_lora_weights=True), model, name)
             except ValueError as error:
-                model.unload_lora()  # a failed injection leaves the model marked as carrying adapters
+                _forget(model, name)  # a failed injection leaves the model marked as carrying adapters
                 raise ConfigError(f"no layer of {type(denoiser).__name__} matches {targets!r}: {error}") from error
-        self.model = model
-        self._named = {n: p for n, p in model.named_parameters() if f".{ADAPTER}." in n}
+        self.model, self.name = model, name
+        self.layers: dict[str, Any] = {
+            n: m for n, m in model.named_modules() if isinstance(m, LoraLayer) and name in m.lora_A
+        }
+        self._named = {
+            f"{n}.lora_{letter}.weight": getattr(m, f"lora_{letter}")[name].weight
+            for n, m in self.layers.items()
+            for letter in "AB"
+        }
         for p in self._named.values():
             p.data = p.data.to(device, torch.float32)
         self.parameters: list[nn.Parameter] = list(self._named.values())
 
     def set_strength(self, strength: float) -> None:
         """0 switches the layers off, so that the base answers bit for bit."""
-        if strength == 0:
-            self.model.disable_lora()
-        else:
-            self.model.enable_lora()
-            self.model.set_adapters([ADAPTER], weights=[float(strength)])
+        for layer in self.layers.values():
+            layer.enable_adapters(strength != 0)
+            if strength != 0:
+                layer.set_adapter([self.name])
+                layer.set_scale(self.name, float(strength))
 
     def state_dict(self) -> dict[str, Tensor]:
         """`<module>.lora_A.weight` and `.lora_B.weight`, float32 on the CPU."""
-        return {n.replace(f".{ADAPTER}.", "."): p.detach().float().cpu().clone() for n, p in self._named.items()}
+        return {n: p.detach().float().cpu().clone() for n, p in self._named.items()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Raises AdapterError naming what does not fit."""
-        own = {n.replace(f".{ADAPTER}.", "."): p for n, p in self._named.items()}
-        check_keys(own, state, "LoRA")
+        check_keys(self._named, state, "LoRA")
         with torch.no_grad():
-            for name, p in own.items():
+            for name, p in self._named.items():
                 p.copy_(state[name])
 
     def remove(self) -> None:
-        """Take the layers out again."""
-        self.model.enable_lora()
-        self.model.unload_lora()
+        """Take the layers out again; where others are in the same places, they stay."""
+        for name, layer in self.layers.items():
+            if len(layer.lora_A) > 1:
+                layer.delete_adapter(self.name)
+                continue
+            layer.enable_adapters(True)
+            parent, _, last = name.rpartition(".")
+            setattr(self.model.get_submodule(parent), last, layer.get_base_layer())
+        _forget(self.model, self.name)
         self.model.requires_grad_(False)
+
+
+def _forget(model: Any, name: str) -> None:
+    """What PEFT notes on the model itself."""
+    noted = getattr(model, "peft_config", None)
+    if noted is not None:
+        noted.pop(name, None)
+        if not noted:
+            del model.peft_config
 
 
 def check_modules(modules: Modules) -> None:
@@ -138,21 +164,3 @@ def _check_layers(model: nn.Module, modules: Modules) -> None:
     for name in modules:
         if not isinstance(layers.get(name), nn.Linear):
             raise ConfigError(f"{type(model).__name__} has no linear layer called {name!r}")
-
-
-def check_keys(own: Mapping[str, Tensor], state: Mapping[str, Tensor], what: str) -> None:
-    """Raise AdapterError unless names and shapes agree; says how many of how many apply."""
-    missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    wrong = [
-        f"{k} {tuple(state[k].shape)} for {tuple(own[k].shape)}"
-        for k in own.keys() & state.keys()
-        if own[k].shape != state[k].shape
-    ]
-    if missing or unexpected or wrong:
-        fits = len(own) - len(missing) - len(wrong)
-        parts = [
-            f"{len(v)} {n} (first: {v[0]})"
-            for n, v in (("missing", missing), ("unexpected", unexpected), ("misshapen", wrong))
-            if v
-        ]
-        raise AdapterError(f"{what}: {fits} of {len(own)} keys apply; {'; '.join(parts)}")

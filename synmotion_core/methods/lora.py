@@ -41,6 +41,7 @@ class Lora:
     name = "lora"
 
     def __init__(self, backbone: Backbone, config: LoraConfig) -> None:
+        self._prefix = f"{backbone.spec.denoiser}."
         self.lora = AttentionLora(
             backbone.denoiser,
             config.modules or backbone.attention_targets(config.projections),
@@ -61,6 +62,9 @@ class Lora:
     def phase(self, seed: int, step: int) -> Phase:
         return Phase(name="reference", draws="reference", trains=frozenset({"adapters"}))
 
+    def begin(self, phase: Phase) -> None:
+        """Nothing is of one phase alone."""
+
     def condition(self, text: TextCondition, strength: float = 1.0) -> Condition:
         return text.as_condition()
 
@@ -68,13 +72,13 @@ class Lora:
         self.lora.set_strength(strength)
 
     def state_dict(self) -> dict[str, Tensor]:
-        return {f"transformer.{k}": v for k, v in self.lora.state_dict().items()}
+        return {self._prefix + k: v for k, v in self.lora.state_dict().items()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        strange = [k for k in state if not k.startswith("transformer.")]
+        strange = [k for k in state if not k.startswith(self._prefix)]
         if strange:
             raise AdapterError(f"lora does not know the key {strange[0]!r}")
-        self.lora.load_state_dict({k.removeprefix("transformer."): v for k, v in state.items()})
+        self.lora.load_state_dict({k.removeprefix(self._prefix): v for k, v in state.items()})
 
     def detach(self) -> None:
         self.lora.remove()
@@ -96,6 +100,6 @@ class LoraEntry:
             raise ConfigError("modules are of an adapter that was made elsewhere: leave them out to train one")
         return round(config.rank * attention_width * len(config.projections) / 3)
 
-    def attach(self, backbone: Backbone, config: Any, reference: Prompt) -> Lora:
+    def attach(self, backbone: Backbone, config: Any, reference: Prompt, clips: int = 0) -> Lora:
         check_compatible(backbone.spec, self.name, self.requires)
         return Lora(backbone, config)

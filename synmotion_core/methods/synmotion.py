@@ -28,8 +28,9 @@ from torch import Tensor, nn
 
 from synmotion_core.errors import AdapterError, ConfigError
 from synmotion_core.interfaces import Backbone, Feature, check_compatible
-from synmotion_core.methods.attention_lora import MAX_RANK, AttentionLora, Modules, check_keys, check_modules
+from synmotion_core.methods.attention_lora import MAX_RANK, AttentionLora, Modules, check_modules
 from synmotion_core.methods.dual_embedding import DualEmbedding, default_refiner_width, num_parameters
+from synmotion_core.storage import check_keys
 from synmotion_core.types import Condition, Phase, Prompt, TextCondition
 
 _PHRASE = 8  # tokens of a motion's words, where they are not known yet
@@ -87,6 +88,7 @@ class SynMotion:
 
     def __init__(self, backbone: Backbone, config: SynMotionConfig, reference: Prompt) -> None:
         self.backbone, self.config = backbone, config
+        self._prefix = f"{backbone.spec.denoiser}."
         generator = torch.Generator().manual_seed(config.seed)
         self.embedding = DualEmbedding(
             backbone.encode_prompt([reference]),
@@ -123,6 +125,9 @@ class SynMotion:
         trains = frozenset(self.config.prior_updates) & self._groups.keys()
         return Phase(name="prior", draws="prior", trains=trains, target=self.config.prior_target)
 
+    def begin(self, phase: Phase) -> None:
+        """Nothing is of one phase alone."""
+
     def condition(self, text: TextCondition, strength: float = 1.0) -> Condition:
         return text.as_condition(self.embedding(text, strength))
 
@@ -132,12 +137,12 @@ class SynMotion:
 
     def state_dict(self) -> dict[str, Tensor]:
         own = {f"synmotion.{k}": v.detach().float().cpu().clone() for k, v in self.embedding.state_dict().items()}
-        return own | ({f"transformer.{k}": v for k, v in self.lora.state_dict().items()} if self.lora else {})
+        return own | ({self._prefix + k: v for k, v in self.lora.state_dict().items()} if self.lora else {})
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         own = {k.removeprefix("synmotion."): v for k, v in state.items() if k.startswith("synmotion.")}
-        lora = {k.removeprefix("transformer."): v for k, v in state.items() if k.startswith("transformer.")}
-        strange = [k for k in state if not k.startswith(("synmotion.", "transformer."))]
+        lora = {k.removeprefix(self._prefix): v for k, v in state.items() if k.startswith(self._prefix)}
+        strange = [k for k in state if not k.startswith(("synmotion.", self._prefix))]
         if strange:
             raise AdapterError(f"synmotion does not know the key {strange[0]!r}")
         mine = self.embedding.state_dict()
@@ -188,6 +193,6 @@ class SynMotionEntry:
         )
         return embeddings + round(config.rank * attention_width * len(config.projections) / 3)
 
-    def attach(self, backbone: Backbone, config: Any, reference: Prompt) -> SynMotion:
+    def attach(self, backbone: Backbone, config: Any, reference: Prompt, clips: int = 0) -> SynMotion:
         check_compatible(backbone.spec, self.name, self.requires)
         return SynMotion(backbone, config, reference)

@@ -28,6 +28,8 @@ _STORED: Mapping[str, Mapping[str, int]] = {
     "wan2.2-ti2v-5b": {"text_encoder": 2},
     "wan2.2-t2v-a14b": {"text_encoder": 2},
     "wan2.2-i2v-a14b": {"text_encoder": 2},
+    "modelscope-t2v-1.7b": {},
+    "zeroscope-v2-576w": {"unet": 2, "vae": 2, "text_encoder": 2},
 }
 
 

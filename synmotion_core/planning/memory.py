@@ -22,7 +22,7 @@ from pathlib import Path
 
 from synmotion_core.config import from_dict
 from synmotion_core.interfaces import BackboneSpec
-from synmotion_core.precision import PLAIN, Precision, is_transformer
+from synmotion_core.precision import PLAIN, Precision, is_denoiser
 from synmotion_core.types import VideoShape
 
 GIB = 2**30
@@ -105,7 +105,7 @@ def weight_bytes(spec: BackboneSpec, precision: Precision) -> dict[str, float]:
     plain = 2.0 if spec.needs_gpu else 4.0
     weights = {part: count * (4.0 if part == "vae" else plain) for part, count in spec.parameters.items()}
     for part in weights:
-        if is_transformer(part) and precision.weights in _HELD:
+        if is_denoiser(part) and precision.weights in _HELD:
             blocks = spec.parameters[part] if numbers is None else numbers.block_parameters
             weights[part] -= blocks * (plain - _HELD[precision.weights])
     if precision.text_weights in _HELD and "text_encoder" in weights:
@@ -119,7 +119,7 @@ def needs(spec: BackboneSpec, precision: Precision, work: Work) -> Needs | None:
     if numbers is None:
         return None
     weights = weight_bytes(spec, precision)
-    transformers = [part for part in weights if is_transformer(part)]
+    transformers = [part for part in weights if is_denoiser(part)]
     working = _working(spec, numbers, precision, work)
     encoders = [part for part in weights if is_encoder(part)]
     later = {p: w for p, w in weights.items() if p not in encoders}  # freed when all words are read
@@ -135,11 +135,11 @@ def needs(spec: BackboneSpec, precision: Precision, work: Work) -> Needs | None:
 
 def _host(spec: BackboneSpec, precision: Precision, held: Mapping[str, float]) -> float:
     plain = weight_bytes(spec, PLAIN)
-    quantised = {p for p in plain if is_transformer(p) and precision.weights in ("8bit", "4bit")}
+    quantised = {p for p in plain if is_denoiser(p) and precision.weights in ("8bit", "4bit")}
     quantised |= {"text_encoder"} if precision.text_weights != "bf16" else set()
     whole = {part: size for part, size in plain.items() if part not in quantised}
     encoders = [size for part, size in whole.items() if is_encoder(part)]
-    reading = sum(whole.values()) - sum(encoders) + (_FILE if any(map(is_transformer, quantised)) else 0)
+    reading = sum(whole.values()) - sum(encoders) + (_FILE if any(map(is_denoiser, quantised)) else 0)
     reading = max(reading, _FILE if "text_encoder" in quantised else 0, *encoders)
     return max(reading, sum(held.values())) if precision.offload != "none" else reading
 
@@ -154,7 +154,7 @@ def _resident(weights: Mapping[str, float], used: list[str], precision: Precisio
         return sum(weights.values())
     if precision.offload == "model":  # one part at a time
         return max(weights[part] for part in used)
-    return sum(w for part, w in weights.items() if not (is_transformer(part) or part == "text_encoder"))
+    return sum(w for part, w in weights.items() if not (is_denoiser(part) or part == "text_encoder"))
 
 
 def _working(spec: BackboneSpec, numbers: Measured, precision: Precision, work: Work) -> dict[str, float]:

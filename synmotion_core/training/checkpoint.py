@@ -1,6 +1,6 @@
 """The state of a training, in one sealed file: learnt tensors, AdamW's moments, the step, the settings it belongs to.
 
-    method.<name>                 as Method.state_dict
+    parameters.<group>.<i>        the i-th parameter of a group, those that no adapter file keeps among them
     optimizer.<group>.<i>.<slot>  what AdamW keeps for the i-th parameter of a group: moments, their scales, the step
 
 Everything random in a step is a function of (seed, step), so these are enough to continue bit for bit.
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from synmotion_core.errors import AdapterError
 from synmotion_core.interfaces import Method
-from synmotion_core.storage import read_tensors, write_tensors
+from synmotion_core.storage import check_keys, read_tensors, write_tensors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +38,10 @@ def capture(
     step: int, method: Method, optimizer: torch.optim.Optimizer, settings: str, watch: Mapping[str, float]
 ) -> TrainState:
     """A copy of the state now."""
-    tensors = {f"method.{k}": v.clone() for k, v in method.state_dict().items()}
+    tensors: dict[str, Tensor] = {}
     for name, parameters in method.groups.items():
         for index, p in enumerate(parameters):
+            tensors[f"parameters.{name}.{index}"] = p.detach().cpu().clone()
             for slot, value in optimizer.state.get(p, {}).items():
                 tensors[f"optimizer.{name}.{index}.{slot}"] = torch.as_tensor(value).detach().cpu().clone()
     return TrainState(step=step, tensors=tensors, settings=settings, watch=dict(watch))
@@ -48,7 +49,11 @@ def capture(
 
 def restore(state: TrainState, method: Method, optimizer: torch.optim.Optimizer) -> None:
     """Put a state back. Raises AdapterError when it does not fit the method."""
-    method.load_state_dict({k.removeprefix("method."): v for k, v in state.tensors.items() if k.startswith("method.")})
+    own = {f"parameters.{n}.{i}": p for n, group in method.groups.items() for i, p in enumerate(group)}
+    check_keys(own, {k: v for k, v in state.tensors.items() if k.startswith("parameters.")}, "the training's state")
+    with torch.no_grad():
+        for key, p in own.items():
+            p.copy_(state.tensors[key])
     optimizer.state.clear()
     for name, parameters in method.groups.items():
         for index, p in enumerate(parameters):

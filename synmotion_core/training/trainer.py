@@ -3,6 +3,8 @@
     loss = mean |v(x_s, s, condition) - (noise - x)|^2            velocity form of flow matching, diffusion.py (1), (2)
     or mean |v(x_s, s, condition) - v_base(x_s, s, text)|^2       where the phase's target is the base
 
+each sample weighed by its noise level as its backbone was trained (diffusion.py, (8)), and, where the phase asks for
+it, with the same of the debiased values (9) added.
 Image to video leaves the frames that the first image fixes out of both. Whatever a step learns from, the loss that is
 shown and watched is the first: the two would not compare.
 Step k draws its clips, noise and noise levels from (seed, k) alone; with the checkpointed tensors and moments that
@@ -26,12 +28,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from synmotion_core.diffusion import add_noise, velocity_target, weighted_mse
+from synmotion_core.diffusion import add_noise, debiased, velocity_target, weighted_mse
 from synmotion_core.errors import ConfigError, TrainingDiverged
 from synmotion_core.interfaces import Backbone, Method
 from synmotion_core.training import checkpoint
 from synmotion_core.training.settings import TrainConfig
-from synmotion_core.types import Draw, Event, Progress, Saved, Started, Stopped, TextCondition, Warned
+from synmotion_core.types import Draw, Event, Phase, Progress, Saved, Started, Stopped, TextCondition, Warned
 
 SNAPSHOT_EVERY = 25
 RUNAWAY = 4.0  # times the best smoothed loss so far
@@ -96,7 +98,8 @@ def train(
         phase = method.phase(config.seed, step)
         if phase.draws not in data or not len(data[phase.draws]):
             raise ConfigError(f"step {step} draws {phase.draws!r} clips and there are none")
-        latents, text, image, noise, sigmas = _draw(data[phase.draws], backbone, config, step)
+        latents, text, image, noise, sigmas = _draw(data[phase.draws], backbone, config, step, phase)
+        method.begin(phase)
         kept = 0 if image is None else backbone.spec.image_frames
         noisy = add_noise(latents, noise, sigmas)
         denoiser, base = 0.0, None
@@ -114,8 +117,14 @@ def train(
             forward = time.perf_counter()
             velocity = backbone.predict(noisy, sigmas, condition)
             denoiser += time.perf_counter() - forward
-        error = weighted_mse(velocity, velocity_target(latents, noise), kept).mean()
-        loss = error if base is None else weighted_mse(velocity, base, kept).mean()
+        weight, aim = backbone.diffusion.weight(sigmas), velocity_target(latents, noise)
+        error = (weight * weighted_mse(velocity, aim, kept)).mean()
+        loss = error if base is None else (weight * weighted_mse(velocity, base, kept)).mean()
+        if phase.loss == "debiased":
+            anchor = random.Random(f"{config.seed}/{step}/anchor").randrange(latents.shape[2])
+            aim = aim if base is None else base
+            compared = debiased(velocity.float(), anchor), debiased(aim.float(), anchor)
+            loss = loss + (weight * weighted_mse(*compared, kept)).mean()
         value = float(error.detach())
         reverse = time.perf_counter()
         if loss.requires_grad:
@@ -204,18 +213,21 @@ def _set_learning_rate(optimizer: torch.optim.Optimizer, config: TrainConfig, st
 
 
 def _draw(
-    data: TrainingSet, backbone: Backbone, config: TrainConfig, step: int
+    data: TrainingSet, backbone: Backbone, config: TrainConfig, step: int, phase: Phase
 ) -> tuple[Tensor, TextCondition, Tensor | None, Tensor, Tensor]:
-    """Latents, text, first images, noise and noise levels of one step, functions of (seed, step)."""
+    """Latents, text, first images, noise and noise levels of one step, functions of (seed, step) and the phase."""
     rng = random.Random(f"{config.seed}/{step}/rows")
     rows: list[int] = []
     batch_size = config.batch_size or backbone.spec.batch_size
     while len(rows) < batch_size:  # every clip once before any comes twice
-        order = list(range(len(data)))
+        order = list(range(len(data))) if phase.clip is None else [phase.clip]
         rng.shuffle(order)
         rows += order[: batch_size - len(rows)]
     generator = torch.Generator().manual_seed(rng.getrandbits(62))
     latents = data.latents[rows]
+    if phase.frames == "one":
+        frames = [rng.randrange(latents.shape[2]) for _ in rows]
+        latents = torch.stack([clip[:, f : f + 1] for clip, f in zip(latents, frames, strict=True)])
     noise = torch.randn(latents.shape, generator=generator)
     sigmas = backbone.diffusion.sample_sigmas(len(rows), generator)
     device = backbone.device

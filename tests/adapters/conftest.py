@@ -20,7 +20,7 @@ def tiny_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     def config(spec: Any) -> Any:
         if spec.name not in FOLDERS:
             return real(spec)
-        return json.loads((tiny_folder(spec.name) / "transformer" / "config.json").read_text())
+        return json.loads((tiny_folder(spec.name) / spec.denoiser / "config.json").read_text())
 
     for where in (weightless, load_back, official):
         monkeypatch.setattr(where, "transformer_config", config)

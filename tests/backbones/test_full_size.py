@@ -9,29 +9,47 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import HunyuanVideo15Transformer3DModel, HunyuanVideoTransformer3DModel, WanTransformer3DModel
+from diffusers import (
+    HunyuanVideo15Transformer3DModel,
+    HunyuanVideoTransformer3DModel,
+    UNet3DConditionModel,
+    WanTransformer3DModel,
+)
 
 from synmotion_core import backbones
 from synmotion_core.backbones import SPECS
 from synmotion_core.backbones.hunyuan_video import HunyuanVideo
 from synmotion_core.backbones.hunyuan_video15 import HunyuanVideo15
+from synmotion_core.backbones.unet3d import UNet3D
 from synmotion_core.backbones.wan import Wan
 from synmotion_core.backbones.wan_experts import WanExperts
 from synmotion_core.clips.doctor import REAL_BACKBONES
 from synmotion_core.errors import ConfigError
 from synmotion_core.methods.attention_lora import AttentionLora
+from synmotion_core.precision import is_denoiser
 
 CONFIGS = Path(backbones.__file__).parent / "configs"
 CLASSES: dict[str, Any] = {
-    c.__name__: c for c in (HunyuanVideoTransformer3DModel, HunyuanVideo15Transformer3DModel, WanTransformer3DModel)
+    c.__name__: c
+    for c in (
+        HunyuanVideoTransformer3DModel,
+        HunyuanVideo15Transformer3DModel,
+        WanTransformer3DModel,
+        UNet3DConditionModel,
+    )
 }
-FAMILIES: dict[str, Any] = {"hunyuan_video": HunyuanVideo, "hunyuan_video15": HunyuanVideo15, "wan": Wan}
+FAMILIES: dict[str, Any] = {"hunyuan_video": HunyuanVideo, "hunyuan_video15": HunyuanVideo15, "wan": Wan, "unet3d": UNet3D}
 REAL = [name for name, spec in SPECS.items() if spec.needs_gpu]
 # modules and LoRA parameters at rank 16 of q, k and v. HunyuanVideo: 20 dual blocks with a text side and 40 single
 # ones, all 3072 wide. HunyuanVideo-1.5: 54 dual blocks, all 2048 wide. Wan: two attentions a block; all of 1536 (1.3B),
-# 3072 (5B) or 5120 (14B), as its text is projected first
+# 3072 (5B) or 5120 (14B), as its text is projected first. 3-D U-Nets: two attentions in each of 33 transformers, 16 of
+# them spatial, whose second ones read text of width 1024; transformer_in is 512 wide, five are 320, five 640, six 1280
 _HUNYUAN = (20 * 6 + 40 * 3, (20 * 6 + 40 * 3) * 2 * 3072 * 16)
 _HUNYUAN15 = (54 * 6, 54 * 6 * 2 * 2048 * 16)
+_UNET3D = (
+    33 * 6,
+    16 * (6 * 2 * 512 + sum(n * (10 * 2 * width + 2 * (1024 + width)) for n, width in ((5, 320), (5, 640), (6, 1280)))),
+)
 ATTACHED = {
     "hunyuanvideo": _HUNYUAN,
     "hunyuanvideo-i2v": _HUNYUAN,
@@ -42,6 +60,8 @@ ATTACHED = {
     "wan2.2-ti2v-5b": (30 * 6, 30 * 6 * 2 * 3072 * 16),
     "wan2.2-t2v-a14b": (2 * 40 * 6, 2 * 40 * 6 * 2 * 5120 * 16),
     "wan2.2-i2v-a14b": (2 * 40 * 6, 2 * 40 * 6 * 2 * 5120 * 16),
+    "modelscope-t2v-1.7b": _UNET3D,
+    "zeroscope-v2-576w": _UNET3D,
 }
 VAE_SCALE = {"wan2.2-ti2v-5b": 16, "hunyuan_video15": 16}  # pixels a latent, by row or family, where it is not 8
 CLEAN_FIRST_FRAME = ("wan2.2-ti2v-5b",)  # by the pipeline's expand_timesteps: no config of a transformer says it
@@ -71,10 +91,12 @@ def test_every_real_row_ships_its_config_and_no_other() -> None:
 def test_a_row_counts_its_transformer_right(name: str) -> None:
     model, spec = transformer(name), SPECS[name]
     counted = sum(p.numel() for p in model.parameters())
-    parts = {part: count for part, count in spec.parameters.items() if part.startswith("transformer")}
-    assert list(parts) == (["transformer"] if spec.boundary_ratio is None else ["transformer", "transformer_2"])
+    parts = {part: count for part, count in spec.parameters.items() if is_denoiser(part)}
+    own = "unet" if spec.family == "unet3d" else "transformer"
+    assert spec.denoiser == own
+    assert list(parts) == ([own] if spec.boundary_ratio is None else ["transformer", "transformer_2"])
     assert set(parts.values()) == {counted}
-    patch = model.config["patch_size"]
+    patch = model.config.get("patch_size", 1)
     latent_px = VAE_SCALE.get(name) or VAE_SCALE.get(spec.family, 8)
     assert spec.options["token_px"] == latent_px * (patch if isinstance(patch, int) else patch[-1])
     assert spec.size_multiple == spec.options["token_px"]
@@ -94,9 +116,8 @@ def test_adapters_attach_to_the_real_transformer(name: str) -> None:
     assert sum(p.numel() for p in lora.parameters) == parameters
     named = [n for n, _ in model.named_parameters() if "lora_" in n]
     assert len(named) == 2 * modules
-    assert all(re.sub("^(high|low)_noise.", "", n).split(".")[0].endswith("blocks") for n in named), (
-        "not the refiner of the text"
-    )
+    first = {re.sub("^(high|low)_noise.", "", n).split(".")[0] for n in named}
+    assert all(name.endswith("blocks") for name in first - {"mid_block", "transformer_in"}), "not the text's refiner"
     lora.remove()
     with torch.device("meta"), pytest.raises(ConfigError, match=f"no layer of {type(model).__name__} matches"):
         AttentionLora(model, r"layers\.\d+\.attn\.to_q", rank=16, alpha=16.0, seed=0)

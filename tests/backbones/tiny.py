@@ -13,10 +13,12 @@ from typing import Any
 
 import torch
 from diffusers import (
+    AutoencoderKL,
     AutoencoderKLHunyuanVideo,
     AutoencoderKLHunyuanVideo15,
     AutoencoderKLWan,
     ClassifierFreeGuidance,
+    DDIMScheduler,
     FlowMatchEulerDiscreteScheduler,
     HunyuanVideo15ImageToVideoPipeline,
     HunyuanVideo15Pipeline,
@@ -24,6 +26,7 @@ from diffusers import (
     HunyuanVideoImageToVideoPipeline,
     HunyuanVideoPipeline,
     HunyuanVideoTransformer3DModel,
+    UNet3DConditionModel,
     UniPCMultistepScheduler,
     WanImageToVideoPipeline,
     WanPipeline,
@@ -264,6 +267,40 @@ def _chat_tokenizer() -> Any:
     return tokenizer
 
 
+def _unet3d_folder(folder: Path) -> None:
+    """As TextToVideoSDPipeline saves itself, that its name stands in the index as on the Hub."""
+    from diffusers import TextToVideoSDPipeline
+
+    torch.manual_seed(14)
+    tokenizer = clip_tokenizer(corpus_of_captions(600))
+    ends: Any = tokenizer.eos_token_id
+    text_encoder = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+            num_attention_heads=2, max_position_embeddings=77, projection_dim=16, pad_token_id=ends,
+            bos_token_id=tokenizer.bos_token_id, eos_token_id=ends, hidden_act="gelu",
+        )
+    )  # fmt: skip
+    unet = UNet3DConditionModel(
+        block_out_channels=(16, 32, 32, 32), layers_per_block=2, norm_num_groups=4, cross_attention_dim=32,
+        attention_head_dim=8, sample_size=4,
+    )  # fmt: skip
+    for module in unet.modules():  # temporal convolutions begin at zero, as they were before any training
+        if isinstance(module, torch.nn.Conv3d):
+            torch.nn.init.normal_(module.weight, std=0.1)
+    vae = AutoencoderKL(
+        block_out_channels=(8, 8, 8, 8), layers_per_block=1, norm_num_groups=4, latent_channels=4,
+        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+    )  # fmt: skip
+    scheduler = DDIMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False,
+        steps_offset=1,
+    )  # fmt: skip
+    TextToVideoSDPipeline(
+        vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler
+    ).save_pretrained(folder)
+
+
 FOLDERS = {
     "hunyuanvideo": _hunyuan_folder,
     "hunyuanvideo-i2v": _hunyuan_i2v_folder,
@@ -274,6 +311,8 @@ FOLDERS = {
     "wan2.2-ti2v-5b": _wan_ti2v_folder,
     "wan2.2-t2v-a14b": _wan_t2v_experts_folder,
     "wan2.2-i2v-a14b": _wan_i2v_experts_folder,
+    "modelscope-t2v-1.7b": _unet3d_folder,
+    "zeroscope-v2-576w": _unet3d_folder,
 }
 
 
