@@ -159,7 +159,7 @@ def test_a_condition_holds_all_of_the_text_but_its_roles(text: TextCondition) ->
     for condition, embeds in ((text.as_condition(), text.prompt_embeds), (text.as_condition(changed), changed)):
         assert condition.prompt_embeds is embeds
         for field in dataclasses.fields(TextCondition):
-            if field.name not in ("prompt_embeds", "subject_tokens", "motion_tokens"):
+            if field.name not in ("prompt_embeds", "subject_tokens", "motion_tokens", "prompts"):
                 assert getattr(condition, field.name) is getattr(text, field.name), field.name
         assert condition.image_latents is condition.guidance is None
 

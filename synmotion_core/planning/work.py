@@ -8,8 +8,8 @@ from typing import Any
 
 from synmotion_core.backbones import find_spec
 from synmotion_core.config import GenerateRun, TrainRun, from_dict
-from synmotion_core.errors import IncompatibleError
-from synmotion_core.interfaces import BackboneSpec, MethodEntry, check_compatible
+from synmotion_core.errors import ConfigError, IncompatibleError
+from synmotion_core.interfaces import BackboneSpec, DrawsPriors, MethodEntry, check_compatible
 from synmotion_core.planning.memory import Work, measured
 from synmotion_core.types import VideoShape
 
@@ -30,10 +30,16 @@ def look_up(run: TrainRun) -> Named:
     spec = find_spec(run.backbone)
     spec.check_mode(run.mode)
     entry, method_config = method_of(run.method, run.method_config, spec)
+    how = f" ({entry.without_priors})" if isinstance(entry, DrawsPriors) else ""
     if entry.draws_priors(method_config) and "t2v" not in spec.modes:
         raise IncompatibleError(
             f"{spec.name} makes no videos from text alone, so it cannot draw the subject priors of {entry.name}: "
-            "train without them (method.alpha=1), or take method lora"
+            f"train without them{how}, or take method lora"
+        )
+    if "word_embeddings" in entry.requires and run.precision.offload != "none":
+        raise ConfigError(
+            f"method {entry.name} learns through the text encoder, which offload {run.precision.offload!r} would take "
+            "away before the backward pass: use offload 'none'"
         )
     shape = spec.shape(run.num_frames, run.height, run.width)
     batch_size = run.train.batch_size or spec.batch_size
