@@ -91,3 +91,13 @@ def test_main_memory_holds_what_is_read_at_once() -> None:
     found = planning.needs(two, PLAIN, training(two.name))
     assert found is not None
     assert found.host * GIB > 2 * 2 * two.parameters["transformer"], "both experts are read before either goes"
+
+
+def test_a_learnt_word_keeps_the_text_encoder_in_memory() -> None:
+    """The first one, in every stage but decoding's own count; CLIP goes all the same."""
+    spec, work = SPECS[NAME], training()
+    plain, kept = peak(PLAIN, work), peak(PLAIN, replace(work, keeps_words=True))
+    more = (1 + LOSS) * 2 * spec.parameters["text_encoder"] / GIB
+    assert kept["encode"] == plain["encode"]
+    for stage in ("train", "sample", "decode"):
+        assert kept[stage] - plain[stage] == pytest.approx(more), stage
