@@ -11,7 +11,7 @@ the same, bit for bit.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -40,12 +40,8 @@ class Tokens:
         order = (~kept).long().argsort(dim=1, stable=True)  # what is left out goes behind the padding
         length = int((self.mask.bool() & kept).sum(1).max())
         gone = (~kept).gather(1, order)[:, :length]
-        short = Tokens(ids=self.ids, mask=self.mask, subject=self.subject, motion=first)._each(
-            lambda x: x.gather(1, order)[:, :length]
-        )
-        return Tokens(
-            ids=short.ids, mask=short.mask * ~gone, subject=short.subject & ~gone, motion=short.motion & ~gone
-        )
+        short = replace(self, motion=first)._each(lambda x: x.gather(1, order)[:, :length])
+        return replace(short, mask=short.mask * ~gone)
 
     def condition(self, embeds: Tensor, prompts: Sequence[Prompt | None], crop: int = 0) -> TextCondition:
         """What the encoder made of them, `embeds` [B, L - crop, D], without the first `crop` tokens of a template."""
