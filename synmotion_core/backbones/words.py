@@ -69,5 +69,5 @@ def embeddings_of(encoder: Any, ids: Tensor) -> Tensor:
 def with_word(encoder: Any, tokens: Tokens, word: Tensor) -> Tensor:
     """Input embeddings [B, L, E] of tokens, in the encoder's type, with `word` [E] for each motion token."""
     table = encoder.get_input_embeddings()
-    embeds = table(tokens.ids)
+    embeds = table(tokens.ids.to(table.weight.device)).to(word.device)  # an offloaded one is not called whole here
     return torch.where(tokens.motion.unsqueeze(-1), word.to(embeds), embeds)

@@ -168,7 +168,8 @@ class SynMotionEntry:
 
     name = "synmotion"
     title = (
-        "SynMotion: motion and subject embeddings, a refiner and adapters; subject priors keep other subjects intact"
+        "SynMotion: motion and subject embeddings, a refiner and adapters; subject priors, drawn once, keep other "
+        "subjects intact"
     )
     requires: frozenset[Feature] = frozenset({"token_roles", "free_text", "attention_lora"})
     config: type = SynMotionConfig
