@@ -14,8 +14,8 @@ on another clock and another scale, so the same code trains it and draws with it
     s = sqrt(1 - a_t) / (sqrt(a_t) + sqrt(1 - a_t)),   z_t = x_s / sqrt((1 - s)^2 + s^2)              (7)
     |noise^ - noise|^2 = (1 - s)^2 |v^ - v|^2          what such a model was trained with             (8)
 
-What a video looks like is the same in all its frames, how it moves is not: an error of which each frame is compared
-with one of them weighs the second (MotionDirector, arXiv 2310.08465, Eqs. 5 and 6 with b = 1; f any frame, a the anchor):
+What a video looks like is the same in all its frames, how it moves is not: an error of which each frame f is compared
+with one of them, the anchor a, weighs the second (MotionDirector, arXiv 2310.08465, Eqs. 5 and 6, b = 1):
 
     phi(e)_f = sqrt(b^2 + 1) e_f - b e_a                                                              (9)
 """

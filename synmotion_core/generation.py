@@ -185,12 +185,11 @@ def read_all_texts(
     images: Pixels | None = None,
     batch_size: int = 4,
 ) -> list[Texts]:
-    """What `generate` needs of the encoders, batch by batch; then they are freed, to be read again when next needed."""
+    """What `generate` needs of the encoders, batch by batch; afterwards they can be released."""
     texts = []
     for batch in batches_of(len(prompts), config, batch_size):
         first = None if images is None else images[batch.start : batch.stop]
         texts.append(read_texts(backbone, [prompts[i] for i in batch], config, first))
-    backbone.release_encoders()
     return texts
 
 
@@ -320,9 +319,9 @@ def generate(
     and at the end Noted: what a step cache left out.
 
     images [B, 3, H, W], one a prompt, are first frames (I2V). texts are what `read_all_texts` gave for the same
-    prompts, images and batch_size; None reads them, and the encoders are gone before anything is denoised. `step` is
-    the training step that samples belong to. done and total count denoising steps of a larger whole. Raises Cancelled
-    between steps once `cancel` is set; finished files stay.
+    prompts (or for other words in their place), images and batch_size; None reads them, and the encoders are gone
+    before anything is denoised. `step` is the training step that samples belong to. done and total count denoising
+    steps of a larger whole. Raises Cancelled between steps once `cancel` is set; finished files stay.
     """
     per_batch = config.num_inference_steps
     batches = batches_of(len(prompts), config, batch_size)
@@ -330,6 +329,7 @@ def generate(
     adapted = method is not None and config.strength != 0 and config.adapted_steps > 0
     if texts is None:
         texts = read_all_texts(backbone, prompts, config, images, batch_size)
+        backbone.release_encoders()
     tally = Tally()
     for batch, read in zip(batches, texts, strict=True):
         some, own = [prompts[i] for i in batch], [seeds[i] for i in batch]

@@ -23,6 +23,7 @@ from synmotion_core.types import Condition, Latents, Mode, Phase, Pixels, Prompt
 Feature = Literal[
     "token_roles",  # prompts come back with subject and motion masks
     "free_text",  # the text condition may be changed token by token
+    "word_embeddings",  # a prompt can be encoded with a learnt word in it: `Words`
     "attention_lora",  # the denoiser's attention projections can carry LoRA
     "temporal_attention",  # separate temporal layers (3-D U-Nets)
     "true_cfg",  # negative prompts and true guidance
@@ -125,12 +126,12 @@ class NoiseLevels(Protocol):
 
 
 class Solver(Protocol):
-    """One sampling run; `sigmas` [num_inference_steps + 1] falls from 1, or from the highest that a model knows, to 0."""
+    """One sampling run; `sigmas` [num_inference_steps + 1] falls from 1, or the highest that a model knows, to 0."""
 
     sigmas: Tensor
 
     def start(self, latents: Latents) -> Latents:
-        """What sampling starts from (`Backbone.start_latents`), standard normal without an image, as x_s at sigmas[0]."""
+        """What sampling starts from, `Backbone.start_latents`, as x_s at sigmas[0]."""
         ...
 
     def step(self, velocity: Tensor, latents: Latents, noise: Latents | None = None) -> Latents:
@@ -274,10 +275,36 @@ class TemporalBackbone(Backbone, Protocol):
         ...
 
 
+class Words(Protocol):
+    """What a backbone with the feature "word_embeddings" has, too: its first text encoder at work while a method
+    learns. A word is one row of that encoder's table of input embeddings, [E].
+    """
+
+    def motion_words(self, prompt: Prompt) -> Tensor:
+        """The encoder's own input embeddings of the tokens of a prompt's motion, [n, E] float32."""
+        ...
+
+    def encode_word(self, prompts: Sequence[Prompt], word: Tensor) -> TextCondition:
+        """encode_prompt, but that each motion is one token, `word` [E]; gradients reach it and nothing else.
+
+        Only the first text encoder is asked: pooled_prompt_embeds and what else a family has are None. A word of the
+        encoder's own is encoded as ever, bit for bit. Never cached.
+        """
+        ...
+
+    def hold_words(self, hold: bool) -> None:
+        """From now on release_encoders leaves the first text encoder in memory; with False it takes it again.
+
+        Raises ConfigError where another method holds it.
+        """
+        ...
+
+
 class Method(Protocol):
     """A way to learn a motion, attached to one backbone. Parameters are float32 and grouped by name.
 
     A fresh one is the identity: attached, with strength 1, the backbone predicts what it predicted before, bit for bit.
+    One that learns a word (it requires "word_embeddings") is so where it begins with a word of the encoder's own.
     `detach` restores the backbone bit for bit.
     """
 
@@ -346,6 +373,30 @@ class MethodEntry(Protocol):
         clips: how many there are, where it is going to be trained; what a training alone needs is left out at 0.
         """
         ...
+
+
+@runtime_checkable
+class DrawsPriors(Protocol):
+    """What a MethodEntry may have, too."""
+
+    without_priors: str  # the setting that trains without them, as the command line takes it
+
+
+@runtime_checkable
+class Rewords(Protocol):
+    """What a MethodEntry may have, too."""
+
+    def reword(self, config: Any, prompt: Prompt) -> Prompt:
+        """What the encoders read for a prompt of the motion, in training and when generating: its words and more.
+
+        People write, and files keep, the prompt as it is given.
+        """
+        ...
+
+
+def reworded(entry: MethodEntry | None, config: Any, prompt: Prompt) -> Prompt:
+    """What the encoders read for a prompt with a method; most, and the base alone (None), leave it as it is."""
+    return entry.reword(config, prompt) if isinstance(entry, Rewords) else prompt
 
 
 def why_incompatible(spec: BackboneSpec, name: str, requires: frozenset[Feature]) -> str | None:

@@ -17,18 +17,31 @@ import dataclasses
 import tempfile
 import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synmotion_core.backbones import find_spec, load_backbone
 from synmotion_core.config import GenerateRun, TrainRun, motion_name, to_dict
 from synmotion_core.errors import Cancelled, ConfigError
-from synmotion_core.interfaces import Backbone, BackboneSpec, Method
+from synmotion_core.interfaces import Backbone, BackboneSpec, Method, reworded
 from synmotion_core.planning.report import Plan, plan
 from synmotion_core.planning.work import look_up, method_of
 from synmotion_core.precision import PLAIN, Precision, weights_of
-from synmotion_core.types import Clip, Event, Finished, Progress, Prompt, Saved, Started, Stopped, VideoShape, Warned
+from synmotion_core.types import (
+    Clip,
+    Event,
+    Finished,
+    Noted,
+    Progress,
+    Prompt,
+    Saved,
+    Started,
+    Stopped,
+    VideoShape,
+    Warned,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -73,23 +86,26 @@ def train(
     from synmotion_core import material
 
     backbone = borrow_backbone(config.backbone, config.precision)
+    words = partial(reworded, entry, method_config)
+    prompts, reference = _sample_prompts(config, clips[0].prompt), words(clips[0].prompt)
+    if reference != clips[0].prompt:
+        yield _read_as(clips[0].prompt, reference)
     try:
         data: dict[Draw, TrainingSet] = {}
-        data["reference"] = yield from material.encode_clips(backbone, clips, config.mode, cache, cancel)
-        reference = clips[0].prompt
-        prompts = _sample_prompts(config, reference)
-        for message in backbone.unread([prompt.text for prompt in (*(c.prompt for c in clips), *prompts)]):
+        worded = [dataclasses.replace(clip, prompt=words(clip.prompt)) for clip in clips]
+        data["reference"] = yield from material.encode_clips(backbone, worded, config.mode, cache, cancel)
+        for message in backbone.unread([words(prompt).text for prompt in (*(c.prompt for c in clips), *prompts)]):
             yield Warned(message=message)
         material.read_texts(backbone, [reference], None, cache)
-        reading = material.read_texts(backbone, prompts, sample_images, cache)
+        reading = material.read_texts(backbone, [words(prompt) for prompt in prompts], sample_images, cache)
         if entry.draws_priors(method_config):
             data["prior"] = yield from material.draw_priors(backbone, config.priors, config.mode, cache, cancel, shape)
     except Cancelled:
         yield Stopped(step=0)
         return
-    backbone.release_encoders()  # all that will be read is in the cache
     method = entry.attach(reading, method_config, reference, len(clips))
     try:
+        backbone.release_encoders()  # all else that will be read is in the cache
         from synmotion_core.training import trainer
 
         last: Event | None = None
@@ -104,7 +120,7 @@ def train(
             cancel=cancel,
             resume=resume and state.exists(),
             sampler=lambda step: _samples(
-                reading, method, prompts, config.train.seed, shape, sample_images, folder, step
+                reading, method, prompts, words, config.train.seed, shape, sample_images, folder, step
             ),
         ):
             yield last
@@ -201,6 +217,7 @@ def _samples(
     backbone: Backbone,
     method: Method,
     prompts: Sequence[Prompt],
+    words: Callable[[Prompt], Prompt],
     seed: int,
     shape: VideoShape,
     images: torch.Tensor | None,
@@ -210,17 +227,23 @@ def _samples(
     from synmotion_core import generation
 
     if prompts:
+        sampler, batch_size = generation.default_sampler(backbone), backbone.spec.batch_size
         yield from generation.generate(
             backbone,
             method,
             prompts,
             [seed] * len(prompts),
-            dataclasses.replace(generation.default_sampler(backbone), shape=shape),
+            dataclasses.replace(sampler, shape=shape),
             folder / "samples" / f"step-{step:06d}",
             images=images,
+            texts=generation.read_all_texts(backbone, [words(p) for p in prompts], sampler, images, batch_size),
             step=step,
-            batch_size=backbone.spec.batch_size,
+            batch_size=batch_size,
         )
+
+
+def _read_as(prompt: Prompt, words: Prompt) -> Noted:
+    return Noted(message=f"“{prompt.motion}” is read as “{words.motion}”: the method has a word of its own for it")
 
 
 def _save_adapter(
@@ -301,14 +324,17 @@ def generate(config: GenerateRun, folder: Path, *, cancel: threading.Event) -> I
     )
     backbone = borrow_backbone(config.backbone, config.precision)
     method: Method | None = None
+    words = partial(reworded, entry, method_config)
     if state is not None and info is not None and entry is not None:
-        method = entry.attach(backbone, method_config, Prompt(subject=info.subject, motion=info.motion))
+        method = entry.attach(backbone, method_config, words(Prompt(subject=info.subject, motion=info.motion)))
     try:
         if method is not None and state is not None:
             method.load_state_dict(state)
-        rounds: list[SamplerConfig] = [sampler]
+        # the base alone gets the words as they are
+        read = prompts if sampler.strength == 0 else [words(prompt) for prompt in prompts]
+        rounds: list[tuple[SamplerConfig, list[Prompt]]] = [(sampler, read)]
         if config.compare and method is not None:
-            rounds.append(dataclasses.replace(sampler, strength=0.0))
+            rounds.append((dataclasses.replace(sampler, strength=0.0), prompts))
         each = len(generation.batches_of(len(prompts), sampler, spec.batch_size)) * sampler.num_inference_steps
         yield Started(what="generate", total=each * len(rounds))
         for message in warnings:
@@ -327,8 +353,10 @@ def generate(config: GenerateRun, folder: Path, *, cancel: threading.Event) -> I
                 else f"this adapter's file does not say which weights of {spec.name} it was trained on: on others than "
                 f"{weights} the motion may be wrong"
             )
+        if read != prompts:
+            yield _read_as(prompts[0], read[0])
         negative = [] if sampler.guidance_scale == 1 else [sampler.negative_prompt]
-        for message in backbone.unread([*(p.text for p in prompts), *negative]):
+        for message in backbone.unread([*(p.text for p in read), *negative]):
             yield Warned(message=message)
         cache = sampler.step_cache
         if cache is not None and cache.active and sampler.eta > spec.eta:  # a row's own has been measured (README)
@@ -336,8 +364,12 @@ def generate(config: GenerateRun, folder: Path, *, cancel: threading.Event) -> I
                 message=f"the step cache {cache.text} knows the noise of the steps before, and eta {sampler.eta:g} "
                 f"draws it anew in each: use eta {spec.eta:g}, the backbone's own, or no cache"
             )
-        texts = generation.read_all_texts(backbone, prompts, sampler, images, spec.batch_size)
-        for index, one in enumerate(rounds):
+        texts = {
+            same: generation.read_all_texts(backbone, own, sampler, images, spec.batch_size)
+            for same, own in {own == read: own for _, own in rounds}.items()
+        }
+        backbone.release_encoders()
+        for index, (one, own) in enumerate(rounds):
             yield from generation.generate(
                 backbone,
                 method,
@@ -346,7 +378,7 @@ def generate(config: GenerateRun, folder: Path, *, cancel: threading.Event) -> I
                 one,
                 folder,
                 images=images,
-                texts=texts,
+                texts=texts[own == read],
                 cancel=cancel,
                 done=index * each,
                 total=each * len(rounds),
@@ -377,13 +409,15 @@ def probe(config: TrainRun, *, cache: Path, cancel: threading.Event) -> Generato
     clips, _ = _load_clips(config, named.spec, named.shape)
     backbone = borrow_backbone(config.backbone, config.precision)
     try:
-        data = yield from material.encode_clips(backbone, clips, config.mode, cache, cancel)
-        reading = material.read_texts(backbone, [clips[0].prompt], None, cache)
+        words = partial(reworded, named.entry, named.method_config)
+        worded = [dataclasses.replace(clip, prompt=words(clip.prompt)) for clip in clips]
+        data = yield from material.encode_clips(backbone, worded, config.mode, cache, cancel)
+        reading = material.read_texts(backbone, [worded[0].prompt], None, cache)
     except Cancelled:
         yield Stopped(step=0)
         return None
+    method = named.entry.attach(reading, named.method_config, worded[0].prompt, len(clips))
     backbone.release_encoders()
-    method = named.entry.attach(reading, named.method_config, clips[0].prompt, len(clips))
     phases = [method.phase(config.train.seed, step).name for step in range(config.train.num_steps)]
     shares = {name: phases.count(name) / len(phases) for name in phases}
     few = dataclasses.replace(

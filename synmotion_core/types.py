@@ -6,6 +6,7 @@ Frames are numpy uint8 [F, H, W, 3] on the way to and from files.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -119,6 +120,8 @@ class TextCondition:
     What only some families have, and no method changes: prompt_embeds_2 [B, M, E] of a second text encoder with its
     prompt_attention_mask_2 [B, M], right padded too, and image_embeds [B, N, V], how an encoder of pictures sees the
     first image.
+
+    prompts: what each row was encoded from, None for text without roles; for methods that encode it anew.
     """
 
     prompt_embeds: Tensor
@@ -129,6 +132,7 @@ class TextCondition:
     prompt_embeds_2: Tensor | None = None
     prompt_attention_mask_2: Tensor | None = None
     image_embeds: Tensor | None = None
+    prompts: tuple[Prompt | None, ...] | None = None
 
     def __len__(self) -> int:
         return self.prompt_embeds.shape[0]
@@ -148,6 +152,7 @@ class TextCondition:
             prompt_embeds_2=moved(self.prompt_embeds_2, dtype),
             prompt_attention_mask_2=moved(self.prompt_attention_mask_2),
             image_embeds=moved(self.image_embeds, dtype),
+            prompts=self.prompts,
         )
 
     def select(self, rows: Sequence[int]) -> TextCondition:
@@ -168,6 +173,7 @@ class TextCondition:
             prompt_embeds_2=chosen(self.prompt_embeds_2, length_2),
             prompt_attention_mask_2=chosen(self.prompt_attention_mask_2, length_2),
             image_embeds=chosen(self.image_embeds),
+            prompts=None if self.prompts is None else tuple(self.prompts[row] for row in rows),
         )
 
     def as_condition(self, prompt_embeds: Tensor | None = None) -> Condition:
@@ -196,6 +202,8 @@ def stack_text(parts: Sequence[TextCondition]) -> TextCondition:
         given = [x for p in parts if (x := getattr(p, name)) is not None]
         if given and len(given) != len(parts):
             raise ValueError(f"either all parts have {name} or none has")
+        if name == "prompts":
+            return tuple(itertools.chain(*given)) if given else None
         if not given or name in ("pooled_prompt_embeds", "image_embeds"):  # no tokens of a prompt: of one size
             return torch.cat(given) if given else None
         length = max(x.shape[1] for x in given)

@@ -6,6 +6,7 @@
     <root>/videos/     one folder a generation
     <root>/clips/      clips given to the page
     <root>/pictures/   pictures given to the page
+    <root>/weights/    folders of diffusers put there by hand, by a backbone's name: taken instead of its repository
 
 The root is $SYNMOTION_HOME, else ~/.synmotion: one visible folder, the same on Linux, macOS and Windows, so that "where
 did it go" has one answer and moving it to a larger disk is one variable.
@@ -42,6 +43,12 @@ def default_root() -> Path:
         return Path(given).expanduser() if given else Path.home() / ".synmotion"
     except RuntimeError as error:  # no home folder: some containers
         raise StorageError(f"this user has no home folder: {_ELSEWHERE}") from error
+
+
+def own_weights(backbone: str) -> Path | None:
+    """The folder of weights that somebody has put here for a backbone, if there is one."""
+    folder = default_root() / "weights" / backbone
+    return folder if (folder / "model_index.json").is_file() else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from synmotion_core.errors import PromptError, ShapeError
 from synmotion_core.types import Prompt, TextCondition, VideoShape, stack_text
 
 words = st.text(st.characters(categories=("L", "N", "P", "S")), min_size=1, max_size=12)
+ROWS = (None, Prompt(subject="a cat", motion="waves"), Prompt(subject="a bear", motion="squats"))
 phrases = st.lists(words, min_size=1, max_size=4).map(" ".join)
 
 
@@ -97,6 +98,7 @@ def conditions(draw: st.DrawFn, pooled: bool) -> TextCondition:
         pooled_prompt_embeds=torch.randn(len(lengths), 2, generator=generator) if pooled else None,
         subject_tokens=subject,
         motion_tokens=mask & ~subject,
+        prompts=tuple(draw(st.sampled_from(ROWS)) for _ in lengths) if draw(st.booleans()) else None,
         **more,
     )
 
@@ -105,7 +107,10 @@ def assert_same(one: TextCondition, other: TextCondition) -> None:
     for field in dataclasses.fields(TextCondition):
         a, b = getattr(one, field.name), getattr(other, field.name)
         assert (a is None) == (b is None), field.name
-        assert a is None or (a.dtype == b.dtype and torch.equal(a, b)), field.name
+        if field.name == "prompts":
+            assert a == b
+        else:
+            assert a is None or (a.dtype == b.dtype and torch.equal(a, b)), field.name
 
 
 @given(st.booleans().flatmap(conditions))
@@ -124,6 +129,7 @@ def test_select_takes_the_rows_and_only_drops_padding(text: TextCondition, data:
     assert length == int(chosen.prompt_attention_mask.sum(1).max())
     assert torch.equal(chosen.prompt_embeds, text.prompt_embeds[rows, :length])
     assert torch.equal(chosen.subject_tokens.sum(1), text.subject_tokens[rows].sum(1))
+    assert chosen.prompts == (None if text.prompts is None else tuple(text.prompts[row] for row in rows))
     if text.prompt_embeds_2 is None:
         assert chosen.prompt_embeds_2 is chosen.prompt_attention_mask_2 is chosen.image_embeds is None
         return
@@ -159,7 +165,7 @@ def test_a_condition_holds_all_of_the_text_but_its_roles(text: TextCondition) ->
     for condition, embeds in ((text.as_condition(), text.prompt_embeds), (text.as_condition(changed), changed)):
         assert condition.prompt_embeds is embeds
         for field in dataclasses.fields(TextCondition):
-            if field.name not in ("prompt_embeds", "subject_tokens", "motion_tokens"):
+            if field.name not in ("prompt_embeds", "subject_tokens", "motion_tokens", "prompts"):
                 assert getattr(condition, field.name) is getattr(text, field.name), field.name
         assert condition.image_latents is condition.guidance is None
 

@@ -29,10 +29,11 @@ from synmotion_core.adapters.foreign_names import Layer, original_layers, to_com
 from synmotion_core.backbones import find_spec
 from synmotion_core.backbones.weightless import weightless_denoiser
 from synmotion_core.errors import AdapterError, ConfigError
-from synmotion_core.interfaces import BackboneSpec
+from synmotion_core.interfaces import BackboneSpec, reworded
 from synmotion_core.methods import find_method
 from synmotion_core.methods.attention_lora import peft_settings
 from synmotion_core.storage import write_tensors
+from synmotion_core.types import Prompt
 
 Format = Literal["diffusers", "comfyui"]
 
@@ -74,8 +75,8 @@ def export(adapter: Path, out: Path, *, format: Format = "diffusers", expert: st
     spec = find_spec(info.backbone)
     if spec.denoiser != "transformer":
         raise AdapterError(
-            f"{adapter.name} is of {spec.name}: diffusers and ComfyUI load no LoRA into a 3-D U-Net, so there is nothing "
-            "to export it for"
+            f"{adapter.name} is of {spec.name}: diffusers and ComfyUI load no LoRA into a 3-D U-Net, so there is "
+            "nothing to export it for"
         )
     tensors, _ = load_adapter(adapter, spec)
     loras = _loras(adapter, tensors, info)
@@ -103,7 +104,8 @@ def export(adapter: Path, out: Path, *, format: Format = "diffusers", expert: st
         out.unlink(missing_ok=True)
         raise
     left = tuple(key for key in tensors if not key.startswith("transformer."))
-    return Exported(path=out, keys=len(given), left=left, usage=_usage(out, spec, format, expert))
+    usage = _usage(out, spec, format, expert) + _words(info)
+    return Exported(path=out, keys=len(given), left=left, usage=usage)
 
 
 def _loras(adapter: Path, tensors: Mapping[str, Tensor], info: AdapterInfo) -> dict[str, Lora]:
@@ -172,6 +174,14 @@ def _joined(layer: Layer, loras: Mapping[str, Lora]) -> Lora:
         column = 0 if alike else end
     a = first.a if alike else torch.cat([lora.a for _, lora in own])
     return Lora(a=a, b=b, alpha=first.alpha if alike else (first.scale if even else 1.0) * rank)
+
+
+def _words(info: AdapterInfo) -> str:
+    """What has to be written there, where here the method puts it beside people's words."""
+    entry = find_method(info.method)
+    plain = Prompt(subject=info.subject, motion=info.motion)
+    read = reworded(entry, entry.config(**info.method_config), plain)
+    return "" if read == plain else f"; its prompts there need the method's own word: “{read.text}”"
 
 
 def _usage(out: Path, spec: BackboneSpec, format: Format, expert: str | None) -> str:

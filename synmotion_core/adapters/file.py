@@ -2,7 +2,7 @@
 
     transformer.<module>.lora_A|B.weight    LoRA, diffusers' naming; of two experts <module> begins with high_noise.
                                             or low_noise.
-    synmotion.<part>                        embeddings, zero convolutions, refiner
+    synmotion.<part>                        embeddings, zero convolutions, refiner; a learnt word
     metadata["synmotion"]                   JSON: format, backbone, repo, revision, fingerprint, licence, method,
     method_config,
                                             prompt {subject, motion}, steps, created_with

@@ -35,7 +35,7 @@ def check_length(text: str, length: int, limit: int, reader: str) -> None:
 def check_marks(texts: Sequence[str], tokenizer: Any) -> None:
     """Raise PromptError for a tokenizer's own marks: they are no words, and would end a prompt or stand for a picture.
 
-    texts are prompts, or what of them the tokenizer reads. A single letter is a word all the same: OpenCLIP pads with "!".
+    texts are prompts, or what of them the tokenizer reads. A single letter is a word all the same: some pad with "!".
     """
     for text in texts:
         for mark in tokenizer.all_special_tokens:

@@ -14,6 +14,7 @@ Roles (roles.py): the prompt template's crop moves text and masks together.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -29,9 +30,10 @@ from synmotion_core.backbones.checks import (
 )
 from synmotion_core.backbones.llava_prompt import encode_with_images, place_roles
 from synmotion_core.backbones.real_world import KNOWS_TENCENT, PRIORS
-from synmotion_core.backbones.roles import NO_ROLES, Spans, token_roles
+from synmotion_core.backbones.roles import NO_ROLES, Spans, spans_of, token_roles
 from synmotion_core.backbones.solver import FlowSolver, predicts_clean
 from synmotion_core.backbones.token_replace import share_again, start_from, token_replace_form
+from synmotion_core.backbones.words import Tokens, embeddings_of, with_word
 from synmotion_core.diffusion import FlowMatching, velocity_from_clean
 from synmotion_core.errors import ConfigError
 from synmotion_core.interfaces import BackboneSpec, Feature
@@ -44,7 +46,10 @@ if TYPE_CHECKING:
 
 
 _FEATURES: frozenset[Feature] = frozenset(
-    {"token_roles", "free_text", "attention_lora", "true_cfg", "first_block_cache", "taylorseer_cache"}
+    {
+        *("token_roles", "free_text", "word_embeddings", "attention_lora", "true_cfg"),
+        *("first_block_cache", "taylorseer_cache"),
+    }
 )
 
 
@@ -55,6 +60,7 @@ def _row(
     features: set[Feature] = {*_FEATURES, "embedded_guidance"}
     if mode == "i2v":
         features.add("image_prompts")
+        features.remove("word_embeddings")  # a Llava reads the picture and the words in one pass of the pipeline's own
     return BackboneSpec(
         name=name,
         title=title,
@@ -204,6 +210,7 @@ class HunyuanVideo:
         self._predicts_clean = predicts_clean(pipe.scheduler)
         self.text_width = int(pipe.transformer.config["text_embed_dim"])
         self._template: dict[str, Any] = dict(spec.options["prompt_template"])
+        self._crop = int(self._template.get("crop_start") or 0)
         self.fingerprint = fingerprint
 
     @staticmethod
@@ -244,37 +251,44 @@ class HunyuanVideo:
     # ------------------------------------------------------------------ text
 
     def encode_prompt(self, prompts: Sequence[Prompt], images: Tensor | None = None) -> TextCondition:
-        spans = [(p.span("subject"), p.span("motion")) for p in prompts]
-        return self._encode([p.text for p in prompts], spans, images, "image_embed_interleave")
+        text = self._encode([p.text for p in prompts], spans_of(prompts), images, "image_embed_interleave")
+        return replace(text, prompts=tuple(prompts))
 
     def encode_text(self, texts: Sequence[str], images: Tensor | None = None) -> TextCondition:
         """images are left alone: with a negative prompt the stock pipeline shows its Llava a black one."""
-        return self._encode(list(texts), [NO_ROLES] * len(texts), None, "null_image_embed_interleave")
+        text = self._encode(list(texts), [NO_ROLES] * len(texts), None, "null_image_embed_interleave")
+        return replace(text, prompts=(None,) * len(texts))
+
+    def _tokens(self, texts: list[str], spans: list[Spans]) -> Tokens:
+        """Of whole prompts in their template, whose first `_crop` tokens are cut off behind the encoder."""
+        template = self._template["template"]
+        wrapped = [template.format(text) for text in texts]
+        inputs = self.pipe.tokenizer(wrapped, padding=True, return_tensors="pt", return_offsets_mapping=True)
+        for text, length in zip(texts, (inputs["attention_mask"].sum(1) - self._crop).tolist(), strict=True):
+            check_length(text, length, self.spec.max_prompt_tokens, self.spec.name)
+        check_marks(texts, self.pipe.tokenizer)
+        subject, motion = token_roles(inputs["offset_mapping"], spans, len(template.split("{}")[0]))
+        return Tokens(ids=inputs["input_ids"], mask=inputs["attention_mask"], subject=subject, motion=motion)
+
+    def _states(self, **inputs: Tensor) -> Tensor:
+        """The pipeline's choice of layer (num_hidden_layers_to_skip = 2), without the template."""
+        return self.pipe.text_encoder(output_hidden_states=True, **inputs).hidden_states[-3][:, self._crop :].float()
 
     @torch.no_grad()
     def _encode(self, texts: list[str], spans: list[Spans], images: Tensor | None, interleave: str) -> TextCondition:
-        template = self._template["template"]
-        lead = len(template.split("{}")[0])
-        wrapped = [template.format(text) for text in texts]
-        crop = int(self._template.get("crop_start") or 0)
-        inputs = self.pipe.tokenizer(wrapped, padding=True, return_tensors="pt", return_offsets_mapping=True)
-        lengths = inputs["attention_mask"].sum(1) - crop
-        for text, length in zip(texts, lengths.tolist(), strict=True):
-            check_length(text, length, self.spec.max_prompt_tokens, self.spec.name)
-        check_marks(texts, self.pipe.tokenizer)
+        tokens, crop = self._tokens(texts, spans), self._crop
         pooled = self.pipe._get_clip_prompt_embeds(texts, device=self.device)
-        roles = [role[:, crop:] for role in token_roles(inputs["offset_mapping"], spans, lead)]
-        ids, mask = inputs["input_ids"].to(self.device), inputs["attention_mask"].to(self.device)
+        roles = [tokens.subject[:, crop:], tokens.motion[:, crop:]]
+        ids, mask = tokens.ids.to(self.device), tokens.mask.to(self.device)
         if "image_prompts" in self.spec.features:
-            longest = int(lengths.max())
+            longest = ids.shape[1] - crop
             every = self.spec.options[interleave]
             embeds, mask, kept = encode_with_images(
                 self.pipe, self._template, every, texts, ids, images, longest, self.device
             )
             roles = [place_roles(role, kept, mask.shape[1]) for role in roles]
         else:
-            states = self.pipe.text_encoder(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
-            embeds, mask = states[-3][:, crop:], mask[:, crop:]  # the pipeline's num_hidden_layers_to_skip = 2
+            embeds, mask = self._states(input_ids=ids, attention_mask=mask), mask[:, crop:]
         return TextCondition(
             prompt_embeds=embeds.float(),
             prompt_attention_mask=mask,
@@ -282,6 +296,23 @@ class HunyuanVideo:
             subject_tokens=roles[0].to(self.device),
             motion_tokens=roles[1].to(self.device),
         )
+
+    def hold_words(self, hold: bool) -> None:
+        cast(Any, self.pipe).encoders.hold("text_encoder", hold)
+
+    @torch.no_grad()
+    def motion_words(self, prompt: Prompt) -> Tensor:
+        tokens = self._tokens([prompt.text], spans_of([prompt]))
+        return embeddings_of(self.pipe.text_encoder, tokens.ids[tokens.motion])
+
+    def encode_word(self, prompts: Sequence[Prompt], word: Tensor) -> TextCondition:
+        """CLIP has another table and is not asked: what it makes of a prompt stays that of the plain words."""
+        tokens = self._tokens([p.text for p in prompts], spans_of(prompts)).one_motion().to(self.device)
+        with torch.autocast(self.device.type, enabled=False):
+            embeds = self._states(
+                inputs_embeds=with_word(self.pipe.text_encoder, tokens, word), attention_mask=tokens.mask
+            )
+        return tokens.condition(embeds, prompts, self._crop)
 
     def unread(self, texts: Sequence[str]) -> list[str]:
         sentences = []

@@ -18,6 +18,7 @@ Tencent-Hunyuan/HunyuanVideo-1.5.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,7 +28,7 @@ from synmotion_core.backbones.attention import attention_for, dual_stream_target
 from synmotion_core.backbones.checks import check_images, check_length, check_marks, check_video, latent_shape
 from synmotion_core.backbones.pictures import as_pictures
 from synmotion_core.backbones.real_world import KNOWS_TENCENT, PRIORS
-from synmotion_core.backbones.roles import NO_ROLES, Spans, token_roles
+from synmotion_core.backbones.roles import NO_ROLES, Spans, spans_of, token_roles
 from synmotion_core.backbones.solver import FlowSolver
 from synmotion_core.diffusion import FlowMatching
 from synmotion_core.errors import ConfigError
@@ -172,11 +173,10 @@ class HunyuanVideo15:
     # ------------------------------------------------------------------ text
 
     def encode_prompt(self, prompts: Sequence[Prompt], images: Tensor | None = None) -> TextCondition:
-        spans = [(p.span("subject"), p.span("motion")) for p in prompts]
-        return self._encode([p.text for p in prompts], spans, images)
+        return replace(self._encode([p.text for p in prompts], spans_of(prompts), images), prompts=tuple(prompts))
 
     def encode_text(self, texts: Sequence[str], images: Tensor | None = None) -> TextCondition:
-        return self._encode(list(texts), [NO_ROLES] * len(texts), images)
+        return replace(self._encode(list(texts), [NO_ROLES] * len(texts), images), prompts=(None,) * len(texts))
 
     def _rendered(self, texts: list[str]) -> list[str]:
         """The whole chats that Qwen reads, an empty prompt as a space."""

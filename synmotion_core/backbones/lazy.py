@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from synmotion_core.errors import ConfigError
+
 
 class Encoders:
     """Parts by name; `read` brings one from disk, settled, or None where the pipeline has none."""
@@ -20,6 +22,7 @@ class Encoders:
     def __init__(self, read: Callable[[str], Any]) -> None:
         self._read = read
         self._parts: dict[str, Any] = {}
+        self._held: set[str] = set()
 
     @property
     def loaded(self) -> tuple[str, ...]:
@@ -31,10 +34,18 @@ class Encoders:
             self._parts[name] = self._read(name)
         return self._parts[name]
 
+    def hold(self, name: str, hold: bool) -> None:
+        """From now on `release` leaves this one, or takes it again. Raises ConfigError where somebody holds it."""
+        if hold and name in self._held:
+            raise ConfigError("this backbone carries an adapter already: detach it first")
+        (self._held.add if hold else self._held.discard)(name)
+
     def release(self) -> None:
-        """Drop them all; the next use reads them anew."""
-        if self._parts:
-            self._parts.clear()
+        """Drop all that are not held; the next use reads them anew."""
+        dropped = self._parts.keys() - self._held
+        if dropped:
+            for name in dropped:
+                del self._parts[name]
             gc.collect()  # hooks and modules hold each other
             torch.cuda.empty_cache()
 

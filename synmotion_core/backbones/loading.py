@@ -21,6 +21,7 @@ from synmotion_core.backbones.precision import (
 from synmotion_core.errors import MissingError
 from synmotion_core.interfaces import BackboneSpec
 from synmotion_core.precision import Precision
+from synmotion_core.workspace import default_root, own_weights
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 
@@ -43,6 +44,8 @@ def load_pipeline(
 ) -> tuple[Any, str]:
     """A pipeline of the class `family` from a folder, from assets or from the Hub, and the fingerprint of its weights.
 
+    Where somebody has put weights of the row into the workspace, they take the Hub's place.
+
     Its parts are frozen, in evaluation mode and on their device; its encoders are read on first use (lazy.py).
     Weights that `precision` leaves alone are in bf16 on CUDA and in float32 on the CPU, the VAE always in float32.
     Raises ConfigError for a precision that cannot be had, MissingError, on first use, for a text encoder that
@@ -60,6 +63,13 @@ def load_pipeline(
             raise MissingError(f"{spec.name}: {folder.name} is missing from assets; restore it from the repository")
         # diffusers resolves a class of ours only once its module is imported
         import synmotion_core.puppets.autoencoder  # noqa: F401
+    elif folder is None:
+        folder = own_weights(spec.name)
+    if folder is None and spec.options.get("pickles"):
+        raise MissingError(
+            f"{spec.repo} holds its weights as pickles alone, which are never read here: have a diffusers folder with "
+            f"safetensors made of it, where you trust it, and put that at {default_root() / 'weights' / spec.name}"
+        )
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     take_turns = taking_turns(device)
 

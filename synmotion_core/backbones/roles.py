@@ -10,8 +10,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from synmotion_core.types import Prompt
+
 Spans = tuple[tuple[int, int], tuple[int, int]]  # of subject and motion, in characters
 NO_ROLES: Spans = ((0, 0), (0, 0))
+
+
+def spans_of(prompts: Sequence[Prompt]) -> list[Spans]:
+    """Where subject and motion stand in each prompt's text."""
+    return [(p.span("subject"), p.span("motion")) for p in prompts]
 
 
 def token_roles(offsets: Tensor, spans: Sequence[Spans], lead: int = 0) -> tuple[Tensor, Tensor]:

@@ -70,6 +70,7 @@ SPECS: tuple[BackboneSpec, ...] = (
         revision="6963642a64dbefa93663d1ecebb4ceda2d9ecb28",
         default_shape=VideoShape(num_frames=24, height=320, width=576, fps=8.0),
         num_inference_steps=40,
+        options={"token_px": 8, "pickles": True, **PRIORS},
     ),
 )
 
@@ -192,7 +193,8 @@ class UNet3D:
         attention = "attn1" if where == "spatial" else "attn[12]"
         named = {letter: rf"{attention}\.{name}" for letter, name in _PROJECTIONS.items()}
         named["f"] = r"ff\.net\.(0\.proj|2)"
-        place = rf"{_BLOCKS}\.attentions\.\d+" if where == "spatial" else rf"transformer_in|{_BLOCKS}\.temp_attentions\.\d+"
+        temporal = rf"transformer_in|{_BLOCKS}\.temp_attentions\.\d+"
+        place = rf"{_BLOCKS}\.attentions\.\d+" if where == "spatial" else temporal
         return rf"({place})\.transformer_blocks\.\d+\.({'|'.join(named[letter] for letter in layers)})"
 
     def highway(self, preset: Literal["paper", "released"]) -> Highway:
@@ -235,8 +237,9 @@ def pictures(denoiser: nn.Module, wanted: bool) -> Iterator[None]:
 
     layers: list[Any] = temporal_layers(denoiser) if wanted else []
     before = [layer.__dict__.get("forward") for layer in layers]
-    for layer in layers:
-        layer.forward = _same if isinstance(layer, TemporalConvLayer) else _same_in_a_tuple
+    same: list[Any] = [_same if isinstance(layer, TemporalConvLayer) else _same_in_a_tuple for layer in layers]
+    for layer, forward in zip(list(layers), same, strict=True):
+        layer.forward = forward
     try:
         yield
     finally:

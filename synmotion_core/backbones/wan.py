@@ -13,7 +13,7 @@ and as long as the video; no frame is fixed. A14B's transformer is two experts (
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from synmotion_core.backbones.attention import attention_for
 from synmotion_core.backbones.checks import check_images, check_length, check_projections, check_video, latent_shape
 from synmotion_core.backbones.real_world import KNOWS, PRIORS
-from synmotion_core.backbones.roles import NO_ROLES, Spans, token_roles
+from synmotion_core.backbones.roles import NO_ROLES, Spans, spans_of, token_roles
 from synmotion_core.backbones.solver import FlowSolver
+from synmotion_core.backbones.words import Tokens, embeddings_of, with_word
 from synmotion_core.diffusion import FlowMatching
 from synmotion_core.errors import ConfigError
 from synmotion_core.interfaces import BackboneSpec
@@ -53,7 +54,10 @@ def _row(
         "licence_link": "https://www.apache.org/licenses/LICENSE-2.0",
         "modes": ("t2v",),
         "features": frozenset(
-            {"token_roles", "free_text", "attention_lora", "true_cfg", "first_block_cache", "taylorseer_cache"}
+            {
+                *("token_roles", "free_text", "word_embeddings", "attention_lora", "true_cfg"),
+                *("first_block_cache", "taylorseer_cache"),
+            }
         ),
         "frame_multiple": 4,
         "size_multiple": 16,
@@ -225,27 +229,39 @@ class Wan:
     # ------------------------------------------------------------------ text
 
     def encode_prompt(self, prompts: Sequence[Prompt], images: Tensor | None = None) -> TextCondition:
-        return self._encode([p.text for p in prompts], [(p.span("subject"), p.span("motion")) for p in prompts])
+        return self._encode(self._tokens([p.text for p in prompts], spans_of(prompts)), prompts)
 
     def encode_text(self, texts: Sequence[str], images: Tensor | None = None) -> TextCondition:
-        return self._encode(list(texts), [NO_ROLES] * len(texts))
+        return self._encode(self._tokens(list(texts), [NO_ROLES] * len(texts)), [None] * len(texts))
 
-    @torch.no_grad()
-    def _encode(self, texts: list[str], spans: list[Spans]) -> TextCondition:
+    def _tokens(self, texts: list[str], spans: list[Spans]) -> Tokens:
         """The pipeline's, trimmed to the longest prompt. (It also mends HTML entities: that would move roles.)"""
         inputs = self.pipe.tokenizer(texts, padding=True, return_tensors="pt", return_offsets_mapping=True)
         for text, length in zip(texts, inputs["attention_mask"].sum(1).tolist(), strict=True):
             check_length(text, length, self.spec.max_prompt_tokens, self.spec.name)
-        mask = inputs["attention_mask"].to(self.device)
-        embeds = self.pipe.text_encoder(inputs["input_ids"].to(self.device), mask).last_hidden_state.float()
         subject, motion = token_roles(inputs["offset_mapping"], spans)
-        return TextCondition(
-            prompt_embeds=embeds * mask.unsqueeze(-1),
-            prompt_attention_mask=mask,
-            pooled_prompt_embeds=None,
-            subject_tokens=subject.to(self.device),
-            motion_tokens=motion.to(self.device),
-        )
+        return Tokens(ids=inputs["input_ids"], mask=inputs["attention_mask"], subject=subject, motion=motion)
+
+    @torch.no_grad()
+    def _encode(self, tokens: Tokens, prompts: Sequence[Prompt | None]) -> TextCondition:
+        tokens = tokens.to(self.device)
+        embeds = self.pipe.text_encoder(tokens.ids, tokens.mask).last_hidden_state.float()
+        return tokens.condition(embeds * tokens.mask.unsqueeze(-1), prompts)
+
+    def hold_words(self, hold: bool) -> None:
+        cast(Any, self.pipe).encoders.hold("text_encoder", hold)
+
+    @torch.no_grad()
+    def motion_words(self, prompt: Prompt) -> Tensor:
+        tokens = self._tokens([prompt.text], spans_of([prompt]))
+        return embeddings_of(self.pipe.text_encoder, tokens.ids[tokens.motion])
+
+    def encode_word(self, prompts: Sequence[Prompt], word: Tensor) -> TextCondition:
+        tokens = self._tokens([p.text for p in prompts], spans_of(prompts)).one_motion().to(self.device)
+        with torch.autocast(self.device.type, enabled=False):
+            words = with_word(self.pipe.text_encoder, tokens, word)
+            embeds = self.pipe.text_encoder(inputs_embeds=words, attention_mask=tokens.mask).last_hidden_state.float()
+        return tokens.condition(embeds * tokens.mask.unsqueeze(-1), prompts)
 
     # ------------------------------------------------------------------ denoiser
 

@@ -35,19 +35,18 @@ _AUTOENCODERS: dict[str, str] = {
     "wan": "AutoencoderKLWan",
     "unet3d": "AutoencoderKL",
 }  # of the classes' own sizes, but for these rows
+_STABLE_DIFFUSION: dict[str, Any] = {
+    "block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "latent_channels": 4,
+    "down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4,
+}  # fmt: skip
 _OTHER_SIZES: dict[str, dict[str, Any]] = {
     "wan2.2-ti2v-5b": {
         "base_dim": 160, "decoder_base_dim": 256, "z_dim": 48, "is_residual": True, "in_channels": 12,
         "out_channels": 12, "patch_size": 2, "scale_factor_spatial": 16, "latents_mean": [0.0] * 48,
         "latents_std": [1.0] * 48,
     },
-    **dict.fromkeys(
-        ("modelscope-t2v-1.7b", "zeroscope-v2-576w"),
-        {
-            "block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "down_block_types":
-            ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4, "latent_channels": 4,
-        },
-    ),
+    "modelscope-t2v-1.7b": _STABLE_DIFFUSION,
+    "zeroscope-v2-576w": _STABLE_DIFFUSION,
 }  # fmt: skip
 
 

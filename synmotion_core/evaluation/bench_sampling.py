@@ -26,6 +26,7 @@ from synmotion_core.evaluation.bench_backbone import random_prompts
 from synmotion_core.evaluation.figures import Figure, decibels, mean_figure, rate_figure
 from synmotion_core.evaluation.units import BACKBONE, targets
 from synmotion_core.generation import batches_of, default_sampler, sample_frames
+from synmotion_core.interfaces import reworded
 from synmotion_core.methods import find_method
 from synmotion_core.puppets.judge import Judge
 from synmotion_core.puppets.motions import COMMON, MOTIONS
@@ -57,8 +58,10 @@ def bench_sampling(
         state, info = load_adapter(Path(adapter), backbone.spec)
         rows = _rows(info.motion, num_videos, seed)
         entry = find_method(info.method)
-        reference = Prompt(subject=info.subject, motion=info.motion)
-        method = entry.attach(backbone, from_dict(entry.config, info.method_config), reference)
+        config = from_dict(entry.config, info.method_config)
+        rows = [(reworded(entry, config, prompt), species, seen) for prompt, species, seen in rows]
+        reference = reworded(entry, config, Prompt(subject=info.subject, motion=info.motion))
+        method = entry.attach(backbone, config, reference)
         method.load_state_dict(state)
     first: list[Frames] = []
     try:

@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from synmotion_core.config import Sampling, from_dict, to_dict
 from synmotion_core.errors import AdapterError, ConfigError
 from synmotion_core.evaluation.figures import decibels
 from synmotion_core.generation import default_sampler, sample_frames
-from synmotion_core.interfaces import Backbone, Method
+from synmotion_core.interfaces import Backbone, Method, reworded
 from synmotion_core.methods import find_method
 from synmotion_core.puppets.captions import subject_phrase
 from synmotion_core.puppets.judge import FOLDER as JUDGE
@@ -178,7 +178,7 @@ def measure(
     for unit in units:
         path = _path(unit, folder)
         if path.exists():
-            yield unit, _read(path)
+            yield unit, _outcome(path)
         else:
             missing.append(unit)
     if workers == 1 or len(missing) < 2:
@@ -197,7 +197,7 @@ def measure(
             pool.shutdown(cancel_futures=True)
 
 
-def _read(path: Path) -> Outcome:
+def _outcome(path: Path) -> Outcome:
     try:
         return Outcome(**json.loads(path.read_text()))
     except (ValueError, TypeError) as error:  # written whole or not at all: somebody else touched it
@@ -249,6 +249,10 @@ def _name(unit: Unit, values: Mapping[str, Any]) -> str:
     return f"{unit.method}-{unit.motion}-{unit.seed}-{hashlib.sha256(words.encode()).hexdigest()[:20]}"
 
 
+def _read(prompt: Prompt, unit: Unit) -> Prompt:
+    return reworded(find_method(unit.method), _config(unit), prompt)
+
+
 def _config(unit: Unit) -> Any:
     return from_dict(find_method(unit.method).config, unit.config)
 
@@ -277,7 +281,7 @@ def _work(unit: Unit, folder: Path, sheets: Path | None) -> Outcome:
 
 def _train_and_draw(backbone: Backbone, unit: Unit, root: Path) -> tuple[list[Frames], float]:
     entry, path = find_method(unit.method), _trained_path(unit, root)
-    prompt = reference_clips(unit.motion, 1, unit.seed, described=unit.described)[0].prompt
+    prompt = _read(reference_clips(unit.motion, 1, unit.seed, described=unit.described)[0].prompt, unit)
     method = entry.attach(backbone, _config(unit), prompt)
     try:
         if not path.exists():
@@ -292,6 +296,7 @@ def _train(backbone: Backbone, unit: Unit, method: Method, root: Path, path: Pat
     """The adapter's tensors go to `path`, with the seconds that it took."""
     standing = unit.mode == "i2v"
     clips = reference_clips(unit.motion, unit.num_clips, unit.seed, described=unit.described, standing=standing)
+    clips = [replace(clip, prompt=_read(clip.prompt, unit)) for clip in clips]
     data: dict[Any, TrainingSet] = {"reference": reference_set(backbone, clips, root, unit.mode)}
     if find_method(unit.method).draws_priors(_config(unit)):
         data["prior"] = prior_set(backbone, root, PriorConfig(), unit.mode)
@@ -333,7 +338,7 @@ def _draw(backbone: Backbone, unit: Unit, method: Method) -> list[Frames]:
         some = wanted[start : start + 4]
         seeds = [unit.seed * 1009 + start + i for i in range(len(some))]
         first = None if images is None else images[start : start + 4]
-        made += sample_frames(backbone, method, [w[0] for w in some], seeds, sampler, first)
+        made += sample_frames(backbone, method, [_read(w[0], unit) for w in some], seeds, sampler, first)
     return made
 
 

@@ -9,13 +9,23 @@ import difflib
 
 from synmotion_core.errors import ConfigError
 from synmotion_core.interfaces import MethodEntry
+from synmotion_core.methods.dreambooth import DreamBoothEntry
 from synmotion_core.methods.lora import LoraEntry
 from synmotion_core.methods.motion_director import MotionDirectorEntry
 from synmotion_core.methods.separation import SeparationEntry
 from synmotion_core.methods.synmotion import SynMotionEntry
+from synmotion_core.methods.textual_inversion import TextualInversionEntry
 
 METHODS: dict[str, MethodEntry] = {
-    entry.name: entry for entry in (SynMotionEntry(), LoraEntry(), SeparationEntry(), MotionDirectorEntry())
+    entry.name: entry
+    for entry in (
+        SynMotionEntry(),
+        LoraEntry(),
+        DreamBoothEntry(),
+        TextualInversionEntry(),
+        SeparationEntry(),
+        MotionDirectorEntry(),
+    )
 }
 
 

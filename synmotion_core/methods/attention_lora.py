@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -57,7 +58,7 @@ class AttentionLora:
         if not isinstance(targets, str):
             _check_layers(model, targets)
             settings = peft_settings(targets)
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), _several():
             torch.manual_seed(seed)
             try:
                 with device if device is not None and device.type == "meta" else nullcontext():
@@ -101,13 +102,23 @@ class AttentionLora:
         """Take the layers out again; where others are in the same places, they stay."""
         for name, layer in self.layers.items():
             if len(layer.lora_A) > 1:
-                layer.delete_adapter(self.name)
+                with _several():
+                    layer.delete_adapter(self.name)
                 continue
             layer.enable_adapters(True)
             parent, _, last = name.rpartition(".")
             setattr(self.model.get_submodule(parent), last, layer.get_base_layer())
         _forget(self.model, self.name)
         self.model.requires_grad_(False)
+
+
+@contextmanager
+def _several() -> Iterator[None]:
+    """Several adapters on one model are meant here, and PEFT warns of them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Already found a `peft_config`")
+        warnings.filterwarnings("ignore", message="Adapter .* was active which is now deleted")
+        yield
 
 
 def _forget(model: Any, name: str) -> None:

@@ -77,7 +77,7 @@ class Lora:
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         strange = [k for k in state if not k.startswith(self._prefix)]
         if strange:
-            raise AdapterError(f"lora does not know the key {strange[0]!r}")
+            raise AdapterError(f"{self.name} does not know the key {strange[0]!r}")
         self.lora.load_state_dict({k.removeprefix(self._prefix): v for k, v in state.items()})
 
     def detach(self) -> None:

@@ -122,7 +122,7 @@ class SynMotion:
     def phase(self, seed: int, step: int) -> Phase:
         if random.Random(f"{seed}/{step}/phase").random() < self.config.alpha:
             return Phase(name="reference", draws="reference", trains=frozenset(self._groups))
-        trains = frozenset(self.config.prior_updates) & self._groups.keys()
+        trains = frozenset(self.config.prior_updates) & frozenset(self._groups)
         return Phase(name="prior", draws="prior", trains=trains, target=self.config.prior_target)
 
     def begin(self, phase: Phase) -> None:
@@ -173,10 +173,12 @@ class SynMotionEntry:
 
     name = "synmotion"
     title = (
-        "SynMotion: motion and subject embeddings, a refiner and adapters; subject priors keep other subjects intact"
+        "SynMotion: motion and subject embeddings, a refiner and adapters; subject priors, drawn once, keep other "
+        "subjects intact"
     )
     requires: frozenset[Feature] = frozenset({"token_roles", "free_text", "attention_lora"})
     config: type = SynMotionConfig
+    without_priors = "method.alpha=1"
 
     def draws_priors(self, config: Any) -> bool:
         return config.alpha < 1

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from synmotion_core.interfaces import BackboneSpec
+from synmotion_core.workspace import own_weights
 
 _WHOLE = 0.99  # of a part's bytes: its files also hold names, and buffers are no parameters
 # Bytes a parameter, by row; 4 for parts that are not named. Sums are the repositories' published sizes, but for
@@ -57,6 +58,9 @@ def disk(spec: BackboneSpec) -> Disk | None:
         return None
     from huggingface_hub import constants, try_to_load_from_cache
 
+    own = own_weights(spec.name)
+    if own is not None:
+        return Disk(stored=sum(stored.values()), missing=0.0, free=float(shutil.disk_usage(own).free))
     index = try_to_load_from_cache(spec.repo, "model_index.json", revision=spec.revision)
     folder = Path(index).parent if isinstance(index, str) else None
     missing = 0.0

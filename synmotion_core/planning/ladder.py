@@ -132,9 +132,10 @@ def _rung(spec: BackboneSpec, run: R, changes: Mapping[str, Any]) -> Rung[R] | N
     """None where the changes cannot be had beside what was asked for."""
     try:
         made = changed(run, changes)
+        work = work_of(made)
     except ConfigError:
         return None
-    found = needs(spec, made.precision, work_of(made))
+    found = needs(spec, made.precision, work)
     if found is None:
         raise ConfigError(f"{spec.name} has not been measured, so nothing can be chosen to fit")
     return Rung(run=made, changes=changes, needs=found)

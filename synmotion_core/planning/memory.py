@@ -70,6 +70,8 @@ class Work:
     as the rows do that are measured.
 
     adapter_parameters are float32; optimizer as in TrainConfig. guided: the denoiser sees each sample twice.
+    keeps_words: the first text encoder stays for all stages, since a method learns a word. What its backward pass takes
+    for a prompt of a few dozen tokens is not counted.
     """
 
     shape: VideoShape
@@ -77,6 +79,7 @@ class Work:
     adapter_parameters: int = 0
     optimizer: str = "adamw"
     guided: bool = True
+    keeps_words: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +125,8 @@ def needs(spec: BackboneSpec, precision: Precision, work: Work) -> Needs | None:
     transformers = [part for part in weights if is_denoiser(part)]
     working = _working(spec, numbers, precision, work)
     encoders = [part for part in weights if is_encoder(part)]
-    later = {p: w for p, w in weights.items() if p not in encoders}  # freed when all words are read
+    freed = [part for part in encoders if not (work.keeps_words and part == "text_encoder")]
+    later = {p: w for p, w in weights.items() if p not in freed}  # when all words are read
     stages: dict[str, float] = {}
     for stage, held in working.items():
         used = {"encode": [*encoders, "vae"], "decode": ["vae"]}.get(stage, transformers)

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 
 from synmotion_core.backbones import find_spec
 from synmotion_core.config import GenerateRun, TrainRun
+from synmotion_core.interfaces import reworded
 from synmotion_core.planning import downloads, machine
 from synmotion_core.planning.ladder import Rung, ladder
 from synmotion_core.planning.memory import GIB, needs, tokens, weight_bytes
 from synmotion_core.planning.work import look_up, work_of
+from synmotion_core.types import Prompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +73,10 @@ def plan(run: TrainRun, *, seconds_per_step: float | None = None, fit_gib: float
         + (f", {videos} subject priors to draw once (then cached)" if videos else ""),
         f"{steps} steps of {named.batch_size} clip{'s' if named.batch_size > 1 else ''}",
     ]
+    first = Prompt(subject=run.clips[0].subject, motion=run.clips[0].motion)
+    words = reworded(named.entry, named.method_config, first)
+    if words != first:
+        lines.append(f"the text encoders read “{words.text}” for “{first.text}”, and so when generating")
     seconds = None if seconds_per_step is None else steps * seconds_per_step
     if seconds is not None:
         lines.append(f"time: about {seconds / 60:.1f} minutes of training at {seconds_per_step:.2f} s a step")
@@ -151,7 +157,8 @@ def _to_need_less(rungs: list[Rung[TrainRun]], fit_gib: float | None) -> list[st
     if fit_gib is not None and rungs[0].needs.peak <= fit_gib:
         return [f"fits {fit_gib:g} GiB as it is"]
     lines = [
-        "to need less, what costs least first; each is whole by itself, its price is what it costs beyond the one before:"
+        "to need less, what costs least first; each is whole by itself, its price is what it costs beyond the one "
+        "before:"
     ]
     for before, rung in itertools.pairwise(rungs):
         lines.append(f"  {rung.needs.peak:.1f} GiB with {' '.join(rung.options)} ({added_price(before, rung)})")

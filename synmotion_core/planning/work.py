@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from synmotion_core.backbones import find_spec
 from synmotion_core.config import GenerateRun, TrainRun, from_dict
-from synmotion_core.errors import IncompatibleError
-from synmotion_core.interfaces import BackboneSpec, MethodEntry, check_compatible
+from synmotion_core.errors import AdapterError, ConfigError, IncompatibleError
+from synmotion_core.interfaces import BackboneSpec, DrawsPriors, MethodEntry, check_compatible
 from synmotion_core.planning.memory import Work, measured
 from synmotion_core.types import VideoShape
 
@@ -30,10 +31,16 @@ def look_up(run: TrainRun) -> Named:
     spec = find_spec(run.backbone)
     spec.check_mode(run.mode)
     entry, method_config = method_of(run.method, run.method_config, spec)
+    how = f" ({entry.without_priors})" if isinstance(entry, DrawsPriors) else ""
     if entry.draws_priors(method_config) and "t2v" not in spec.modes:
         raise IncompatibleError(
             f"{spec.name} makes no videos from text alone, so it cannot draw the subject priors of {entry.name}: "
-            "train without them (method.alpha=1), or take method lora"
+            f"train without them{how}, or take method lora"
+        )
+    if _learns_words(entry) and run.precision.offload != "none":
+        raise ConfigError(
+            f"method {entry.name} learns through the text encoder, which offload {run.precision.offload!r} would take "
+            "away before the backward pass: use offload 'none'"
         )
     shape = spec.shape(run.num_frames, run.height, run.width)
     batch_size = run.train.batch_size or spec.batch_size
@@ -62,6 +69,7 @@ def work_of(run: TrainRun | GenerateRun) -> Work:
             adapter_parameters=adapter,
             optimizer=run.train.optimizer,
             guided=named.spec.guidance_scale != 1,
+            keeps_words=_learns_words(named.entry),
         )
     spec = find_spec(run.backbone)
     here = run.adapter is not None and run.adapter.is_file()
@@ -69,4 +77,20 @@ def work_of(run: TrainRun | GenerateRun) -> Work:
         shape=spec.shape(run.num_frames, run.height, run.width),
         adapter_parameters=run.adapter.stat().st_size // 4 if here and run.adapter is not None else 0,
         guided=(spec.guidance_scale if run.guidance_scale is None else run.guidance_scale) != 1,
+        keeps_words=here and run.adapter is not None and _learnt_words(run.adapter),
     )
+
+
+def _learns_words(entry: MethodEntry) -> bool:
+    return "word_embeddings" in entry.requires
+
+
+def _learnt_words(adapter: Path) -> bool:
+    """Of a file; one that cannot be read says so when it is used, not here."""
+    from synmotion_core.adapters.file import read_info
+    from synmotion_core.methods import find_method
+
+    try:
+        return _learns_words(find_method(read_info(adapter).method))
+    except (AdapterError, ConfigError):
+        return False

@@ -14,6 +14,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -75,11 +76,13 @@ class EncodingCache:
     def text(self, prompt: Prompt, content: str = "", frame: Callable[[], Tensor] | None = None) -> TextCondition:
         """One row, on the CPU. Where a prompt is encoded with its picture, with this one, named as for `image`."""
         words = (prompt.subject, prompt.motion, prompt.setting)
-        return self._text(words, content, frame, lambda image: self.backbone.encode_prompt([prompt], image))
+        found = self._text(words, content, frame, lambda image: self.backbone.encode_prompt([prompt], image))
+        return replace(found, prompts=(prompt,))
 
     def plain_text(self, text: str, content: str = "", frame: Callable[[], Tensor] | None = None) -> TextCondition:
         """Backbone.encode_text of one text, on the CPU; with a picture as for `text`."""
-        return self._text(("text", text), content, frame, lambda image: self.backbone.encode_text([text], image))
+        found = self._text(("text", text), content, frame, lambda image: self.backbone.encode_text([text], image))
+        return replace(found, prompts=(None,))
 
     def _text(
         self,

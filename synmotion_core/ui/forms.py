@@ -52,8 +52,9 @@ def train_run(
         sample_images=pictures.of_subjects(subjects) if form["mode"] == "i2v" else (),
         seed=whole("seed", form["seed"]),
     )
-    rank = whole("LoRA rank", form["rank"])
-    method_config = {"rank": rank} if default_rank(form["method"]) not in (None, rank) else {}
+    own_rank = default_rank(form["method"])
+    rank = None if own_rank is None else whole("LoRA rank", form["rank"])  # else the field is not there
+    method_config = {} if rank == own_rank else {"rank": rank}
     num_frames, height, width = sides(form, form["backbone"])
     return TrainRun(
         name=(form["name"] or "").strip() or run_name(choices[0].motion),

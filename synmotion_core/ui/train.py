@@ -22,7 +22,7 @@ from synmotion_core.training.settings import TrainConfig
 from synmotion_core.ui import media, memory_fields, progress
 from synmotion_core.ui.chosen import ClipChoice, Library, current, in_words, run_name
 from synmotion_core.ui.context import IN_TURN, PATIENCE_S, POLL_S, Studio, backbone_choices, job_id, scroll_to
-from synmotion_core.ui.forms import refuse_blocked, train_run
+from synmotion_core.ui.forms import default_rank, refuse_blocked, train_run
 from synmotion_core.ui.notices import Updates, guarded, hint, notice, quiet
 from synmotion_core.ui.training_view import NO_SAMPLES, outcome_html, priors_html, samples_html, signature
 
@@ -165,7 +165,7 @@ def build(studio: Studio, library: Library, pictures: Pictures) -> dict[str, Any
                 )
                 with gr.Row():
                     learning_rate = gr.Number(DEFAULTS.learning_rate, label="Learning rate", min_width=110, step=1e-4)
-                    rank = gr.Number(16, label="LoRA rank", min_width=110)
+                    rank = gr.Number(16, label="LoRA rank", min_width=110, elem_id="train-rank")
                 seed = gr.Number(DEFAULTS.seed, label="Seed")
                 save_every = gr.Number(
                     DEFAULTS.save_every,
@@ -357,6 +357,10 @@ def build(studio: Studio, library: Library, pictures: Pictures) -> dict[str, Any
             return {plan_box: plan_idle(f"No estimate yet: {error}"), command: ""}
         return {plan_box: made, command: same_command(run), **memory.offer(run)}
 
+    def on_method(values: Mapping[Any, Any]) -> Updates:
+        """A field that the method would not read is not shown."""
+        return {rank: gr.Number(visible=default_rank(values[method]) is not None)}
+
     def on_way(values: Mapping[Any, Any]) -> Updates:
         return memory.take(form({**values, **memory.plain()}), str(values[memory.ways]))
 
@@ -376,6 +380,7 @@ def build(studio: Studio, library: Library, pictures: Pictures) -> dict[str, Any
     backbone.input(guarded(message, on_backbone), everything, new_backbone, **calm)
     settings = [part.change for part in fields.values() if part is not backbone]
     gr.on(settings, quiet(estimate), everything, [plan_box, command, memory.ways], trigger_mode="always_last", **calm)
+    method.change(quiet(on_method), {method}, [rank], **calm)
     memory.ways.input(guarded(message, on_way), everything, [*memory.parts, message], **calm)
     loading = [(quiet(fill), everything, filled), (quiet(on_load), watched, [*shown, studio.tabs])]
     return {"load": loading, "to_generate": to_generate}

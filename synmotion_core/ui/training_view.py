@@ -85,8 +85,8 @@ def priors_html(area: gr.HTML, view: JobView) -> str:
 
 
 def outcome_html(area: gr.HTML, view: JobView) -> str:
-    """Warnings on the way, and where the result is."""
-    out = notices("warning", view.warnings)
+    """Warnings and notes on the way, and where the result is."""
+    out = notices("warning", view.warnings) + notices("info", view.notes)
     if view.status == "finished" and view.result is not None:
         try:
             url, file = escape(media.serve(area, view.result)), escape(view.result.name)
@@ -106,4 +106,5 @@ def outcome_html(area: gr.HTML, view: JobView) -> str:
 
 def signature(view: JobView) -> str:
     """Changes when more than the numbers of a running job changed."""
-    return f"{view.id} {view.status} {len(view.samples)} {len(view.warnings)} {view.result} {view.checkpoint_step}"
+    said = len(view.warnings) + len(view.notes)
+    return f"{view.id} {view.status} {len(view.samples)} {said} {view.result} {view.checkpoint_step}"

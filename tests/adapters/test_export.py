@@ -204,3 +204,20 @@ def test_an_adapter_without_lora_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="puppet-hunyuan has one transformer"):
         export(SQUAT, tmp_path / "x.safetensors", expert="low_noise")
     assert find_spec("puppet-hunyuan").boundary_ratio is None
+
+
+@pytest.mark.parametrize("format", ["diffusers", "comfyui"])
+def test_a_word_of_the_methods_own_is_said(format: Any, tmp_path: Path) -> None:
+    """Here it is put beside people's words; elsewhere nobody does."""
+    own = trained(tmp_path / "own.safetensors", puppet_backbone(), "dreambooth", rank=2, identifier="zwx")
+    done = export(own, tmp_path / "out.safetensors", format=format)
+    assert done.usage.endswith("; its prompts there need the method's own word: “a person zwx waves”")
+    plain = trained(tmp_path / "plain.safetensors", puppet_backbone(), rank=2)
+    assert "own word" not in export(plain, tmp_path / "other.safetensors", format=format).usage
+
+
+def test_a_learnt_word_does_not_travel(tmp_path: Path) -> None:
+    own = trained(tmp_path / "own.safetensors", puppet_backbone(), "textual_inversion")
+    with pytest.raises(AdapterError, match="holds no LoRA"):
+        export(own, tmp_path / "out.safetensors")
+    assert not (tmp_path / "out.safetensors").exists()

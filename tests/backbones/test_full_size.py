@@ -25,7 +25,9 @@ from synmotion_core.backbones.wan import Wan
 from synmotion_core.backbones.wan_experts import WanExperts
 from synmotion_core.clips.doctor import REAL_BACKBONES
 from synmotion_core.errors import ConfigError
+from synmotion_core.methods import find_method
 from synmotion_core.methods.attention_lora import AttentionLora
+from synmotion_core.planning.memory import measured
 from synmotion_core.precision import is_denoiser
 
 CONFIGS = Path(backbones.__file__).parent / "configs"
@@ -38,7 +40,12 @@ CLASSES: dict[str, Any] = {
         UNet3DConditionModel,
     )
 }
-FAMILIES: dict[str, Any] = {"hunyuan_video": HunyuanVideo, "hunyuan_video15": HunyuanVideo15, "wan": Wan, "unet3d": UNet3D}
+FAMILIES: dict[str, Any] = {
+    "hunyuan_video": HunyuanVideo,
+    "hunyuan_video15": HunyuanVideo15,
+    "wan": Wan,
+    "unet3d": UNet3D,
+}
 REAL = [name for name, spec in SPECS.items() if spec.needs_gpu]
 # modules and LoRA parameters at rank 16 of q, k and v. HunyuanVideo: 20 dual blocks with a text side and 40 single
 # ones, all 3072 wide. HunyuanVideo-1.5: 54 dual blocks, all 2048 wide. Wan: two attentions a block; all of 1536 (1.3B),
@@ -130,3 +137,19 @@ def test_a_row_is_pinned_and_says_its_licence(name: str) -> None:
     assert len(spec.revision) == 40
     assert spec.licence_link.startswith("https://")
     assert "EU" in spec.knows or "tencent" not in spec.licence
+
+
+@pytest.mark.parametrize(
+    ("layers", "modules", "parameters"), [("k", 34, 1.66e6), ("ko", 68, 3.33e6), ("qkvof", 170, 12.47e6)]
+)
+def test_purified_attention_has_the_published_sizes(layers: str, modules: int, parameters: float) -> None:
+    """Separate Motion from Appearance, its released code, MotionDirector: rank 32 on ZeroScope."""
+    model = transformer("zeroscope-v2-576w")
+    with torch.device("meta"):
+        lora = AttentionLora(model, UNet3D.layer_targets(None, "temporal", layers), rank=32, alpha=32.0, seed=0)
+    assert len(lora.parameters) == 2 * modules
+    own = sum(p.numel() for p in lora.parameters)
+    assert own == pytest.approx(parameters, rel=3e-3)
+    entry = find_method("motion_director")
+    about = entry.num_parameters(entry.config(temporal=layers), 1024, measured("zeroscope-v2-576w").attention_width)
+    assert about == pytest.approx(own, rel=5e-3)

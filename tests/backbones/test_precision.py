@@ -28,7 +28,14 @@ from tests.backbones.test_full_size import CONFIGS, REAL, transformer
 from tests.backbones.tiny import tiny_backbone, tiny_folder
 from tests.models import PROMPTS, noisy, plain, puppet_backbone, shake
 
-TINY = ("hunyuanvideo", "hunyuanvideo-i2v", "hunyuanvideo-1.5", "wan2.1-t2v-1.3b", "wan2.2-t2v-a14b", "zeroscope-v2-576w")
+TINY = (
+    "hunyuanvideo",
+    "hunyuanvideo-i2v",
+    "hunyuanvideo-1.5",
+    "wan2.1-t2v-1.3b",
+    "wan2.2-t2v-a14b",
+    "zeroscope-v2-576w",
+)
 CUDA = torch.device("cuda")
 # what diffusers' loader leaves of the blocks' layers, and how many of the transformer's parameters end up quantised
 _UNETS = ("modelscope-t2v-1.7b", "zeroscope-v2-576w")

@@ -5,21 +5,24 @@ from __future__ import annotations
 import dataclasses
 import functools
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from synmotion_core.backbones import SPECS, load_backbone
 from synmotion_core.backbones.ddim import DDIMSolver, velocity_of
 from synmotion_core.backbones.unet3d import pictures, temporal_layers
 from synmotion_core.diffusion import EpsilonPrediction, add_noise, variance_scale, velocity_target
-from synmotion_core.errors import ConfigError, IncompatibleError, PromptError
+from synmotion_core.errors import ConfigError, IncompatibleError, MissingError, PromptError
 from synmotion_core.generation import default_sampler, denoise
 from synmotion_core.interfaces import Backbone
 from synmotion_core.methods import find_method
+from synmotion_core.planning import downloads
 from synmotion_core.precision import Precision
 from synmotion_core.types import Condition, Prompt
-from tests.backbones.tiny import SHAPE, tiny_backbone, tiny_folder
+from tests.backbones.tiny import SHAPE, tiny_backbone, tiny_folder, tiny_spec
 from tests.models import PROMPTS, noisy, plain, shake
 
 NAME = "zeroscope-v2-576w"
@@ -44,7 +47,9 @@ def stock(prompt: str, noise: torch.Tensor, **given: Any) -> tuple[torch.Tensor,
     calls: list[dict[str, Any]] = []
 
     def record(module: Any, args: Any, kwargs: dict[str, Any], output: Any) -> None:
-        calls.append({"sample": args[0], "timestep": args[1], "text": kwargs["encoder_hidden_states"], "out": output[0]})
+        calls.append(
+            {"sample": args[0], "timestep": args[1], "text": kwargs["encoder_hidden_states"], "out": output[0]}
+        )
 
     hook = stock_pipeline().unet.register_forward_hook(record, with_kwargs=True)
     try:
@@ -270,3 +275,19 @@ def test_a_step_of_ddim_is_a_step_of_euler(backbone: Any) -> None:
     torch.testing.assert_close(solver.step(velocity, x), x + (then - now) * velocity, rtol=1e-4, atol=1e-4)
     assert solver.sigmas[0] < 1
     assert solver.sigmas[-1] == 0
+
+
+def test_weights_that_are_pickles_alone_are_not_read_and_ones_own_are(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SYNMOTION_HOME", str(tmp_path))
+    monkeypatch.setitem(SPECS, NAME, tiny_spec(NAME))
+    with pytest.raises(
+        MissingError, match=rf"holds its weights as pickles alone.* put that at {tmp_path}/weights/{NAME}"
+    ):
+        load_backbone(NAME, device="cpu")
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / NAME).symlink_to(tiny_folder(NAME))
+    found = load_backbone(NAME, device="cpu")
+    assert found.fingerprint == tiny_backbone(NAME).fingerprint
+    assert downloads.disk(SPECS[NAME]).missing == 0  # type: ignore[union-attr]

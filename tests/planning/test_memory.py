@@ -32,10 +32,11 @@ def peak(precision: Precision, work: Work, name: str = NAME) -> dict[str, float]
 def test_every_large_row_is_measured(name: str) -> None:
     found = planning.measured(name)
     assert found is not None
-    assert found.train > 5 * found.train_checkpointed > 0, "checkpointing keeps one tensor a block"
+    unet = SPECS[name].denoiser == "unet"  # of a few large blocks: one is much of the whole
+    assert found.train > (2 if unet else 5) * found.train_checkpointed > 0, "checkpointing keeps one tensor a block"
     assert found.train_checkpointed > found.sample > 0
     share = found.block_parameters / SPECS[name].parameters[SPECS[name].denoiser]
-    assert (0.3 if SPECS[name].denoiser == "unet" else 0.9) < share < 1, "of a U-Net convolutions are the most"
+    assert (0.3 if unet else 0.9) < share < 1, "of a U-Net convolutions are the most"
 
 
 def test_a_row_that_is_not_measured_needs_nothing_known() -> None:
@@ -92,3 +93,13 @@ def test_main_memory_holds_what_is_read_at_once() -> None:
     found = planning.needs(two, PLAIN, training(two.name))
     assert found is not None
     assert found.host * GIB > 2 * 2 * two.parameters["transformer"], "both experts are read before either goes"
+
+
+def test_a_learnt_word_keeps_the_text_encoder_in_memory() -> None:
+    """The first one, in every stage but decoding's own count; CLIP goes all the same."""
+    spec, work = SPECS[NAME], training()
+    plain, kept = peak(PLAIN, work), peak(PLAIN, replace(work, keeps_words=True))
+    more = (1 + LOSS) * 2 * spec.parameters["text_encoder"] / GIB
+    assert kept["encode"] == plain["encode"]
+    for stage in ("train", "sample", "decode"):
+        assert kept[stage] - plain[stage] == pytest.approx(more), stage

@@ -39,6 +39,8 @@ def test_a_train_form_is_the_run(library: Library, pictures: Pictures) -> None:
     assert forms.train_run(train_form(), (choice,), library, pictures).method_config == {}, (
         "defaults stay out of the command"
     )
+    without = forms.train_run(train_form(method="textual_inversion", rank=None), (choice,), library, pictures)
+    assert without.method_config == {}, "a method without ranks does not ask for one"
     less = train_form(
         weights="4bit", text_weights="8bit", vae_tiling=True, gradient_checkpointing=True, optimizer="adamw8bit",
         batch_size="2", num_frames="13", height=" 48 ",

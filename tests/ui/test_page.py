@@ -398,6 +398,23 @@ def test_the_command_is_the_run(open_page: Any) -> None:
     expect(page.locator("#train-command")).to_contain_text("--steps 123", timeout=SLOW)
 
 
+def test_a_method_shows_the_fields_that_it_has(open_page: Any) -> None:
+    page = open_page()
+    take_examples(page)
+    tab(page, "2 · Train")
+    page.get_by_text("More settings").first.click()
+    page.get_by_text("The same as this command").first.click()
+    expect(page.locator("#train-rank")).to_be_visible(timeout=SLOW)
+    page.locator("#train-method").get_by_text("Textual inversion: one learnt word").click()
+    expect(page.locator("#train-rank")).to_be_hidden(timeout=SLOW)
+    expect(page.locator("#train-command")).to_contain_text("--method textual_inversion", timeout=SLOW)
+    page.locator("#train-method").get_by_text("DreamBooth: LoRA under a rare word").click()
+    expect(page.locator("#train-rank")).to_be_visible(timeout=SLOW)
+    expect(page.locator("#train-plan")).to_contain_text("“a person sks claps” for “a person claps”", timeout=SLOW)
+    page.locator("#train-rank input").fill("4")
+    expect(page.locator("#train-command")).to_contain_text("--set method.rank=4", timeout=SLOW)
+
+
 def choose(page: Page, field: str, option: str) -> None:
     page.locator(f"{field} input").click()
     page.get_by_role("option", name=option).click()

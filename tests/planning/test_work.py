@@ -1,0 +1,73 @@
+"""What a run names, held against each other, where the method is not one of adapters alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from synmotion_core import run
+from synmotion_core.adapters.file import AdapterInfo, save_adapter
+from synmotion_core.backbones import SPECS
+from synmotion_core.config import GenerateRun, TrainRun
+from synmotion_core.errors import ConfigError, IncompatibleError
+from synmotion_core.planning.ladder import ladder
+from synmotion_core.planning.work import look_up, work_of
+from synmotion_core.precision import Precision
+from tests.planning.test_ladder import CLIPS
+
+
+def training(method: str, name: str = "hunyuanvideo", **more: Any) -> TrainRun:
+    return TrainRun(name="x", clips=CLIPS, backbone=name, mode=SPECS[name].modes[0], method=method, **more)
+
+
+def test_a_word_is_small_and_keeps_its_encoder() -> None:
+    own, plain = work_of(training("textual_inversion")), work_of(training("lora"))
+    assert (own.keeps_words, plain.keeps_words) == (True, False)
+    assert own.adapter_parameters == 4096 < plain.adapter_parameters
+
+
+def test_so_does_a_word_that_was_learnt(tmp_path: Path) -> None:
+    spec = SPECS["hunyuanvideo"]
+    for method, keys in (("textual_inversion", "synmotion.word"), ("lora", "transformer.x")):
+        path = tmp_path / f"{method}.safetensors"
+        info = AdapterInfo(
+            backbone=spec.name, repo=spec.repo, revision=None, fingerprint="", licence=spec.licence, method=method,
+            method_config={}, subject="a person", motion="waves", steps=1,
+        )  # fmt: skip
+        save_adapter(path, {keys: torch.zeros(4096)}, info)
+        work = work_of(GenerateRun(subjects=("a cat",), motion="waves", backbone=spec.name, adapter=path))
+        assert work.keeps_words == (method == "textual_inversion")
+    path.write_bytes(b"no adapter")
+    assert not work_of(GenerateRun(subjects=("a",), motion="b", backbone=spec.name, adapter=path)).keeps_words
+
+
+@pytest.mark.parametrize("offload", ["model", "group"])
+def test_a_word_is_not_learnt_through_an_encoder_that_is_taken_away(offload: Any) -> None:
+    own = Precision(offload=offload, gradient_checkpointing=True)
+    with pytest.raises(ConfigError, match="textual_inversion learns through the text encoder, which offload"):
+        look_up(training("textual_inversion", precision=own))
+    look_up(training("lora", precision=own))
+    rungs = list(ladder(training("textual_inversion")))
+    assert len(rungs) > 2
+    assert {rung.run.precision.offload for rung in rungs} == {"none"}, "nor is it offered"
+
+
+@pytest.mark.parametrize(
+    ("method", "setting"), [("synmotion", "method.alpha=1"), ("dreambooth", "method.prior_loss_weight=0")]
+)
+def test_where_no_priors_can_be_drawn_the_setting_without_them_is_named(method: str, setting: str) -> None:
+    own = training(method, "hunyuanvideo-i2v")
+    with pytest.raises(IncompatibleError, match=rf"train without them \({setting}\), or take method lora"):
+        look_up(own)
+    name, value = setting.removeprefix("method.").split("=")
+    look_up(dataclasses.replace(own, method_config={name: int(value)}))
+
+
+def test_a_plan_says_what_is_read() -> None:
+    lines = run.plan(training("dreambooth", "puppet-hunyuan")).lines
+    assert "the text encoders read “a person sks waves” for “a person waves”, and so when generating" in lines
+    assert not any("sks" in line for line in run.plan(training("lora", "puppet-hunyuan")).lines)
