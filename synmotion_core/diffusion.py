@@ -18,10 +18,16 @@ What a video looks like is the same in all its frames, how it moves is not: an e
 with one of them, the anchor a, weighs the second (MotionDirector, arXiv 2310.08465, Eqs. 5 and 6, b = 1):
 
     phi(e)_f = sqrt(b^2 + 1) e_f - b e_a                                                              (9)
+
+Coarse structure is decided at high levels. Of draws whose quantile is u, noisier ones come more often with the density
+(ReVersion, arXiv 2303.13495, Eq. 9; NewMove draws so; c in 0 .. 1, 0.5 there)
+
+    f(u) = 1 - c cos(pi u)                                                                           (10)
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -85,14 +91,33 @@ class FlowMatching:
     shift: float = 1.0
     lowest: float = 0.0
 
-    def sample_sigmas(self, batch_size: int, generator: torch.Generator) -> Tensor:
-        """[batch_size] in (0, 1), float32 on the CPU."""
+    def sample_sigmas(self, batch_size: int, generator: torch.Generator, coarse: float = 0.0) -> Tensor:
+        """[batch_size] in (0, 1), float32 on the CPU; coarse is c of (10)."""
         normal = torch.randn(batch_size, generator=generator)
+        if coarse:
+            u = coarse_quantiles(torch.special.ndtr(normal.double()), coarse)
+            normal = torch.special.ndtri(u.clamp(1e-7, 1 - 1e-7)).float()
         return shift_sigmas(torch.sigmoid(self.sigma_mean + self.sigma_std * normal), self.shift).clamp_min(self.lowest)
 
     def weight(self, sigmas: Tensor) -> Tensor:
         """[B]: of a sample's velocity error in the loss. All count alike."""
         return torch.ones_like(sigmas)
+
+
+def coarse_quantiles(uniform: Tensor, coarse: float) -> Tensor:
+    """Uniform draws in [0, 1], float64 -> draws of the density (10), by halving; raises ValueError for a c not in 0..1.
+
+    >>> coarse_quantiles(torch.tensor([0.0, 1.0], dtype=torch.float64), 0.5).round(decimals=6).tolist()
+    [0.0, 1.0]
+    """
+    if not 0 <= coarse <= 1:
+        raise ValueError(f"coarse must be between 0 and 1, got {coarse}")
+    low, high = torch.zeros_like(uniform), torch.ones_like(uniform)
+    for _ in range(50):
+        middle = (low + high) / 2
+        below = middle - coarse / math.pi * torch.sin(math.pi * middle) < uniform  # the integral of f up to it
+        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+    return high
 
 
 def variance_scale(sigmas: Tensor) -> Tensor:
@@ -115,9 +140,13 @@ class EpsilonPrediction:
         signal, noise = alphas_cumprod.double().cpu().sqrt(), (1 - alphas_cumprod.double().cpu()).sqrt()
         self.levels = (noise / (signal + noise)).float()
 
-    def sample_sigmas(self, batch_size: int, generator: torch.Generator) -> Tensor:
-        """[batch_size] of the levels, float32 on the CPU."""
-        return self.levels[torch.randint(len(self.levels), (batch_size,), generator=generator)]
+    def sample_sigmas(self, batch_size: int, generator: torch.Generator, coarse: float = 0.0) -> Tensor:
+        """[batch_size] of the levels, float32 on the CPU; coarse is c of (10)."""
+        timesteps = torch.randint(len(self.levels), (batch_size,), generator=generator)
+        if coarse:
+            u = coarse_quantiles((timesteps.double() + 0.5) / len(self.levels), coarse)
+            timesteps = (u * len(self.levels)).long().clamp_max(len(self.levels) - 1)
+        return self.levels[timesteps]
 
     def weight(self, sigmas: Tensor) -> Tensor:
         """[B]: (8), so that the loss is the error of the noise."""

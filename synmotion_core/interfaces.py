@@ -116,8 +116,8 @@ class BackboneSpec:
 class NoiseLevels(Protocol):
     """How a backbone's training draws noise levels, and what an error at each weighs: diffusion.py has them."""
 
-    def sample_sigmas(self, batch_size: int, generator: torch.Generator) -> Tensor:
-        """[batch_size] in (0, 1), float32 on the CPU."""
+    def sample_sigmas(self, batch_size: int, generator: torch.Generator, coarse: float = 0.0) -> Tensor:
+        """[batch_size] in (0, 1), float32 on the CPU. coarse in 0..1 draws noisier ones more often."""
         ...
 
     def weight(self, sigmas: Sigmas) -> Tensor:
@@ -262,11 +262,12 @@ class Highway:
 class TemporalBackbone(Backbone, Protocol):
     """What a backbone with the feature "temporal_attention" has more: layers that look along time, and others."""
 
-    def layer_targets(self, where: Literal["spatial", "temporal"], layers: str) -> str:
+    def layer_targets(self, where: Literal["spatial", "text", "temporal"], layers: str) -> str:
         """An anchored regular expression over linear layers of the spatial or the temporal transformers.
 
         `layers` is a subset of the letters q, k, v, o and f (feed-forward). Spatial: of self-attention and feed-forward
-        alone, as nothing there reads the text. Temporal: of both attentions.
+        alone, as nothing there reads the text; "text": of the attention that does, which has no f. Temporal: of both
+        attentions.
         """
         ...
 

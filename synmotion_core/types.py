@@ -237,7 +237,7 @@ class Phase:
 
     target "data" is the velocity of the clips drawn, "base" what the base alone predicts for them. frames "one" takes a
     single latent frame of each clip, drawn anew, instead of all. clip is the only row that is drawn, None: any. loss
-    "debiased" adds the error of (9) in diffusion.py.
+    "debiased" adds the error of (9) in diffusion.py; coarse is c of its (10), 0 to 1.
     """
 
     name: str
@@ -247,6 +247,7 @@ class Phase:
     frames: Literal["all", "one"] = "all"
     clip: int | None = None
     loss: Literal["plain", "debiased"] = "plain"
+    coarse: float = 0.0
 
 
 # ------------------------------------------------------------------------------------------------ events

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from synmotion_core.diffusion import (
+    EpsilonPrediction,
     FlowMatching,
     add_noise,
     clean_from_velocity,
+    coarse_quantiles,
     noise_from_velocity,
     shift_sigmas,
     velocity_from_clean,
@@ -131,3 +135,31 @@ def test_error_is_summed_in_float32() -> None:
     prediction = torch.full((1, 4, 5, 8, 8), 1.0, dtype=torch.bfloat16)
     target = torch.full_like(prediction, 1.0, dtype=torch.float32) + 2**-10
     assert float(weighted_mse(prediction, target)) == pytest.approx(2**-20)
+
+
+@pytest.mark.parametrize("coarse", [0.25, 0.5, 1.0])
+def test_coarse_draws_have_their_density(coarse: float) -> None:
+    """(10), in ten parts of the quantiles; and the levels of a model that predicts noise come accordingly."""
+    u = torch.rand(100_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    drawn = coarse_quantiles(u, coarse)
+    edges = torch.linspace(0, 1, 11, dtype=torch.float64)
+    expected = (edges - coarse / math.pi * torch.sin(math.pi * edges)).diff()
+    counts = torch.histc(drawn, 10, 0, 1) / len(drawn)
+    torch.testing.assert_close(counts, expected, atol=5e-3, rtol=0)
+    diffusion = EpsilonPrediction(torch.linspace(0.999, 0.005, 1000))
+    sigmas = diffusion.sample_sigmas(100_000, torch.Generator().manual_seed(1), coarse)
+    timesteps = diffusion.timesteps(sigmas)
+    late = (timesteps >= 500).double().mean()
+    assert float(late) == pytest.approx(float(0.5 + coarse / math.pi), abs=5e-3)
+    plain = diffusion.timesteps(diffusion.sample_sigmas(100_000, torch.Generator().manual_seed(1)))
+    assert float((plain >= 500).double().mean()) == pytest.approx(0.5, abs=5e-3)
+
+
+def test_flow_matching_draws_coarse_levels_too() -> None:
+    """Half of its own draws are above the median; with c = 0.5 a half + c / pi of them."""
+    diffusion = FlowMatching(sigma_mean=0.3, sigma_std=1.1, shift=2.0)
+    own = diffusion.sample_sigmas(100_000, torch.Generator().manual_seed(1))
+    coarse = diffusion.sample_sigmas(100_000, torch.Generator().manual_seed(2), 0.5)
+    assert float((coarse > own.median()).double().mean()) == pytest.approx(0.5 + 0.5 / math.pi, abs=6e-3)
+    with pytest.raises(ValueError, match="coarse must be between 0 and 1, got 2"):
+        diffusion.sample_sigmas(4, torch.Generator(), 2.0)

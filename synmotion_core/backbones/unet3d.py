@@ -187,14 +187,15 @@ class UNet3D:
         where = rf"transformer_in|{_BLOCKS}\.(temp_)?attentions\.\d+"
         return rf"({where})\.transformer_blocks\.\d+\.attn[12]\.({names})"
 
-    def layer_targets(self, where: Literal["spatial", "temporal"], layers: str) -> str:
-        if not layers or set(layers) - set("qkvof"):
-            raise ShapeError(f"layers must be letters of 'qkvof', got {layers!r}")
-        attention = "attn1" if where == "spatial" else "attn[12]"
+    def layer_targets(self, where: Literal["spatial", "text", "temporal"], layers: str) -> str:
+        known = "qkvo" if where == "text" else "qkvof"
+        if not layers or set(layers) - set(known):
+            raise ShapeError(f"layers must be letters of {known!r}, got {layers!r}")
+        attention = {"spatial": "attn1", "text": "attn2", "temporal": "attn[12]"}[where]
         named = {letter: rf"{attention}\.{name}" for letter, name in _PROJECTIONS.items()}
         named["f"] = r"ff\.net\.(0\.proj|2)"
         temporal = rf"transformer_in|{_BLOCKS}\.temp_attentions\.\d+"
-        place = rf"{_BLOCKS}\.attentions\.\d+" if where == "spatial" else temporal
+        place = temporal if where == "temporal" else rf"{_BLOCKS}\.attentions\.\d+"
         return rf"({place})\.transformer_blocks\.\d+\.({'|'.join(named[letter] for letter in layers)})"
 
     def highway(self, preset: Literal["paper", "released"]) -> Highway:

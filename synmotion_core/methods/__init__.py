@@ -12,6 +12,7 @@ from synmotion_core.interfaces import MethodEntry
 from synmotion_core.methods.dreambooth import DreamBoothEntry
 from synmotion_core.methods.lora import LoraEntry
 from synmotion_core.methods.motion_director import MotionDirectorEntry
+from synmotion_core.methods.new_move import NewMoveEntry
 from synmotion_core.methods.separation import SeparationEntry
 from synmotion_core.methods.synmotion import SynMotionEntry
 from synmotion_core.methods.textual_inversion import TextualInversionEntry
@@ -25,6 +26,7 @@ METHODS: dict[str, MethodEntry] = {
         TextualInversionEntry(),
         SeparationEntry(),
         MotionDirectorEntry(),
+        NewMoveEntry(),
     )
 }
 

@@ -42,12 +42,30 @@ class DreamBoothConfig(LoraConfig):
 
     def __post_init__(self) -> None:
         LoraConfig.__post_init__(self)  # slots: super() has no class to go by
-        if not re.fullmatch(r"[^\W_]{1,20}", self.identifier):
-            raise ConfigError(
-                f'identifier must be one word of at most 20 letters and digits, such as "sks", got {self.identifier!r}'
-            )
-        if not 0 <= self.prior_loss_weight < math.inf:
-            raise ConfigError(f"prior_loss_weight must be a number, 0 or above, got {self.prior_loss_weight}")
+        check_identifier(self.identifier)
+        check_prior_weight(self.prior_loss_weight)
+
+
+def check_identifier(identifier: str) -> None:
+    """Raise ConfigError unless it is one word of letters and digits."""
+    if not re.fullmatch(r"[^\W_]{1,20}", identifier):
+        raise ConfigError(
+            f'identifier must be one word of at most 20 letters and digits, such as "sks", got {identifier!r}'
+        )
+
+
+def check_prior_weight(prior_loss_weight: float) -> None:
+    """Raise ConfigError unless lambda is a number, 0 or above."""
+    if not 0 <= prior_loss_weight < math.inf:
+        raise ConfigError(f"prior_loss_weight must be a number, 0 or above, got {prior_loss_weight}")
+
+
+def prior_phase(prior_loss_weight: float, seed: int, step: int) -> Phase:
+    """A step on priors with probability lambda / (1 + lambda), else on the clips."""
+    share = prior_loss_weight / (1 + prior_loss_weight)
+    prior = random.Random(f"{seed}/{step}/phase").random() < share
+    draws = "prior" if prior else "reference"
+    return Phase(name=draws, draws=draws, trains=frozenset({"adapters"}))
 
 
 class DreamBooth(Lora):
@@ -57,12 +75,10 @@ class DreamBooth(Lora):
 
     def __init__(self, backbone: Backbone, config: DreamBoothConfig) -> None:
         super().__init__(backbone, config)
-        self.prior_share = config.prior_loss_weight / (1 + config.prior_loss_weight)
+        self.prior_loss_weight = config.prior_loss_weight
 
     def phase(self, seed: int, step: int) -> Phase:
-        prior = random.Random(f"{seed}/{step}/phase").random() < self.prior_share
-        draws = "prior" if prior else "reference"
-        return Phase(name=draws, draws=draws, trains=frozenset({"adapters"}))
+        return prior_phase(self.prior_loss_weight, seed, step)
 
 
 class DreamBoothEntry(LoraEntry):

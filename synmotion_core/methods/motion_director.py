@@ -27,7 +27,7 @@ from synmotion_core.types import Condition, Phase, Prompt, TextCondition
 SPATIAL_STEPS = 0.8  # of them for each temporal one, which are as often with the clip's looks
 # of the inputs and outputs of all q, k and v, those of a letter's layers in the temporal transformers, and of the
 # spatial ones' LoRA, at the published size (tests/backbones/test_full_size.py counts them)
-_SHARE = {"q": 0.166, "k": 0.166, "v": 0.166, "o": 0.166, "f": 0.580}
+TEMPORAL_SHARES = {"q": 0.166, "k": 0.166, "v": 0.166, "o": 0.166, "f": 0.580}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,13 +44,23 @@ class MotionDirectorConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 1 <= self.rank <= MAX_RANK:
-            raise ConfigError(f"rank must be between 1 and {MAX_RANK}, got {self.rank}")
-        if not self.temporal or set(self.temporal) - set("qkvof") or len(set(self.temporal)) < len(self.temporal):
-            raise ConfigError(
-                f"temporal must be letters of 'qkvof', each once, got {self.temporal!r}: 'k' is the paper's purified "
-                "attention, 'qkvof' all of it"
-            )
+        check_rank(self.rank)
+        check_layers(self.temporal)
+
+
+def check_rank(rank: int) -> None:
+    """Raise ConfigError for a rank that cannot be."""
+    if not 1 <= rank <= MAX_RANK:
+        raise ConfigError(f"rank must be between 1 and {MAX_RANK}, got {rank}")
+
+
+def check_layers(temporal: str) -> None:
+    """Raise ConfigError unless they are layers of the temporal transformers."""
+    if not temporal or set(temporal) - set("qkvof") or len(set(temporal)) < len(temporal):
+        raise ConfigError(
+            f"temporal must be letters of 'qkvof', each once, got {temporal!r}: 'k' is the purified attention of "
+            "Separate Motion from Appearance, 'qkvof' all of it"
+        )
 
 
 class MotionDirector:
@@ -139,7 +149,7 @@ class MotionDirectorEntry:
 
     def num_parameters(self, config: Any, text_width: int, attention_width: int) -> int:
         """Of the temporal path, which an adapter file keeps; each clip's looks take about 0.9 attention_width more."""
-        return round(config.rank * attention_width * sum(_SHARE[letter] for letter in config.temporal))
+        return round(config.rank * attention_width * sum(TEMPORAL_SHARES[letter] for letter in config.temporal))
 
     def attach(self, backbone: Backbone, config: Any, reference: Prompt, clips: int = 0) -> MotionDirector:
         check_compatible(backbone.spec, self.name, self.requires)

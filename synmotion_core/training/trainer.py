@@ -229,7 +229,7 @@ def _draw(
         frames = [rng.randrange(latents.shape[2]) for _ in rows]
         latents = torch.stack([clip[:, f : f + 1] for clip, f in zip(latents, frames, strict=True)])
     noise = torch.randn(latents.shape, generator=generator)
-    sigmas = backbone.diffusion.sample_sigmas(len(rows), generator)
+    sigmas = backbone.diffusion.sample_sigmas(len(rows), generator, phase.coarse)
     device = backbone.device
     image = None if data.image_latents is None else data.image_latents[rows].to(device)
     return latents.to(device), data.text.select(rows).to(device), image, noise.to(device), sigmas.to(device)

@@ -153,3 +153,15 @@ def test_purified_attention_has_the_published_sizes(layers: str, modules: int, p
     entry = find_method("motion_director")
     about = entry.num_parameters(entry.config(temporal=layers), 1024, measured("zeroscope-v2-576w").attention_width)
     assert about == pytest.approx(own, rel=5e-3)
+
+
+def test_what_new_move_learns_is_counted() -> None:
+    """The temporal transformers, and K and V of sixteen looks at a text of width 1024."""
+    model = transformer("zeroscope-v2-576w")
+    targets = [UNet3D.layer_targets(None, where, layers) for where, layers in (("temporal", "qkvof"), ("text", "kv"))]
+    with torch.device("meta"):
+        lora = AttentionLora(model, f"({'|'.join(targets)})", rank=32, alpha=32.0, seed=0)
+    assert len(lora.parameters) == 2 * (170 + 32)
+    entry = find_method("new_move")
+    about = entry.num_parameters(entry.config(), 1024, measured("zeroscope-v2-576w").attention_width)
+    assert about == pytest.approx(sum(p.numel() for p in lora.parameters), rel=5e-3)

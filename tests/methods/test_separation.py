@@ -260,10 +260,33 @@ def test_settings_that_cannot_be() -> None:
         MotionDirectorConfig(rank=0)
     with pytest.raises(ShapeError, match="layers must be letters of 'qkvof', got 'x'"):
         tiny_backbone(NAME).layer_targets("temporal", "x")  # type: ignore[attr-defined]
+    with pytest.raises(ShapeError, match="layers must be letters of 'qkvo', got 'f'"):
+        tiny_backbone(NAME).layer_targets("text", "f")  # type: ignore[attr-defined]
+    with pytest.raises(ConfigError, match="coarse must be between 0"):
+        find_method("new_move").config(coarse=2.0)
+
+
+def test_new_move_learns_a_word_at_coarse_levels_with_priors_beside_it(backbone: Any) -> None:
+    entry = find_method("new_move")
+    method = entry.attach(backbone, entry.config(rank=2), PROMPTS[0], 3)
+    try:
+        phases = [method.phase(0, step) for step in range(2000)]
+        assert {phase.coarse for phase in phases} == {0.5}
+        assert abs(sum(phase.draws == "prior" for phase in phases) / 2000 - 0.5) < 4 * 0.5 / math.sqrt(2000)
+        keys = {key.split(".lora_")[0] for key in method.state_dict()}
+        text = {key for key in keys if ".attentions." in key}
+        assert all(key.endswith(("attn2.to_k", "attn2.to_v")) for key in text)
+        assert len(text) == 2 * 16
+        assert len(keys - text) == 10 * 17
+    finally:
+        method.detach()
+    assert entry.reword(entry.config(), PROMPTS[1]).motion == "sks squats"
+    assert entry.draws_priors(entry.config())
+    assert not entry.draws_priors(entry.config(prior_loss_weight=0.0))
 
 
 def test_transformers_are_refused() -> None:
-    for name in ("separation", "motion_director"):
+    for name in ("separation", "motion_director", "new_move"):
         entry = find_method(name)
         with pytest.raises(
             IncompatibleError, match="needs temporal_attention, which backbone 'puppet-hunyuan' does not"
