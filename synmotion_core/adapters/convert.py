@@ -1,8 +1,9 @@
 """Files of other programs become ours: read onto a backbone, written with our metadata, loaded back.
 
-The result is an ordinary adapter of the method `lora` whose settings name each layer with its rank and alpha. Of two
-experts, a file for each, or one file for one of them: the other then stays the base. What the file does not say is not
-made up: the weights that it was trained on (`fingerprint`) and the steps stay empty.
+The result is an ordinary adapter of the method `lora` whose settings name each layer with its rank and alpha, or, of a
+list of a 3-D U-Net's temporal layers, of the method whose list it is. Of two experts, a file for each, or one file for
+one of them: the other then stays the base. What the file does not say is not made up: the weights that it was trained
+on (`fingerprint`) and the steps stay empty.
 """
 
 from __future__ import annotations
@@ -66,8 +67,22 @@ def convert(
     modules = {name: list(pair) for one in imported for name, pair in one.modules.items()}
     if not modules:
         raise AdapterError(f"{files[0].name} changes nothing: all of it is zero")
-    applied = write(out, spec, tensors, method="lora", settings={"modules": modules}, prompt=prompt, mode=mode)
+    method, settings = _method_of(imported[0], modules)
+    applied = write(out, spec, tensors, method=method, settings=settings, prompt=prompt, mode=mode)
     return Converted(path=out, reports=tuple(one.report for one in imported), applied=applied)
+
+
+def _method_of(imported: Imported, modules: Mapping[str, Sequence[float]]) -> tuple[str, dict[str, Any]]:
+    """Whose file it becomes. A list of the temporal layers is MotionDirector's where they are all, else Separate Motion
+    from Appearance's, drawn as its released code draws."""
+    pairs = {(rank, alpha) for rank, alpha in modules.values()}
+    if not imported.temporal or len(pairs) > 1 or len(modules) < len(imported.modules):
+        return "lora", {"modules": dict(modules)}
+    rank, alpha = next(iter(pairs))
+    settings: dict[str, Any] = {"rank": rank, "lora_alpha": alpha, "temporal": imported.temporal}
+    if imported.temporal == "qkvof":
+        return "motion_director", settings
+    return "separation", settings | {"highway": "released"}
 
 
 def write(

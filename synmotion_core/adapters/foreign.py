@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from synmotion_core.adapters.foreign_file import ForeignFile, PeftSettings, Role, listed, read_foreign, shown
-from synmotion_core.adapters.foreign_names import Layer, known_layers
+from synmotion_core.adapters.foreign_names import Layer, known_layers, temporal_lists
 from synmotion_core.backbones.weightless import weightless_denoiser
 from synmotion_core.errors import AdapterError, ConfigError
 from synmotion_core.interfaces import BackboneSpec
@@ -32,6 +32,7 @@ _PREFIXES = (
     *("base_model.model.", "transformer.", "diffusion_model.", "model.", "denoiser.", "unet."),
     *("lora_unet_", "lora_transformer_", "lycoris_", "Hunyuan_video_I2V_lora_"),
 )
+_NUMBERED = "unet:"
 ALPHAS = {
     "key": "the file's own alpha",
     "settings": "alpha of PEFT's settings",
@@ -87,6 +88,7 @@ class Imported:
     tensors: Mapping[str, Tensor]
     modules: Mapping[str, tuple[int, float]]
     report: Report
+    temporal: str = ""  # of a numbered list: which layers of the temporal transformers it is of, as letters
 
 
 def import_lora(
@@ -106,6 +108,10 @@ def import_lora(
     """
     file = read_foreign(path)
     table = known_layers(spec.family, _transformer(spec, expert))
+    temporal = ""
+    if any(name.startswith(_NUMBERED) for name in file.layers):
+        temporal, numbered = _numbered(file, spec, table)
+        table = table | numbered
     lead = f"{expert}." if expert else ""
     placed = {key: Placed(key=key, reason=reason) for key, reason in file.left.items()}
     found: dict[str, tuple[str, Layer]] = {}
@@ -142,7 +148,35 @@ def import_lora(
     if alpha is not None and not alphas["given"]:
         raise ConfigError(f"{path.name} says the alpha of every layer itself: leave out alpha")
     report = Report(file=path.name, backbone=spec.name, keys=tuple(placed[key] for key in file.keys), alphas=alphas)
-    return Imported(tensors=tensors, modules=modules, report=report)
+    return Imported(tensors=tensors, modules=modules, report=report, temporal=temporal)
+
+
+def _numbered(file: ForeignFile, spec: BackboneSpec, table: Mapping[str, Layer]) -> tuple[str, dict[str, Layer]]:
+    """Which list a file's numbers count, by how many there are and by every size; and the layers under these numbers.
+
+    Raises AdapterError where it is none of those known, and where a file holds names beside numbers.
+    """
+    own = [name for name in file.layers if name.startswith(_NUMBERED)]
+    if len(own) != len(file.layers) or spec.denoiser != "unet":
+        raise AdapterError(
+            f"{file.path.name} numbers its layers, as files for 3-D U-Nets do, and {spec.name} is none"
+            if spec.denoiser != "unet"
+            else f"{file.path.name} holds numbered layers and named ones: {listed(sorted(set(file.layers) - set(own)))}"
+        )
+    lists = temporal_lists(weightless_denoiser(spec))
+    for letters, names in lists.items():
+        layers = {f"{_NUMBERED}{i}": table[name] for i, name in enumerate(names)}
+        if layers.keys() == set(own) and all(
+            file.shapes[file.layers[name]["down"]][-1] == layer.inputs
+            and file.shapes[file.layers[name]["up"]][0] == layer.outputs
+            for name, layer in layers.items()
+        ):
+            return letters, layers
+    known = ", ".join(f"{len(names)} ({letters})" for letters, names in lists.items())
+    raise AdapterError(
+        f"{file.path.name} is a list of {len(own)} layers, or of others in size, than those of {spec.name} that are "
+        f"known: {known}"
+    )
 
 
 def _transformer(spec: BackboneSpec, expert: str | None) -> torch.nn.Module:

@@ -4,6 +4,8 @@ trusted.
     <layer>.lora_A.weight, .lora_down.weight, .lora.down.weight     A  [rank, inputs]
     <layer>.lora_B.weight, .lora_up.weight, .lora.up.weight         B  [outputs, rank]
     <layer>.alpha                                                   a number; W~ = W + (alpha / rank) B A
+    unet:<i>:down, unet:<i>:up                                      A and B of the i-th of a list of layers, as the LoRA
+                                                                    library of MotionDirector and its successors writes
 
 Where no `.alpha` is: PEFT's settings, from the header ("lora_adapter_metadata", diffusers) or from adapter_config.json
 beside an adapter_model.safetensors. Their patterns are matched as names, never run as regular expressions.
@@ -49,7 +51,10 @@ _OTHER_KIND = (
     (re.compile(r"\.hada_|\.lokr_|\.oft_|\.lora_mid\.|\.glora_|\.boft_"), "LyCORIS (LoHa, LoKr, OFT), not LoRA"),
 )
 _LEFT = (
-    (re.compile(r"lora_te\d?_|text_encoder|text_model\.|lora_prior_te_"), "of a text encoder, which stays as it is"),
+    (
+        re.compile(r"lora_te\d?_|text_encoder[.:_]|text_model\.|lora_prior_te_|^text_encoder"),
+        "of a text encoder, which stays as it is",
+    ),
     (re.compile(r"\.diff(_b)?$|\.set_weight$"), "a changed weight or bias of the layer itself, not LoRA"),
     (re.compile(r"\.lora_[AB]\.(default\.)?bias$|\.lora_(up|down)\.bias$"), "a bias, not LoRA"),
 )
@@ -154,6 +159,9 @@ def listed(keys: list[str], most: int = 5) -> str:
 
 
 def _split(key: str) -> tuple[str, Role | None]:
+    numbered = re.fullmatch(r"(unet:\d{1,5}):(up|down)", key)
+    if numbered:
+        return numbered[1], "up" if numbered[2] == "up" else "down"
     for ending, role in _ROLES:
         if key.endswith(ending) and len(key) > len(ending):
             return key.removesuffix(ending), role

@@ -17,6 +17,7 @@ name is looked up among them and never taken apart; one that two layers would sh
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -140,6 +141,7 @@ _DIALECTS: dict[str, Mapping[str, tuple[str, ...]]] = {
     "wan": _WAN,
     "unet3d": {},  # what is trained for them goes by diffusers' class, or by a copy of it
 }
+_LISTS = ("k", "ko", "qk", "q", "v", "o", "f", "qkv", "qkvo", "qkvof")  # what is trained, the published ones first
 # from the model's own names to ComfyUI's
 _COMFY = (
     ("_attn_qkv", "_attn.qkv"),
@@ -193,6 +195,22 @@ def known_layers(family: str, transformer: nn.Module) -> dict[str, Layer]:
         if flat.setdefault(name.replace(".", "_"), layer) != layer:
             shared.add(name.replace(".", "_"))
     return {name: layer for name, layer in flat.items() if name not in shared} | dotted
+
+
+def temporal_lists(transformer: nn.Module) -> dict[str, list[str]]:
+    """Of a 3-D U-Net: letters of the layers that learn (q, k, v, o, f: feed-forward) -> our layers, in the order in
+    which MotionDirector's LoRA library walks through the temporal transformers. Its files count and name none."""
+    order: list[tuple[str, str]] = []
+    for name, module in transformer.named_modules():
+        if type(module).__name__ == "TransformerTemporalModel":
+            for inner, layer in module.named_modules():
+                found = re.fullmatch(
+                    r"transformer_blocks\.\d+\.(?:attn\d\.to_([qkv]|out)(?:\.0)?|(ff)\.net\..*)", inner
+                )
+                if found and isinstance(layer, nn.Linear):
+                    letter = "f" if found[2] else found[1][0]
+                    order.append((letter, f"{name}.{inner}"))
+    return {letters: [name for letter, name in order if letter in letters] for letters in _LISTS}
 
 
 def to_comfy(name: str) -> str:

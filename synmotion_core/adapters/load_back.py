@@ -17,9 +17,9 @@ from torch import nn
 
 from synmotion_core.adapters.file import load_adapter
 from synmotion_core.backbones import family
-from synmotion_core.backbones.weightless import transformer_config, weightless_denoiser
+from synmotion_core.backbones.weightless import text_width, transformer_config, weightless_denoiser
 from synmotion_core.errors import AdapterError
-from synmotion_core.interfaces import Backbone, BackboneSpec
+from synmotion_core.interfaces import Backbone, BackboneSpec, Highway
 from synmotion_core.types import Prompt, TextCondition
 
 
@@ -55,12 +55,19 @@ class Weightless:
         self.spec = spec
         self.device = torch.device("meta")
         self.denoiser: nn.Module = weightless_denoiser(spec)
-        config = transformer_config(spec)
-        self.text_width = int(config["text_embed_dim"] if "text_embed_dim" in config else config["text_dim"])
+        self.text_width = text_width(transformer_config(spec))
 
     def attention_targets(self, projections: str = "qkv") -> str:
         """The family's own."""
         return family(self.spec).attention_targets(None, projections)
+
+    def layer_targets(self, where: str, layers: str) -> str:
+        """The family's own, of one with temporal layers."""
+        return family(self.spec).layer_targets(None, where, layers)
+
+    def highway(self, preset: str) -> Highway:
+        """The family's own, of one with temporal layers."""
+        return family(self.spec).highway(self, preset)
 
     def encode_prompt(self, prompts: list[Prompt], images: Any = None) -> TextCondition:
         """Two tokens of zeros a prompt, its subject and its motion."""

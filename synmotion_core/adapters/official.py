@@ -35,7 +35,7 @@ from synmotion_core.adapters import official_pickle
 from synmotion_core.adapters.convert import Converted, write
 from synmotion_core.adapters.foreign import Placed, Report, import_lora
 from synmotion_core.adapters.foreign_file import shown
-from synmotion_core.backbones.weightless import transformer_config
+from synmotion_core.backbones.weightless import text_width, transformer_config
 from synmotion_core.errors import AdapterError, MissingError
 from synmotion_core.interfaces import BackboneSpec
 from synmotion_core.methods.dual_embedding import EmbeddingRefiner
@@ -102,7 +102,7 @@ def convert_official(
         raise MissingError(f"there is no {' and no '.join(missing)} in {folder}")
     config = transformer_config(spec)
     items, tensors = read_pickle(folder / EMBEDDING)
-    width = int(config["text_embed_dim"] if "text_embed_dim" in config else config["text_dim"])
+    width = text_width(config)
     own, settings, report = _embeddings(items, tensors, width, spec, ignore_unmatched)
     lora = import_lora(folder / LORA, spec, ignore_unmatched=ignore_unmatched)
     settings |= {"rank": 0, "modules": {name: list(pair) for name, pair in lora.modules.items()}}

@@ -203,7 +203,7 @@ class UNet3D:
         hidden states have that block's width, are on what the up block that reads them is given, and on the residual
         that the next one takes first.
         """
-        unet = self.pipe.unet
+        unet: Any = self.denoiser
         last = max(i for i, block in enumerate(unet.down_blocks) if hasattr(block, "attentions"))
         skips = [
             Skip(block=at, entry=j, spatial=f"{at}.attentions.{j}", temporal=f"{at}.temp_attentions.{j}")

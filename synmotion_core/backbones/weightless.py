@@ -7,6 +7,7 @@ weights.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,11 @@ def transformer_config(spec: BackboneSpec) -> dict[str, Any]:
     else:
         path = CONFIGS / f"{spec.name}.json"
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def text_width(config: Mapping[str, Any]) -> int:
+    """Channels of the text tokens that a denoiser of this config reads."""
+    return int(next(config[name] for name in ("text_embed_dim", "text_dim", "cross_attention_dim") if name in config))
 
 
 def weightless_denoiser(spec: BackboneSpec) -> nn.Module:

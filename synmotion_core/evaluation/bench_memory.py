@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from synmotion_core import backbones
+from synmotion_core.backbones.weightless import text_width
 from synmotion_core.errors import ConfigError
 from synmotion_core.evaluation import meter
 from synmotion_core.evaluation.figures import Figure
@@ -48,9 +49,6 @@ _OTHER_SIZES: dict[str, dict[str, Any]] = {
     "modelscope-t2v-1.7b": _STABLE_DIFFUSION,
     "zeroscope-v2-576w": _STABLE_DIFFUSION,
 }  # fmt: skip
-
-
-_TEXT_WIDTHS = ("text_embed_dim", "text_dim", "cross_attention_dim")  # the denoisers' names for it
 
 
 def real_rows() -> tuple[str, ...]:
@@ -90,7 +88,7 @@ def measure_row(spec: BackboneSpec) -> Measured:
     block_parameters, attention_width = _counts(model_class, config, targets)
     experts = sum(is_denoiser(part) for part in spec.parameters)  # of which one works at a time
     return Measured(
-        text_width=int(next(config[name] for name in _TEXT_WIDTHS if name in config)),
+        text_width=text_width(config),
         block_parameters=block_parameters,
         attention_width=attention_width * experts,
         train=training(checkpointed=False),
