@@ -358,8 +358,9 @@ def build(studio: Studio, library: Library, pictures: Pictures) -> dict[str, Any
         return {plan_box: made, command: same_command(run), **memory.offer(run)}
 
     def on_method(values: Mapping[Any, Any]) -> Updates:
-        """A field that the method would not read is not shown."""
-        return {rank: gr.Number(visible=default_rank(values[method]) is not None)}
+        """A field that the method would not read is not shown; one that it reads begins with its own default."""
+        own = default_rank(values[method])
+        return {rank: gr.Number(visible=False) if own is None else gr.Number(value=own, visible=True)}
 
     def on_way(values: Mapping[Any, Any]) -> Updates:
         return memory.take(form({**values, **memory.plain()}), str(values[memory.ways]))

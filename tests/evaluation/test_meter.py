@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import HunyuanVideoTransformer3DModel, WanTransformer3DModel
+from diffusers import HunyuanVideoTransformer3DModel, UNet3DConditionModel, WanTransformer3DModel
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from synmotion_core.backbones import SPECS, family
+from synmotion_core.backbones.precision import checkpoint_blocks
 from synmotion_core.evaluation import bench_memory, meter
 from synmotion_core.evaluation.bench import run as bench
 from synmotion_core.methods import find_method
@@ -37,6 +38,14 @@ TINY: dict[str, tuple[Any, dict[str, Any], str]] = {
         },
         family(SPECS["wan2.1-t2v-1.3b"]).attention_targets(None),
     ),
+    "unet3d": (
+        UNet3DConditionModel,
+        {
+            "in_channels": 4, "block_out_channels": (32, 64, 64, 64), "norm_num_groups": 8, "cross_attention_dim": 64,
+            "attention_head_dim": 32,
+        },
+        family(SPECS["modelscope-t2v-1.7b"]).attention_targets(None),
+    ),
 }  # fmt: skip
 SIZE = (5, 16, 16)
 
@@ -49,7 +58,7 @@ def allocated(name: str, *, checkpointing: bool, grad: bool) -> int:
     if grad:
         AttentionLora(model, targets, rank=16, alpha=16.0, seed=0)
     if checkpointing:
-        model.enable_gradient_checkpointing()
+        checkpoint_blocks(model, torch.device("cpu"))
     model.train(grad)
     with meter._fused_attention(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
         empty = meter.INPUTS[model_class.__name__](config, 1, SIZE)
@@ -108,7 +117,7 @@ def test_plans_count_each_rows_parameters_right(name: str) -> None:
     blocks, width = bench_memory._counts(model_class, config, targets)
     experts = 1 if spec.boundary_ratio is None else 2
     assert (found.block_parameters, found.attention_width) == (blocks, width * experts)
-    assert found.text_width in (config.get("text_embed_dim"), config.get("text_dim"))
+    assert found.text_width in [config.get(name) for name in ("text_embed_dim", "text_dim", "cross_attention_dim")]
     with torch.device("meta"):
         vae_class, own = bench_memory.autoencoder(spec)
         vae = vae_class.from_config(dict(own))
