@@ -1,4 +1,5 @@
-"""`AutoencoderPatchVideo`: the puppet world's video VAE, block-linear, with the stock interface.
+"""`AutoencoderPatchVideo`: the puppet world's video VAE, block-linear, with the stock interface; and its like for
+pictures, `AutoencoderPatchImage`.
 
 Frame 0 is coded alone, then every 4 frames together, in blocks of 8x8 pixels (causal like HunyuanVideo's: 4k+1 frames
 become k+1 latent frames, 8 times smaller):
@@ -138,18 +139,92 @@ class AutoencoderPatchVideo(ModelMixin, ConfigMixin):
         pairs = zip(self.blocks(video), self.blocks(heavy), strict=True)
         maps = ((self.encoder_first, self.decoder_first), (self.encoder_rest, self.decoder_rest))
         for (values, weights), (encoder, decoder) in zip(pairs, maps, strict=True):
-            x, w = values.flatten(0, -2).double(), weights.flatten(0, -2).mean(-1).double()
-            w = w / w.sum()
-            mean = (w[:, None] * x).sum(0)
-            centred = x - mean
-            cov = centred.T @ (centred * w[:, None])
-            eigenvalues, vectors = torch.linalg.eigh(cov)
-            order = eigenvalues.argsort(descending=True)[: self.config["latent_channels"]]
-            std, directions = eigenvalues[order].clamp_min(1e-12).sqrt(), vectors[:, order].T
-            scale = std**-power
-            gain = 1.0 / (scale * std).square().mean().sqrt()
-            scale = scale * gain
-            encoder.weight.copy_(scale[:, None] * directions)
-            encoder.bias.copy_(-scale * (directions @ mean))
-            decoder.weight.copy_((directions / scale[:, None]).T)
-            decoder.bias.copy_(mean)
+            _principal(values.flatten(0, -2), weights.flatten(0, -2).mean(-1), encoder, decoder, power)
+
+
+class AutoencoderPatchImage(ModelMixin, ConfigMixin):
+    """The same for pictures, frame by frame: blocks of 8x8 pixels, for backbones whose autoencoder knows no time.
+
+    `encode` and `decode` take and give pictures [B, 3, 8h, 8w] and [B, C, h, w], as AutoencoderKL does; `latents` and
+    `pixels` videos [B, 3, F, 8h, 8w] and [B, C, F, h, w]. block_out_channels has four entries, by which pipelines
+    reckon 8 pixels a latent; nothing else is in it. Raises ValueError for a shape that does not fit.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        latent_channels: int = 40,
+        deblock_channels: int = 0,
+        scaling_factor: float = 1.0,
+        block_out_channels: tuple[int, ...] = (1, 1, 1, 1),
+    ) -> None:
+        super().__init__()
+        self.encoder = nn.Linear(3 * SPATIAL**2, latent_channels)
+        self.decoder = nn.Linear(latent_channels, 3 * SPATIAL**2)
+        self.deblock = _Deblock(deblock_channels) if deblock_channels else None
+
+    def add_deblock(self, channels: int) -> None:
+        """Give a decoder without one a fresh residual convolution (the identity until it is trained)."""
+        self.deblock = _Deblock(channels)
+        self.register_to_config(deblock_channels=channels)
+
+    def enable_tiling(self, *_: object, **__: object) -> None:
+        """Nothing to do: blocks are coded one by one."""
+
+    @staticmethod
+    def blocks(video: Tensor) -> Tensor:
+        """[B, 3, F, 8h, 8w] -> [B, F, h, w, 192]."""
+        b, c, f, height, width = video.shape
+        if c != 3 or height % SPATIAL or width % SPATIAL:
+            raise ValueError(f"pictures must be [B, 3, 8h, 8w], got {(b, c, height, width)}")
+        x = video.reshape(b, c, f, height // SPATIAL, SPATIAL, width // SPATIAL, SPATIAL)
+        return x.permute(0, 2, 3, 5, 1, 4, 6).flatten(4)
+
+    def latents(self, video: Tensor) -> Tensor:
+        """[B, 3, F, 8h, 8w] -> [B, C, F, h, w]."""
+        return self.encoder(self.blocks(video)).permute(0, 4, 1, 2, 3)
+
+    def pixels(self, latents: Tensor) -> Tensor:
+        """[B, C, F, h, w] -> [B, 3, F, 8h, 8w]."""
+        x = self.decoder(latents.permute(0, 2, 3, 4, 1)).unflatten(-1, (3, SPATIAL, SPATIAL))
+        video = x.permute(0, 4, 1, 2, 5, 3, 6).flatten(5, 6).flatten(3, 4)
+        return video if self.deblock is None else self.deblock(video)
+
+    def encode(self, x: Tensor, return_dict: bool = True) -> AutoencoderKLOutput | tuple[DiagonalGaussianDistribution]:
+        z = self.latents(x[:, :, None])[:, :, 0]
+        moments = torch.cat([z, torch.full_like(z, -30.0)], dim=1)  # log-variance at its floor: a point
+        posterior = DiagonalGaussianDistribution(moments, deterministic=True)
+        return AutoencoderKLOutput(latent_dist=posterior) if return_dict else (posterior,)
+
+    def decode(self, z: Tensor, return_dict: bool = True) -> DecoderOutput | tuple[Tensor]:
+        picture = self.pixels(z[:, :, None])[:, :, 0]
+        return DecoderOutput(sample=picture) if return_dict else (picture,)
+
+    def forward(self, sample: Tensor) -> Tensor:
+        """Reconstruct pictures: [B, 3, 8h, 8w] -> the same."""
+        return self.pixels(self.latents(sample[:, :, None]))[:, :, 0]
+
+    @torch.no_grad()
+    def fit(self, video: Tensor, weight: Tensor, *, power: float = 0.0) -> None:
+        """Set the linear maps from principal components. video [N, 3, F, H, W]; weight [N, F, H, W], >= 0, a pixel."""
+        heavy = self.blocks(weight[:, None].expand(-1, 3, -1, -1, -1)).flatten(0, -2).mean(-1)
+        _principal(self.blocks(video).flatten(0, -2), heavy, self.encoder, self.decoder, power)
+
+
+def _principal(values: Tensor, weights: Tensor, encoder: nn.Linear, decoder: nn.Linear, power: float) -> None:
+    """Into both maps: the leading directions of values [N, D], weighted [N], their scale as the module says."""
+    x, w = values.double(), weights.double()
+    w = w / w.sum()
+    mean = (w[:, None] * x).sum(0)
+    centred = x - mean
+    cov = centred.T @ (centred * w[:, None])
+    eigenvalues, vectors = torch.linalg.eigh(cov)
+    order = eigenvalues.argsort(descending=True)[: encoder.out_features]
+    std, directions = eigenvalues[order].clamp_min(1e-12).sqrt(), vectors[:, order].T
+    scale = std**-power
+    gain = 1.0 / (scale * std).square().mean().sqrt()
+    scale = scale * gain
+    encoder.weight.copy_(scale[:, None] * directions)
+    encoder.bias.copy_(-scale * (directions @ mean))
+    decoder.weight.copy_((directions / scale[:, None]).T)
+    decoder.bias.copy_(mean)

@@ -455,6 +455,7 @@ def test_a_large_backbone_is_made_to_fit(open_page: Any, site: Site) -> None:
     expect(frames).to_have_attribute("placeholder", "49")
     expect(page.locator("#train-offload input")).to_be_enabled()
     expect(plan).to_contain_text("39.0 GiB to fetch")
+    expect(plan).to_contain_text("49 frames of")  # else the ways are still those of the other backbone's 13
     expect(plan).to_contain_text("“Memory and size” has ways to need less")
     assert "--" not in plan.inner_text()
     small = ways.filter(has_text="4-bit denoiser")
