@@ -320,6 +320,7 @@ def _models(args: argparse.Namespace) -> int:
     print("backbones")
     for spec in SPECS.values():
         facts = [
+            f"makes {' and '.join(spec.modes)}",
             f"{sum(spec.parameters.values()) / 1e6:,.0f} M parameters",
             "needs a GPU" if spec.needs_gpu else "runs on a CPU",
             f"licence {spec.licence}",
@@ -329,9 +330,21 @@ def _models(args: argparse.Namespace) -> int:
     print("methods")
     for method in METHODS.values():
         print(f"  {method.name:<{width}}  {method.title}")
-    refused = [f"  {reason}" for reason in reasons.values() if reason]
-    print("\n".join(["pairs that do not fit", *refused]) if refused else "every method fits every backbone")
+    refused = {method: [spec for spec in SPECS if reasons[spec, method]] for method in METHODS}
+    print("what does not fit" if any(refused.values()) else "every method fits every backbone")
+    for method, specs in refused.items():
+        if specs:
+            needs = ", ".join(sorted(METHODS[method].requires))
+            fits = [spec for spec in SPECS if spec not in specs]
+            print(f"  {method:<{width}}  needs {needs}; {_listing(specs, fits)}")
     return OK
+
+
+def _listing(refused: list[str], fits: list[str]) -> str:
+    """Whichever is the shorter list."""
+    if len(fits) < len(refused):
+        return f"fits {', '.join(fits) or 'none'} alone"
+    return f"does not fit {', '.join(refused)}"
 
 
 def _bench(args: argparse.Namespace) -> int:
