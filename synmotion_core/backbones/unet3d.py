@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -21,7 +22,7 @@ from synmotion_core.backbones.attention import attention_for
 from synmotion_core.backbones.checks import check_length, check_marks, check_projections, check_video, latent_shape
 from synmotion_core.backbones.ddim import KINDS, DDIMSolver, velocity_of
 from synmotion_core.backbones.real_world import KNOWS, PRIORS
-from synmotion_core.backbones.roles import NO_ROLES, Spans, token_roles
+from synmotion_core.backbones.roles import NO_ROLES, Spans, spans_of, token_roles
 from synmotion_core.diffusion import EpsilonPrediction, expand, variance_scale
 from synmotion_core.errors import ConfigError, IncompatibleError, ShapeError
 from synmotion_core.interfaces import BackboneSpec, Highway, Skip, SkipScale
@@ -132,10 +133,10 @@ class UNet3D:
     # ------------------------------------------------------------------ text
 
     def encode_prompt(self, prompts: Sequence[Prompt], images: Tensor | None = None) -> TextCondition:
-        return self._encode([p.text for p in prompts], [(p.span("subject"), p.span("motion")) for p in prompts])
+        return replace(self._encode([p.text for p in prompts], spans_of(prompts)), prompts=tuple(prompts))
 
     def encode_text(self, texts: Sequence[str], images: Tensor | None = None) -> TextCondition:
-        return self._encode(list(texts), [NO_ROLES] * len(texts))
+        return replace(self._encode(list(texts), [NO_ROLES] * len(texts)), prompts=(None,) * len(texts))
 
     @torch.no_grad()
     def _encode(self, texts: list[str], spans: list[Spans]) -> TextCondition:

@@ -282,7 +282,7 @@ def _work(unit: Unit, folder: Path, sheets: Path | None) -> Outcome:
 def _train_and_draw(backbone: Backbone, unit: Unit, root: Path) -> tuple[list[Frames], float]:
     entry, path = find_method(unit.method), _trained_path(unit, root)
     prompt = _read(reference_clips(unit.motion, 1, unit.seed, described=unit.described)[0].prompt, unit)
-    method = entry.attach(backbone, _config(unit), prompt)
+    method = entry.attach(backbone, _config(unit), prompt, unit.num_clips)
     try:
         if not path.exists():
             _train(backbone, unit, method, root, path)
