@@ -361,8 +361,8 @@ class MethodEntry(Protocol):
         """Whether phases under this config draw subject prior videos."""
         ...
 
-    def num_parameters(self, config: Any, text_width: int, attention_width: int) -> int:
-        """About how many a fresh method would learn, without a backbone.
+    def num_parameters(self, config: Any, text_width: int, attention_width: int, clips: int = 0) -> int:
+        """About how many a fresh method would learn, without a backbone; clips as for `attach`.
 
         attention_width: inputs and outputs of the projections q, k and v, summed over the denoiser.
         """

@@ -33,7 +33,7 @@ from synmotion_core.backbones.real_world import KNOWS_TENCENT, PRIORS
 from synmotion_core.backbones.roles import NO_ROLES, Spans, spans_of, token_roles
 from synmotion_core.backbones.solver import FlowSolver, predicts_clean
 from synmotion_core.backbones.token_replace import share_again, start_from, token_replace_form
-from synmotion_core.backbones.words import Tokens, embeddings_of, with_word
+from synmotion_core.backbones.words import FirstEncoder, Tokens, with_word
 from synmotion_core.diffusion import FlowMatching, velocity_from_clean
 from synmotion_core.errors import ConfigError
 from synmotion_core.interfaces import BackboneSpec, Feature
@@ -188,7 +188,7 @@ SPECS: tuple[BackboneSpec, ...] = (
 )
 
 
-class HunyuanVideo:
+class HunyuanVideo(FirstEncoder):
     """A loaded HunyuanVideo-class backbone. See interfaces.Backbone for the contract of each member."""
 
     def __init__(self, spec: BackboneSpec, pipe: Pipeline, device: torch.device, fingerprint: str) -> None:
@@ -296,14 +296,6 @@ class HunyuanVideo:
             subject_tokens=roles[0].to(self.device),
             motion_tokens=roles[1].to(self.device),
         )
-
-    def hold_words(self, hold: bool) -> None:
-        cast(Any, self.pipe).encoders.hold("text_encoder", hold)
-
-    @torch.no_grad()
-    def motion_words(self, prompt: Prompt) -> Tensor:
-        tokens = self._tokens([prompt.text], spans_of([prompt]))
-        return embeddings_of(self.pipe.text_encoder, tokens.ids[tokens.motion])
 
     def encode_word(self, prompts: Sequence[Prompt], word: Tensor) -> TextCondition:
         """CLIP has another table and is not asked: what it makes of a prompt stays that of the plain words."""

@@ -13,7 +13,7 @@ and as long as the video; no frame is fixed. A14B's transformer is two experts (
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ from synmotion_core.backbones.checks import check_images, check_length, check_pr
 from synmotion_core.backbones.real_world import KNOWS, PRIORS
 from synmotion_core.backbones.roles import NO_ROLES, Spans, spans_of, token_roles
 from synmotion_core.backbones.solver import FlowSolver
-from synmotion_core.backbones.words import Tokens, embeddings_of, with_word
+from synmotion_core.backbones.words import FirstEncoder, Tokens, with_word
 from synmotion_core.diffusion import FlowMatching
 from synmotion_core.errors import ConfigError
 from synmotion_core.interfaces import BackboneSpec
@@ -150,7 +150,7 @@ def _with_first(frame: Tensor, latents: Tensor) -> Tensor:
     return torch.cat([frame.to(latents), latents[:, :, 1:]], dim=2)
 
 
-class Wan:
+class Wan(FirstEncoder):
     """A loaded Wan backbone. See interfaces.Backbone for the contract of each member."""
 
     def __init__(self, spec: BackboneSpec, pipe: Pipeline, device: torch.device, fingerprint: str) -> None:
@@ -247,14 +247,6 @@ class Wan:
         tokens = tokens.to(self.device)
         embeds = self.pipe.text_encoder(tokens.ids, tokens.mask).last_hidden_state.float()
         return tokens.condition(embeds * tokens.mask.unsqueeze(-1), prompts)
-
-    def hold_words(self, hold: bool) -> None:
-        cast(Any, self.pipe).encoders.hold("text_encoder", hold)
-
-    @torch.no_grad()
-    def motion_words(self, prompt: Prompt) -> Tensor:
-        tokens = self._tokens([prompt.text], spans_of([prompt]))
-        return embeddings_of(self.pipe.text_encoder, tokens.ids[tokens.motion])
 
     def encode_word(self, prompts: Sequence[Prompt], word: Tensor) -> TextCondition:
         tokens = self._tokens([p.text for p in prompts], spans_of(prompts)).one_motion().to(self.device)

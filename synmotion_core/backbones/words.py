@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from synmotion_core.backbones.roles import spans_of
 from synmotion_core.types import Prompt, TextCondition
 
 
@@ -58,6 +59,21 @@ class Tokens:
         return Tokens(
             ids=change(self.ids), mask=change(self.mask), subject=change(self.subject), motion=change(self.motion)
         )
+
+
+class FirstEncoder:
+    """What interfaces.Words asks of a family, but the encoding itself: for those with these two members."""
+
+    pipe: Any
+    _tokens: Any  # (texts, spans) -> Tokens
+
+    def hold_words(self, hold: bool) -> None:
+        self.pipe.encoders.hold("text_encoder", hold)
+
+    @torch.no_grad()
+    def motion_words(self, prompt: Prompt) -> Tensor:
+        tokens = self._tokens([prompt.text], spans_of([prompt]))
+        return embeddings_of(self.pipe.text_encoder, tokens.ids[tokens.motion])
 
 
 def embeddings_of(encoder: Any, ids: Tensor) -> Tensor:

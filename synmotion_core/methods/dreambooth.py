@@ -29,7 +29,7 @@ from typing import Any
 
 from synmotion_core.errors import ConfigError
 from synmotion_core.interfaces import Backbone, check_compatible
-from synmotion_core.methods.lora import Lora, LoraConfig, LoraEntry
+from synmotion_core.methods.lora import Lora, LoraConfig, LoraEntry, targets_of
 from synmotion_core.types import Phase, Prompt
 
 
@@ -74,7 +74,7 @@ class DreamBooth(Lora):
     name = "dreambooth"
 
     def __init__(self, backbone: Backbone, config: DreamBoothConfig) -> None:
-        super().__init__(backbone, config)
+        super().__init__(backbone, config, targets_of(backbone, config))
         self.prior_loss_weight = config.prior_loss_weight
 
     def phase(self, seed: int, step: int) -> Phase:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
@@ -35,16 +35,27 @@ class LoraConfig:
         check_modules(self.modules)
 
 
+class RankAndAlpha(Protocol):
+    """Of a method's settings, what its LoRA needs."""
+
+    @property
+    def rank(self) -> int: ...
+    @property
+    def lora_alpha(self) -> float: ...
+    @property
+    def seed(self) -> int: ...
+
+
 class Lora:
-    """Plain LoRA attached to a backbone; see interfaces.Method."""
+    """LoRA on `targets`, attached to a backbone; see interfaces.Method. Other methods add to it what is theirs."""
 
     name = "lora"
 
-    def __init__(self, backbone: Backbone, config: LoraConfig) -> None:
+    def __init__(self, backbone: Backbone, config: RankAndAlpha, targets: str | Modules) -> None:
         self._prefix = f"{backbone.spec.denoiser}."
         self.lora = AttentionLora(
             backbone.denoiser,
-            config.modules or backbone.attention_targets(config.projections),
+            targets,
             rank=config.rank,
             alpha=config.lora_alpha,
             seed=config.seed,
@@ -95,11 +106,16 @@ class LoraEntry:
     def draws_priors(self, config: Any) -> bool:
         return False
 
-    def num_parameters(self, config: Any, text_width: int, attention_width: int) -> int:
+    def num_parameters(self, config: Any, text_width: int, attention_width: int, clips: int = 0) -> int:
         if config.modules:
             raise ConfigError("modules are of an adapter that was made elsewhere: leave them out to train one")
         return round(config.rank * attention_width * len(config.projections) / 3)
 
     def attach(self, backbone: Backbone, config: Any, reference: Prompt, clips: int = 0) -> Lora:
         check_compatible(backbone.spec, self.name, self.requires)
-        return Lora(backbone, config)
+        return Lora(backbone, config, targets_of(backbone, config))
+
+
+def targets_of(backbone: Backbone, config: LoraConfig) -> str | Modules:
+    """The layers by name where the settings name some, else the projections."""
+    return config.modules or backbone.attention_targets(config.projections)

@@ -14,18 +14,15 @@ the frozen encoder, not a learnt one, for conditions are cached. lambda / (1 + l
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from torch import Tensor, nn
-
-from synmotion_core.errors import AdapterError, ConfigError
+from synmotion_core.errors import ConfigError
 from synmotion_core.interfaces import Backbone, Feature, TemporalBackbone, check_compatible
-from synmotion_core.methods.attention_lora import AttentionLora
 from synmotion_core.methods.dreambooth import DreamBoothEntry, check_identifier, check_prior_weight, prior_phase
+from synmotion_core.methods.lora import Lora
 from synmotion_core.methods.motion_director import TEMPORAL_SHARES, check_layers, check_rank
-from synmotion_core.types import Condition, Phase, Prompt, TextCondition
+from synmotion_core.types import Phase, Prompt
 
 _TEXT_SHARE = 0.1765  # K and V of the look at the text, of all q, k and v (tests/backbones/test_full_size.py)
 
@@ -52,55 +49,19 @@ class NewMoveConfig:
             raise ConfigError(f"coarse must be between 0 (all timesteps alike) and 1, got {self.coarse}")
 
 
-class NewMove:
+class NewMove(Lora):
     """NewMove attached to a backbone; see interfaces.Method."""
 
     name = "new_move"
 
     def __init__(self, backbone: Backbone, config: NewMoveConfig) -> None:
-        self.config, self._prefix = config, f"{backbone.spec.denoiser}."
-        own = cast(TemporalBackbone, backbone)
-        self.lora = AttentionLora(
-            backbone.denoiser,
-            f"({own.layer_targets('temporal', config.temporal)}|{own.layer_targets('text', 'kv')})",
-            rank=config.rank,
-            alpha=config.lora_alpha,
-            seed=config.seed,
-            device=backbone.device,
-        )
-
-    @property
-    def groups(self) -> Mapping[str, Sequence[nn.Parameter]]:
-        return {"adapters": self.lora.parameters}
-
-    def learning_rate_scale(self, group: str) -> float:
-        """One rate for all."""
-        return 1.0
+        self.config, own = config, cast(TemporalBackbone, backbone)
+        targets = f"({own.layer_targets('temporal', config.temporal)}|{own.layer_targets('text', 'kv')})"
+        super().__init__(backbone, config, targets)
 
     def phase(self, seed: int, step: int) -> Phase:
         drawn = prior_phase(self.config.prior_loss_weight, seed, step)
         return dataclasses.replace(drawn, coarse=self.config.coarse)
-
-    def begin(self, phase: Phase) -> None:
-        """Nothing is of one phase alone."""
-
-    def condition(self, text: TextCondition, strength: float = 1.0) -> Condition:
-        return text.as_condition()
-
-    def set_strength(self, strength: float) -> None:
-        self.lora.set_strength(strength)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return {self._prefix + k: v for k, v in self.lora.state_dict().items()}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        strange = [k for k in state if not k.startswith(self._prefix)]
-        if strange:
-            raise AdapterError(f"{self.name} does not know the key {strange[0]!r}")
-        self.lora.load_state_dict({k.removeprefix(self._prefix): v for k, v in state.items()})
-
-    def detach(self) -> None:
-        self.lora.remove()
 
 
 class NewMoveEntry(DreamBoothEntry):
@@ -114,7 +75,7 @@ class NewMoveEntry(DreamBoothEntry):
     requires: frozenset[Feature] = frozenset({"temporal_attention"})
     config: type = NewMoveConfig
 
-    def num_parameters(self, config: Any, text_width: int, attention_width: int) -> int:
+    def num_parameters(self, config: Any, text_width: int, attention_width: int, clips: int = 0) -> int:
         shares = sum(TEMPORAL_SHARES[letter] for letter in config.temporal) + _TEXT_SHARE
         return round(config.rank * attention_width * shares)
 

@@ -62,9 +62,7 @@ class Separation(MotionDirector):
         super().set_strength(strength)
         self._lift()
         if strength != 0 and self._kind != "off":
-            purified = (
-                partial(switched_off, list(self.temporal.layers.values())) if self._kind == "pretrained" else None
-            )
+            purified = partial(switched_off, list(self.lora.layers.values())) if self._kind == "pretrained" else None
             highway = self.backbone.highway("released" if self._kind == "released" else "paper")
             self._highway = AppearanceHighway(self.backbone.denoiser, highway, purified)
 

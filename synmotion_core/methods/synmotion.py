@@ -183,7 +183,7 @@ class SynMotionEntry:
     def draws_priors(self, config: Any) -> bool:
         return config.alpha < 1
 
-    def num_parameters(self, config: Any, text_width: int, attention_width: int) -> int:
+    def num_parameters(self, config: Any, text_width: int, attention_width: int, clips: int = 0) -> int:
         if config.modules:
             raise ConfigError("modules are of an adapter that was made elsewhere: leave them out to train one")
         embeddings = num_parameters(

@@ -122,7 +122,7 @@ class TextualInversionEntry:
     def draws_priors(self, config: Any) -> bool:
         return False
 
-    def num_parameters(self, config: Any, text_width: int, attention_width: int) -> int:
+    def num_parameters(self, config: Any, text_width: int, attention_width: int, clips: int = 0) -> int:
         return text_width  # of the families that offer it, the encoder's input is as wide as its output
 
     def attach(self, backbone: Backbone, config: Any, reference: Prompt, clips: int = 0) -> TextualInversion:

@@ -62,7 +62,8 @@ def work_of(run: TrainRun | GenerateRun) -> Work:
         named, adapter = look_up(run), 0
         found = measured(named.spec.name)
         if found is not None:
-            adapter = named.entry.num_parameters(named.method_config, found.text_width, found.attention_width)
+            sizes = found.text_width, found.attention_width
+            adapter = named.entry.num_parameters(named.method_config, *sizes, clips=len(run.clips))
         return Work(
             shape=named.shape,
             batch_size=named.batch_size,

@@ -199,29 +199,16 @@ def test_roles_cover_the_words(backbone: Any) -> None:
             assert backbone.pipe.tokenizer.decode(chosen).strip() == words
 
 
-@pytest.mark.parametrize("name", ["synmotion", "lora"])
-@pytest.mark.parametrize("precision", [Precision(), Precision(gradient_checkpointing=True)], ids=["plain", "again"])
-def test_methods_learn_and_leave_no_trace(name: str, precision: Precision) -> None:
-    backbone = tiny_backbone(NAME, precision)
-    entry = find_method(name)
-    x, s = noisy(backbone)
-    text = backbone.encode_prompt(PROMPTS)
-    with torch.no_grad():
-        before = backbone.predict(x, s, plain(text))
+def test_adapters_keys_are_the_unets(backbone: Any) -> None:
+    """The rest of what methods owe is in tests/methods/test_method_contract.py, for this row as well."""
+    entry = find_method("lora")
     method = entry.attach(backbone, entry.config(), PROMPTS[0])
     try:
-        with torch.no_grad():
-            fresh = backbone.predict(x, s, method.condition(text))
-        torch.testing.assert_close(fresh, before, rtol=1e-4, atol=1e-5)
-        backbone.predict(x, s, method.condition(text)).square().mean().backward()
-        assert any(p.grad is not None and p.grad.any() for p in method.groups["adapters"])
         keys = list(method.state_dict())
-        assert any(k.startswith("unet.down_blocks.0.temp_attentions.0.transformer_blocks.0.attn1.to_k") for k in keys)
-        assert not any(k.startswith("transformer.") for k in keys)
     finally:
         method.detach()
-    with torch.no_grad():
-        assert torch.equal(backbone.predict(x, s, plain(text)), before)
+    assert "unet.down_blocks.0.temp_attentions.0.transformer_blocks.0.attn1.to_k.lora_A.weight" in keys
+    assert all(key.startswith("unet.") for key in keys)
 
 
 def test_checkpointing_gives_the_same_gradients_from_less_memory() -> None:

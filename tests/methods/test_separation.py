@@ -142,7 +142,7 @@ def test_from_the_pretrained_attention_it_is_the_identity_without_an_adapter(sep
     with torch.no_grad():
         without = by_hand(backbone.denoiser, *call(backbone), "no", {})
     assert not torch.equal(changed, without), "the skips are others"
-    assert all(not layer._disable_adapters for layer in separation.temporal.layers.values())
+    assert all(not layer._disable_adapters for layer in separation.lora.layers.values())
 
 
 @pytest.mark.parametrize("separation", [{"highway": kind, "rank": 2} for kind in HIGHWAYS], indirect=True, ids=HIGHWAYS)
