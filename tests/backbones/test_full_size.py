@@ -155,6 +155,16 @@ def test_purified_attention_has_the_published_sizes(layers: str, modules: int, p
     assert about == pytest.approx(own, rel=5e-3)
 
 
+def test_a_clips_looks_are_counted() -> None:
+    """Of each clip, LoRA on q, k, v, o and feed-forward of sixteen spatial transformers: a training's, not a file's."""
+    model, entry = transformer("zeroscope-v2-576w"), find_method("separation")
+    with torch.device("meta"):
+        lora = AttentionLora(model, UNet3D.layer_targets(None, "spatial", "qkvof"), rank=32, alpha=32.0, seed=0)
+    width = measured("zeroscope-v2-576w").attention_width
+    alone, twelve = (entry.num_parameters(entry.config(), 1024, width, clips=clips) for clips in (0, 12))
+    assert (twelve - alone) / 12 == pytest.approx(sum(p.numel() for p in lora.parameters), rel=5e-3)
+
+
 def test_what_new_move_learns_is_counted() -> None:
     """The temporal transformers, and K and V of sixteen looks at a text of width 1024."""
     model = transformer("zeroscope-v2-576w")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 from collections.abc import Iterator
@@ -87,6 +88,17 @@ def test_a_step_draws_what_its_phase_says() -> None:
             seen |= set(found)
         assert all(torch.equal(embeds, sets.text.prompt_embeds[1]) for embeds in text.prompt_embeds)
     assert seen == set(range(9)), "any of its frames"
+
+
+def test_a_coarse_phase_draws_noisier_levels() -> None:
+    backbone, sets, config = tiny_backbone(NAME), data()["reference"], settings(batch_size=8)
+    mean = {}
+    for coarse in (0.0, 1.0):
+        phase = Phase(name="x", draws="reference", trains=frozenset(), coarse=coarse)
+        drawn = [trainer._draw(sets, backbone, config, step, phase)[-1] for step in range(40)]
+        mean[coarse] = float(backbone.diffusion.timesteps(torch.cat(drawn)).double().mean())  # type: ignore[attr-defined]
+    assert mean[0.0] == pytest.approx(500, abs=60)
+    assert mean[1.0] == pytest.approx(500 + 1000 * 2 / math.pi**2, abs=60), "the mean of 1 - cos(pi u)"
 
 
 def test_the_loss_is_the_noises_error_and_the_debiased_one_added(
