@@ -45,9 +45,14 @@ def default_root() -> Path:
         raise StorageError(f"this user has no home folder: {_ELSEWHERE}") from error
 
 
+def weights_place(backbone: str) -> Path:
+    """Where somebody may put a folder of weights for a backbone."""
+    return default_root() / "weights" / backbone
+
+
 def own_weights(backbone: str) -> Path | None:
     """The folder of weights that somebody has put here for a backbone, if there is one."""
-    folder = default_root() / "weights" / backbone
+    folder = weights_place(backbone)
     return folder if (folder / "model_index.json").is_file() else None
 
 

@@ -21,7 +21,7 @@ from synmotion_core.backbones.precision import (
 from synmotion_core.errors import MissingError
 from synmotion_core.interfaces import BackboneSpec
 from synmotion_core.precision import Precision
-from synmotion_core.workspace import default_root, own_weights
+from synmotion_core.workspace import own_weights, weights_place
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 
@@ -68,7 +68,7 @@ def load_pipeline(
     if folder is None and spec.options.get("pickles"):
         raise MissingError(
             f"{spec.repo} holds its weights as pickles alone, which are never read here: have a diffusers folder with "
-            f"safetensors made of it, where you trust it, and put that at {default_root() / 'weights' / spec.name}"
+            f"safetensors made of it, where you trust it, and put that at {weights_place(spec.name)}"
         )
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     take_turns = taking_turns(device)

@@ -16,6 +16,7 @@ from synmotion_core.planning.ladder import Rung, ladder
 from synmotion_core.planning.memory import GIB, needs, tokens, weight_bytes
 from synmotion_core.planning.work import look_up, work_of
 from synmotion_core.types import Prompt
+from synmotion_core.workspace import weights_place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +105,10 @@ def plan(run: TrainRun, *, seconds_per_step: float | None = None, fit_gib: float
     disk = downloads.disk(spec)
     if disk is not None:
         lines.append(_on_disk(disk))
+    if spec.options.get("pickles") and disk is not None and disk.missing:
+        lines.append(
+            f"its repository holds pickles alone, which are never read: put a folder with safetensors at {weights_place(spec.name)}"
+        )
     return Plan(
         lines=tuple(lines),
         ways=tuple(_ways(rungs, fit_gib, timed=seconds is not None)),

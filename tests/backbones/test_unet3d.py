@@ -14,12 +14,14 @@ import torch
 from synmotion_core.backbones import SPECS, load_backbone
 from synmotion_core.backbones.ddim import DDIMSolver, velocity_of
 from synmotion_core.backbones.unet3d import pictures, temporal_layers
+from synmotion_core.config import ClipSource, TrainRun
 from synmotion_core.diffusion import EpsilonPrediction, add_noise, variance_scale, velocity_target
 from synmotion_core.errors import ConfigError, IncompatibleError, MissingError, PromptError
 from synmotion_core.generation import default_sampler, denoise
 from synmotion_core.interfaces import Backbone
 from synmotion_core.methods import find_method
 from synmotion_core.planning import downloads
+from synmotion_core.planning.report import plan
 from synmotion_core.precision import Precision
 from synmotion_core.types import Condition, Prompt
 from tests.backbones.tiny import SHAPE, tiny_backbone, tiny_folder, tiny_spec
@@ -273,8 +275,14 @@ def test_weights_that_are_pickles_alone_are_not_read_and_ones_own_are(
         MissingError, match=rf"holds its weights as pickles alone.* put that at {tmp_path}/weights/{NAME}"
     ):
         load_backbone(NAME, device="cpu")
+    run = TrainRun(
+        name="x", clips=(ClipSource(path=tmp_path / "a.mp4", subject="a person", motion="waves"),), backbone=NAME
+    )
+    said = f"put a folder with safetensors at {tmp_path}/weights/{NAME}"
+    assert any(said in line for line in plan(run).lines)
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / NAME).symlink_to(tiny_folder(NAME))
     found = load_backbone(NAME, device="cpu")
     assert found.fingerprint == tiny_backbone(NAME).fingerprint
     assert downloads.disk(SPECS[NAME]).missing == 0  # type: ignore[union-attr]
+    assert not any(said in line for line in plan(run).lines)
