@@ -106,9 +106,8 @@ def plan(run: TrainRun, *, seconds_per_step: float | None = None, fit_gib: float
     if disk is not None:
         lines.append(_on_disk(disk))
     if spec.options.get("pickles") and disk is not None and disk.missing:
-        lines.append(
-            f"its repository holds pickles alone, which are never read: put a folder with safetensors at {weights_place(spec.name)}"
-        )
+        place = weights_place(spec.name)
+        lines.append(f"its repository holds pickles, never read here: put a folder with safetensors at {place}")
     return Plan(
         lines=tuple(lines),
         ways=tuple(_ways(rungs, fit_gib, timed=seconds is not None)),
