@@ -133,7 +133,8 @@ class EpsilonPrediction:
     """The noise levels of a model that predicts noise at the timesteps 0 .. T - 1, each as likely as the other.
 
     alphas_cumprod [T] as diffusers' schedulers have it, falling. levels [T] are s of (7), float32, rising; the last is
-    below 1: these models were never shown pure noise, and drawing starts from it all the same.
+    below 1, unless the schedule was scaled to end in pure noise: such models were never shown any, and drawing starts
+    from it all the same.
     """
 
     def __init__(self, alphas_cumprod: Tensor) -> None:
@@ -157,6 +158,29 @@ class EpsilonPrediction:
         levels = self.levels.to(sigmas.device)
         above = torch.searchsorted(levels, sigmas.float().contiguous()).clamp(1, len(levels) - 1)
         return torch.where(sigmas - levels[above - 1] < levels[above] - sigmas, above - 1, above)
+
+    def nearest(self, sigmas: Tensor) -> Tensor:
+        """[B] -> the nearest levels, float32, where sigmas are."""
+        return self.levels.to(sigmas.device)[self.timesteps(sigmas)]
+
+
+class CleanPrediction(EpsilonPrediction):
+    """The same levels, of a model that predicts clean latents: drawn as `drawn` says, each to its nearest level.
+
+    Such a model was trained on its velocity's error, so all count alike.
+    """
+
+    def __init__(self, alphas_cumprod: Tensor, drawn: FlowMatching) -> None:
+        super().__init__(alphas_cumprod)
+        self.drawn = drawn
+
+    def sample_sigmas(self, batch_size: int, generator: torch.Generator, coarse: float = 0.0) -> Tensor:
+        """[batch_size] of the levels, float32 on the CPU; coarse is c of (10)."""
+        return self.nearest(self.drawn.sample_sigmas(batch_size, generator, coarse))
+
+    def weight(self, sigmas: Tensor) -> Tensor:
+        """[B]: of a sample's velocity error in the loss."""
+        return self.drawn.weight(sigmas)
 
 
 def debiased(values: Tensor, anchor: int) -> Tensor:

@@ -21,13 +21,13 @@ def attention_for(device: torch.device) -> Iterator[None]:
     if device.type != "cpu":
         yield
         return
-    from diffusers.models.attention_dispatch import attention_backend
+    from torch.nn.attention import SDPBackend, sdpa_kernel
 
     # bf16 in, bf16 out: otherwise this kernel computes in float32 (the switch says cuda in its name, a CPU obeys it)
     before = torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()
     torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
     try:
-        with attention_backend("_native_math"):
+        with sdpa_kernel(SDPBackend.MATH):  # also of U-Nets, whose attention does not ask diffusers' own switch
             yield
     finally:
         torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(before)

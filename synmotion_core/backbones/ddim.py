@@ -12,8 +12,8 @@ from torch import Tensor
 
 from synmotion_core.diffusion import (
     EpsilonPrediction,
+    clean_from_velocity,
     expand,
-    noise_from_velocity,
     variance_scale,
     velocity_from_clean,
 )
@@ -26,7 +26,8 @@ def velocity_of(kind: str, predicted: Tensor, noisy_latents: Tensor, sigmas: Ten
     """What a model says of z_t, as the velocity (2) at x_s.
 
     kind as diffusers' prediction_type: "epsilon" is the noise, "sample" the clean latents, "v_prediction" the velocity
-    of Salimans and Ho (2022), sqrt(a_t) noise - sqrt(1 - a_t) x. sigmas below 1, and above 0 for "sample".
+    of Salimans and Ho (2022), sqrt(a_t) noise - sqrt(1 - a_t) x. sigmas
+    below 1 for "epsilon", above 0 for "sample".
     """
     if kind == "sample":
         return velocity_from_clean(noisy_latents, predicted, sigmas)
@@ -58,7 +59,7 @@ class DDIMSolver:
         if flow_shift is not None:
             raise ConfigError(f"flow_shift {flow_shift:g} is of flow matching, and this model has none: leave it out")
         self.eta = eta
-        self._scheduler = type(scheduler).from_config(scheduler.config, prediction_type="epsilon")
+        self._scheduler = type(scheduler).from_config(scheduler.config, prediction_type="sample")
         self._scheduler.set_timesteps(num_inference_steps)
         self._timesteps: list[int] = self._scheduler.timesteps.tolist()
         self._taken = 0
@@ -78,9 +79,9 @@ class DDIMSolver:
             raise ValueError("a step with eta above 0 needs noise")
         with torch.autocast(latents.device.type, enabled=False):
             x, now = latents.float(), self.sigmas[taken]
-            epsilon = noise_from_velocity(x, velocity.float(), now[None].to(x.device))
+            # what is clean, not what is noise: at a level of pure noise the first cannot be told from the second
             z = self._scheduler.step(
-                epsilon,
+                clean_from_velocity(x, velocity.float(), now[None].to(x.device)),
                 self._timesteps[taken],
                 x * variance_scale(now).item(),
                 eta=self.eta,

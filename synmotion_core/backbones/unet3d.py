@@ -23,7 +23,7 @@ from synmotion_core.backbones.checks import check_length, check_marks, check_pro
 from synmotion_core.backbones.ddim import KINDS, DDIMSolver, velocity_of
 from synmotion_core.backbones.real_world import KNOWS, PRIORS
 from synmotion_core.backbones.roles import NO_ROLES, Spans, spans_of, token_roles
-from synmotion_core.diffusion import EpsilonPrediction, expand, variance_scale
+from synmotion_core.diffusion import CleanPrediction, EpsilonPrediction, FlowMatching, expand, variance_scale
 from synmotion_core.errors import ConfigError, IncompatibleError, ShapeError
 from synmotion_core.interfaces import BackboneSpec, Highway, Skip, SkipScale
 from synmotion_core.types import Condition, Mode, Prompt, TextCondition, VideoShape
@@ -86,7 +86,12 @@ class UNet3D:
         self._predicts = pipe.scheduler.config["prediction_type"]
         if self._predicts not in KINDS:
             raise ConfigError(f"{spec.name}: prediction_type is {self._predicts!r}, there are {', '.join(KINDS)}")
-        self.diffusion = EpsilonPrediction(pipe.scheduler.alphas_cumprod)
+        levels = pipe.scheduler.alphas_cumprod
+        self.diffusion = EpsilonPrediction(levels)
+        if self._predicts == "sample":  # 2023's predict noise; the puppets' U-Net is trained as their transformer is
+            given = {"sigma_mean": "sigma_mean", "sigma_std": "sigma_std", "sigma_lowest": "lowest"}
+            own = {name: spec.options[option] for option, name in given.items() if option in spec.options}
+            self.diffusion = CleanPrediction(levels, FlowMatching(**own))
         self.text_width = int(pipe.unet.config["cross_attention_dim"])
 
     @staticmethod

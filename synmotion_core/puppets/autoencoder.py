@@ -17,6 +17,8 @@ reaches above 30 dB (CARD.md has the table).
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import cast
 
 import torch
@@ -209,6 +211,18 @@ class AutoencoderPatchImage(ModelMixin, ConfigMixin):
         """Set the linear maps from principal components. video [N, 3, F, H, W]; weight [N, F, H, W], >= 0, a pixel."""
         heavy = self.blocks(weight[:, None].expand(-1, 3, -1, -1, -1)).flatten(0, -2).mean(-1)
         _principal(self.blocks(video).flatten(0, -2), heavy, self.encoder, self.decoder, power)
+
+
+PatchAutoencoder = AutoencoderPatchVideo | AutoencoderPatchImage
+
+
+def autoencoder_from(folder: Path) -> PatchAutoencoder:
+    """Either of them, float32, as the folder's config.json says. Raises ValueError for one of another class."""
+    name = json.loads((folder / "config.json").read_text()).get("_class_name")
+    for kind in (AutoencoderPatchVideo, AutoencoderPatchImage):
+        if name == kind.__name__:
+            return kind.from_pretrained(folder, torch_dtype=torch.float32)
+    raise ValueError(f"{folder} holds a {name}; there are AutoencoderPatchVideo and AutoencoderPatchImage")
 
 
 def _principal(values: Tensor, weights: Tensor, encoder: nn.Linear, decoder: nn.Linear, power: float) -> None:

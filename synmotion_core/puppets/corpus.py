@@ -1,6 +1,7 @@
 """A large rendered set with its VAE latents, cached on disk in chunks: pretraining reads latents, never pixels.
 
-    chunk-00007.npy    float16 [N, C, 5, 8, 8], written whole and renamed, so that a chunk that exists is complete
+    chunk-00007.npy    float16 [N, C, 5, 8, 8], or [N, C, 17, 8, 8] where frames are coded one by one; written whole
+                       and renamed, so that a chunk that exists is complete
     chunk-00007.json   the scenes, in order; captions are drawn anew each time a clip is used
 
 Chunk i depends on (world, autoencoder, judge, shares, hybrids, etudes, standing, seed, i) only, so a killed run goes on
@@ -15,7 +16,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import cv2
 import numpy as np
@@ -23,13 +24,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from synmotion_core.puppets.autoencoder import AutoencoderPatchVideo
+from synmotion_core.puppets.autoencoder import (
+    AutoencoderPatchVideo,
+    PatchAutoencoder,
+    autoencoder_from,
+)
 from synmotion_core.puppets.captions import draw_scene
 from synmotion_core.puppets.judge import Judge
 from synmotion_core.puppets.motions import RARE
 from synmotion_core.puppets.stage import Performance, Scene, render
 
 CHUNK = 256
+_Kind = TypeVar("_Kind", bound=PatchAutoencoder)
 _NEARLY_RARE = 0.2  # of the judge's probability: an étude above it is no clip for pretraining
 
 
@@ -40,18 +46,18 @@ def to_tensor(performances: list[Performance]) -> Tensor:
 
 
 def fit_autoencoder(
-    num_clips: int = 2400, seed: int = 1, latent_channels: int = 96, power: float = 0.0
-) -> AutoencoderPatchVideo:
+    kind: type[_Kind] = AutoencoderPatchVideo, num_clips: int = 2400, seed: int = 1, power: float = 0.0
+) -> _Kind:
     """Principal components of freshly rendered clips, pixels of the puppet counted six times; power: autoencoder.py."""
     rng = np.random.default_rng((seed, 0xAE))
     shows = [render(draw_scene(rng)) for _ in range(num_clips)]
-    vae = AutoencoderPatchVideo(latent_channels=latent_channels)
+    vae = kind()
     vae.fit(to_tensor(shows), 1.0 + 5.0 * torch.from_numpy(np.stack([s.mask for s in shows])).float(), power=power)
     return vae.eval()
 
 
 def fit_deblock(
-    vae: AutoencoderPatchVideo,
+    vae: PatchAutoencoder,
     channels: int = 32,
     num_clips: int = 600,
     num_steps: int = 600,
@@ -135,7 +141,7 @@ def _write_chunk(
 ) -> int:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    vae = AutoencoderPatchVideo.from_pretrained(vae_path, torch_dtype=torch.float32)
+    vae = autoencoder_from(Path(vae_path))
     judge = Judge.load() if parts["etudes"] else None
     rng = np.random.default_rng((seed, 0xC0, index))
 
@@ -195,7 +201,7 @@ def build(
 class Corpus:
     """Random access over the chunks that are there; `refresh` picks up new ones, behind those it has.
 
-    device None leaves latents on disk (mapped); another keeps them all in its memory (60 KB a clip, float16).
+    device None leaves latents on disk (mapped); another keeps them all in its memory (60 or 87 KB a clip, float16).
     """
 
     def __init__(self, folder: Path, device: str | None = None) -> None:

@@ -24,13 +24,16 @@ from synmotion_core.puppets.judge import Judge
 from synmotion_core.puppets.motions import RARE
 from synmotion_core.puppets.pretrain import __main__ as commands
 from synmotion_core.puppets.pretrain import loop
-from synmotion_core.puppets.pretrain.feed import Batch, Feed
-from synmotion_core.puppets.pretrain.heads import Heads, at_corner
+from synmotion_core.puppets.pretrain.anatomies import ANATOMIES
+from synmotion_core.puppets.pretrain.anatomy import Batch
+from synmotion_core.puppets.pretrain.feed import Feed
+from synmotion_core.puppets.pretrain.hunyuan import HunyuanVideoHeads, at_corner
 from synmotion_core.puppets.pretrain.muon import BatchedMuon
 from synmotion_core.puppets.pretrain.settings import PretrainConfig
 from synmotion_core.puppets.stage import Performance, Scene, render
 
 CHUNK = 6
+HUNYUAN = ANATOMIES["puppet-hunyuan"]
 PARTS = {"hybrids": 0.4, "etudes": 0.5, "standing": 0.0}
 SMALL = {"batch_size": 2, "image_batch_size": 2, "image_steps": 1, "score_prompts": 0}
 
@@ -140,7 +143,7 @@ def test_a_deeper_transformer_draws_what_the_shallow_one_drew_and_learns_in_its_
         blueprint.deepen(deep, 4)
 
     before = (tmp_path / "shallow" / "state.safetensors").read_bytes()
-    with pytest.raises(ValueError, match="of another depth than this version's 5"):
+    with pytest.raises(ValueError, match="of another depth than puppet-hunyuan has in this"):
         _run(folder, tmp_path / "shallow", num_steps=2, image_steps=0)
     assert (tmp_path / "shallow" / "state.safetensors").read_bytes() == before
 
@@ -223,7 +226,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(folder: Path, tmp_path: Path,
 def test_a_bfloat16_model_learns_what_autocast_learns(folder: Path, tmp_path: Path) -> None:
     """Weights stay float32 between steps: an update far below bf16's own resolution is not lost."""
     losses, moved = {}, {}
-    start = {k: v.clone() for k, v in Heads(build_pipeline(_vae(folder))).named_parameters()}
+    start = {k: v.clone() for k, v in HUNYUAN.heads(build_pipeline(_vae(folder))).named_parameters()}
     for bfloat16 in (False, True):
         own = tmp_path / str(bfloat16)
         records = _run(folder, own, num_steps=3, image_steps=0, warmup_steps=1, learning_rate=1e-5, bfloat16=bfloat16)
@@ -239,9 +242,9 @@ def test_checkpoints_are_judged_and_drawn(folder: Path, tmp_path: Path, monkeypa
     drawn: list[dict[str, torch.Tensor]] = []
     real = loop.score
 
-    def watched(pipe, *rest, **named):
+    def watched(anatomy, pipe, *rest, **named):
         drawn.append({f"transformer.{k}": v.clone() for k, v in pipe.transformer.named_parameters()})
-        return real(pipe, *rest, **named)
+        return real(anatomy, pipe, *rest, **named)
 
     monkeypatch.setattr(loop, "score", watched)
     records = _run(folder, own, num_steps=3, score_every=2, score_prompts=3)
@@ -269,12 +272,12 @@ def test_the_shipped_weights_score_well() -> None:
     from synmotion_core.puppets.pretrain.score import score
 
     pipe = HunyuanVideoPipeline.from_pretrained(ASSETS / "puppet-hunyuan", dtype=torch.float32)
-    result = score(pipe, Judge.load(), num_prompts=13)
+    result = score(HUNYUAN, pipe, Judge.load(), num_prompts=13)
     assert result.motion >= 0.6
     assert result.species >= 0.75
     assert result.colour == 1.0
     with pytest.raises(ValueError, match="at least 1"):
-        score(pipe, Judge.load(), num_prompts=0)
+        score(HUNYUAN, pipe, Judge.load(), num_prompts=0)
 
 
 def test_a_motions_share_is_what_is_trained_on(folder: Path) -> None:
@@ -283,7 +286,7 @@ def test_a_motions_share_is_what_is_trained_on(folder: Path) -> None:
     absent, rest = names[0], {i for i, s in enumerate(corpus.scenes) if s.motion != names[0]}
     pipe = build_pipeline(_vae(folder))
     config = PretrainConfig(share={absent: 0.0}, image_steps=0, batch_size=2)
-    feed = Feed(corpus, (pipe.tokenizer, pipe.tokenizer_2), config, "cpu")
+    feed = Feed(corpus, HUNYUAN, pipe, config, "cpu")
     list(feed.batches(0, 3))
     assert {i for _, order in feed._order.values() for i in order} == rest
     assert commands._share("jump=0.25") == commands._draw_share("jump=0.25") == ("jump", 0.25)
@@ -319,11 +322,11 @@ def test_the_loss_is_the_velocitys_error(folder: Path, tmp_path: Path, monkeypat
     """Clean latents that are 0.3 off, at each level: the velocity is 0.3 / s off, as if s were 0.15 at least."""
     seen: list[torch.Tensor] = []
 
-    def clean(heads: Heads, noisy: torch.Tensor, batch: Batch) -> torch.Tensor:
+    def clean(heads: HunyuanVideoHeads, noisy: torch.Tensor, batch: Batch) -> torch.Tensor:
         seen.append(batch.sigma)
         return batch.latents + 0.3 + 0 * sum(p.sum() for p in heads.parameters())
 
-    monkeypatch.setattr(Heads, "clean", clean)
+    monkeypatch.setattr(HunyuanVideoHeads, "clean", clean)
     how = {"num_steps": 2, "image_steps": 0, "i2v_fraction": 0.0, "batch_size": 6, "sigma_mean": -1.5, "sigma_std": 2.0}
     losses = [r["loss"] for r in _run(folder, tmp_path / "run", **how)]
     assert min(float(s.min()) for s in seen) < 0.15 < max(float(s.max()) for s in seen)
@@ -333,7 +336,7 @@ def test_the_loss_is_the_velocitys_error(folder: Path, tmp_path: Path, monkeypat
 
 def test_a_window_is_seen_in_its_place(folder: Path) -> None:
     """The rotary grid of a part is that part of the whole grid, in both modes, and the hook goes away."""
-    heads = Heads(build_pipeline(_vae(folder)))
+    heads = HUNYUAN.heads(build_pipeline(_vae(folder)))
     rope = heads.transformer.rope
     whole = [g.unflatten(0, (5, 8, 8)) for g in rope(torch.empty(1, 1, 5, 8, 8))]
     for model in (heads.transformer, heads._image_to_video[0]):
@@ -412,7 +415,7 @@ def test_clips_that_begin_from_standing_are_for_pictures_alone(folder: Path, tmp
     assert all(0.25 <= corpus.scenes[i].onset <= 0.7 for i in begins)
     pipe = build_pipeline(_vae(folder))
     config = PretrainConfig(image_steps=0, batch_size=4, i2v_fraction=0.5)
-    feed = Feed(corpus, (pipe.tokenizer, pipe.tokenizer_2), config, "cpu")
+    feed = Feed(corpus, HUNYUAN, pipe, config, "cpu")
     seen: dict[tuple[bool, bool], int] = {}
     rows: list[bool] = []
     batch_of = corpus.batch
@@ -450,7 +453,7 @@ def test_windows_are_cut_from_most_steps(
     corpus = corpora.Corpus(folder / "corpus")
     pipe = build_pipeline(_vae(folder))
     config = PretrainConfig(image_steps=0, batch_size=2, window=(6, 5), window_fraction=0.5)
-    feed = Feed(corpus, (pipe.tokenizer, pipe.tokenizer_2), config, "cpu")
+    feed = Feed(corpus, HUNYUAN, pipe, config, "cpu")
     shapes, corners = set(), set()
     for step in range(24):
         batch = feed(step)

@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 
 from synmotion_core.puppets import pretrain
-from synmotion_core.puppets.autoencoder import AutoencoderPatchVideo
 from synmotion_core.puppets.corpus import Corpus, build, fit_autoencoder, fit_deblock
 from synmotion_core.puppets.motions import MOTIONS
+from synmotion_core.puppets.pretrain.anatomies import ANATOMIES
 from synmotion_core.puppets.pretrain.everything import everything
 from synmotion_core.puppets.pretrain.loop import train
 from synmotion_core.puppets.pretrain.settings import PretrainConfig
@@ -31,6 +31,7 @@ def main() -> None:
     )
     parser.add_argument("command", choices=["corpus", "deblock", "train", "export", "all"])
     parser.add_argument("--folder", type=Path, required=True, help="where the corpus and the checkpoints live")
+    parser.add_argument("--backbone", choices=list(ANATOMIES), default="puppet-hunyuan")
     parser.add_argument("--clips", type=int, default=49152, help="corpus: clips to render")
     parser.add_argument("--out", type=Path, help="export: the diffusers folder to write")
     parser.add_argument("--workers", type=int, default=2, help="corpus: processes that render")
@@ -71,6 +72,9 @@ def main() -> None:
     )
     parser.add_argument("--batch-size", type=int, default=own.batch_size)
     parser.add_argument("--image-steps", type=int, default=own.image_steps)
+    parser.add_argument(
+        "--image-fraction", type=_part, default=own.image_fraction, help="train: later steps that see single frames"
+    )
     parser.add_argument("--learning-rate", type=float, default=own.learning_rate)
     parser.add_argument("--muon-learning-rate", type=float, default=own.muon_learning_rate)
     parser.add_argument("--sigma-mean", type=float, default=own.sigma_mean)
@@ -118,12 +122,14 @@ def main() -> None:
     if args.window is None and args.window_fraction != own.window_fraction:
         parser.error("--window-fraction has no effect without --window")
     args.folder.mkdir(parents=True, exist_ok=True)
+    anatomy = ANATOMIES[args.backbone]
     if args.command == "all":
-        everything(args.folder, args.power, words[1:])
+        everything(args.folder, args.backbone, args.power, words[1:])
         return
     if args.command == "corpus":
         if not (args.folder / "vae").exists():
-            fit_autoencoder(power=args.power).save_pretrained(args.folder / "vae")
+            fit_autoencoder(anatomy.autoencoder, power=args.power).save_pretrained(args.folder / "vae")
+        anatomy.autoencoder_in(args.folder / "vae")  # before hours of the wrong latents
         for index in build(
             args.folder / "corpus",
             args.folder / "vae",
@@ -136,7 +142,7 @@ def main() -> None:
         ):
             print(f"chunk {index}", flush=True)
     elif args.command == "deblock":
-        vae = AutoencoderPatchVideo.from_pretrained(args.folder / "vae")
+        vae = anatomy.autoencoder_in(args.folder / "vae")
         for step, loss in fit_deblock(
             vae,
             num_clips=args.decoder_clips,
@@ -152,7 +158,7 @@ def main() -> None:
         config = dataclasses.replace(own, **given | {"share": dict(args.share)})
         corpus = Corpus(args.folder / "corpus", device=None if args.device == "cpu" else args.device)
         with (args.folder / "log.jsonl").open("a") as log:
-            for record in train(args.folder, corpus, config, args.device, args.init_from):
+            for record in train(args.folder, corpus, config, args.device, args.init_from, args.backbone):
                 log.write(json.dumps(record) + "\n")
                 if record["step"] % 50 == 0 or "judged_motion" in record:
                     log.flush()

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from synmotion_core.puppets.corpus import fit_autoencoder
+from synmotion_core.puppets.pretrain.anatomies import ANATOMIES
 
 
-def everything(folder: Path, power: float, options: Sequence[str]) -> None:
+def everything(folder: Path, backbone: str, power: float, options: Sequence[str]) -> None:
     """One GPU has room for both trainings, and the renderers keep its machine's cores busy.
 
     options is the command line after `all`, for each of the commands. The denoiser's progress is printed, the others
@@ -34,7 +35,7 @@ def everything(folder: Path, power: float, options: Sequence[str]) -> None:
 
     try:
         if not (folder / "vae").exists():
-            fit_autoencoder(power=power).save_pretrained(folder / "vae")
+            fit_autoencoder(ANATOMIES[backbone].autoencoder, power=power).save_pretrained(folder / "vae")
         renderers, decoder = command("corpus"), command("deblock")
         while not any((folder / "corpus").glob("chunk-?????.npy")):
             if renderers.poll():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,31 +11,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from synmotion_core.puppets.blueprint import MAX_SEQUENCE_LENGTH
 from synmotion_core.puppets.captions import caption_for
 from synmotion_core.puppets.corpus import Corpus
+from synmotion_core.puppets.pretrain.anatomy import Anatomy, Batch
 from synmotion_core.puppets.pretrain.settings import PretrainConfig
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
-    """What a step trains on, on the device."""
-
-    latents: Tensor
-    noise: Tensor
-    sigma: Tensor
-    input_ids: Tensor
-    mask: Tensor
-    input_ids_2: Tensor
-    image_to_video: bool
-    corner: tuple[int, int] = (0, 0)  # row and column of the frame's latents where `latents` begins
 
 
 class Feed:
     """The batch of step k, a function of (config, k) and the chunks that are there."""
 
-    def __init__(self, corpus: Corpus, tokenizers: tuple[Any, Any], config: PretrainConfig, device: str) -> None:
-        self.corpus, self.tokenizers, self.config, self.device = corpus, tokenizers, config, device
+    def __init__(self, corpus: Corpus, anatomy: Anatomy, pipe: Any, config: PretrainConfig, device: str) -> None:
+        self.corpus, self.anatomy, self.pipe, self.config, self.device = corpus, anatomy, pipe, config, device
         self._clips = 0
         self._used: dict[bool, NDArray[np.integer]] = {}  # by whether they begin from standing still
         self._order: dict[bool, tuple[int, NDArray[np.integer]]] = {}  # of which epoch, and the order
@@ -62,8 +47,10 @@ class Feed:
         config, corpus = self.config, self.corpus
         rng = np.random.default_rng((config.seed, step, 0x57))
         image = step < config.image_steps
+        if config.image_fraction:
+            image |= bool(rng.random() < config.image_fraction)
         size = config.image_batch_size if image else config.batch_size
-        image_to_video = not image and bool(rng.random() < config.i2v_fraction)
+        image_to_video = not image and self.anatomy.takes_pictures and bool(rng.random() < config.i2v_fraction)
         # From a picture of one that stands, half of the time. From words alone never: a clip that begins in its motion
         # is what methods and the judge are shown.
         standing = image_to_video and bool(rng.random() < 0.5)
@@ -74,19 +61,16 @@ class Feed:
         if config.window is not None and not image and rng.random() < config.window_fraction:
             corner, latents = window(latents, config.window, rng)
         captions = [caption_for(s, rng).text if rng.random() >= config.caption_dropout else "" for s in scenes]
-        # compiled graphs want a fixed length; captions of the world stay below it (tested)
-        pad = {"padding": "max_length" if config.compile else "longest", "truncation": True, "return_tensors": "pt"}
-        first, second = (t(captions, max_length=MAX_SEQUENCE_LENGTH, **pad) for t in self.tokenizers)
+        text = self.anatomy.tokens(self.pipe, captions, fixed=config.compile)
         generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))
         draw = {"generator": generator, "device": self.device}
         noise = torch.randn(latents.shape, **draw)
+        sigma = torch.sigmoid(config.sigma_mean + config.sigma_std * torch.randn(size, **draw))
         return Batch(
             latents=latents,
             noise=noise,
-            sigma=torch.sigmoid(config.sigma_mean + config.sigma_std * torch.randn(size, **draw)),
-            input_ids=first.input_ids.to(self.device),
-            mask=first.attention_mask.to(self.device),
-            input_ids_2=second.input_ids.to(self.device),
+            sigma=self.anatomy.levels(self.pipe, sigma),
+            text={name: tokens.to(self.device) for name, tokens in text.items()},
             image_to_video=image_to_video,
             corner=corner,
         )

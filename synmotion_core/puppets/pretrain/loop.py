@@ -5,23 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 import torch
-from diffusers import HunyuanVideoPipeline
 from torch import Tensor, nn
 
 from synmotion_core.backbones.attention import attention_for
-from synmotion_core.backbones.solver import predicts_clean
 from synmotion_core.clips.frames import png
 from synmotion_core.diffusion import add_noise, weighted_mse
-from synmotion_core.puppets.autoencoder import AutoencoderPatchVideo
-from synmotion_core.puppets.blueprint import build_pipeline, take_over
 from synmotion_core.puppets.corpus import Corpus
 from synmotion_core.puppets.judge import Judge
+from synmotion_core.puppets.pretrain.anatomies import ANATOMIES
+from synmotion_core.puppets.pretrain.anatomy import Anatomy, Heads
 from synmotion_core.puppets.pretrain.feed import Feed
 from synmotion_core.puppets.pretrain.heads import (
-    Heads,
     copy_weights,
     hand_over_gradients,
     in_bfloat16,
@@ -38,7 +35,12 @@ SIGMA_FLOOR = 0.15
 
 
 def train(
-    folder: Path, corpus: Corpus, config: PretrainConfig, device: str = "cpu", init_from: Path | None = None
+    folder: Path,
+    corpus: Corpus,
+    config: PretrainConfig,
+    device: str = "cpu",
+    init_from: Path | None = None,
+    backbone: str = "puppet-hunyuan",
 ) -> Iterator[dict[str, float]]:
     """Train towards `config.num_steps`, resuming from `folder`; yields a record a step and saves on the way.
 
@@ -46,22 +48,23 @@ def train(
     it saw right, and a contact sheet in <folder>/sheets.
 
     init_from: a diffusers folder whose weights a fresh start takes over (its moments are not kept there). Raises
-    ValueError when its transformer predicts anything but clean latents.
+    ValueError when its denoiser predicts anything but clean latents, and for windows where they cannot be.
     """
+    anatomy = ANATOMIES[backbone]
+    if config.window is not None and not anatomy.takes_pictures:
+        raise ValueError(f"{backbone} does not know where in the frame a window is: train it without")
     if init_from is not None and not (folder / "state.safetensors").exists():
-        pipe = take_over(HunyuanVideoPipeline.from_pretrained(init_from, dtype=torch.float32), config.seed)
-        if not predicts_clean(pipe.scheduler):
-            raise ValueError(f"{init_from} predicts velocities; this training needs clean latents ('sample')")
+        pipe = anatomy.take_over(init_from, config.seed)
     else:
-        pipe = build_pipeline(AutoencoderPatchVideo.from_pretrained(folder / "vae"), seed=config.seed)
-    heads = Heads(pipe, device)
+        pipe = anatomy.build(anatomy.autoencoder_in(folder / "vae"), config.seed)
+    heads = anatomy.heads(pipe, device)
     ema = {name: p.detach().clone() for name, p in heads.named_parameters()}
     optimizers = _optimizers(heads, config)
-    start = load(folder, heads, ema, optimizers)
-    runs = in_bfloat16(pipe, device) if config.bfloat16 else heads
+    start = load(folder, backbone, heads, ema, optimizers)
+    runs = in_bfloat16(anatomy, pipe, device) if config.bfloat16 else heads
     if config.compile:
         runs.compile()
-    feed = Feed(corpus, (pipe.tokenizer, pipe.tokenizer_2), config, device)
+    feed = Feed(corpus, anatomy, pipe, config, device)
     judge = Judge.load() if config.score_prompts else None
     opened = last = time.monotonic()
     before = _rate(config, start - 1, config.minutes) if start else 0.0
@@ -70,7 +73,7 @@ def train(
         left = None if config.minutes is None else config.minutes - (time.monotonic() - opened) / 60
         rate = _rate(config, step, left)
         if rate < 1 <= before:  # not when a run is resumed on its way down
-            save(folder / "plateau.safetensors", step, heads, ema, optimizers)
+            save(folder / "plateau.safetensors", step, backbone, heads, ema, optimizers)
         before = rate
         noisy = add_noise(batch.latents, batch.noise, batch.sigma)
         if batch.image_to_video:
@@ -99,7 +102,7 @@ def train(
             losses += loss.detach()
         over = step + 1 == config.num_steps or (left is not None and left <= 0)
         if (config.save_every and (step + 1) % config.save_every == 0) or over:
-            save(folder / "state.safetensors", step + 1, heads, ema, optimizers)
+            save(folder / "state.safetensors", step + 1, backbone, heads, ema, optimizers)
         if (step + 1) % config.log_every == 0 or over:
             steps, now = step + 1 - logged, time.monotonic()
             yield {
@@ -114,7 +117,7 @@ def train(
             logged, last = step + 1, now
             losses.zero_()
         if judge is not None and (over or (config.score_every and (step + 1) % config.score_every == 0)):
-            yield {"step": step + 1, **_judged(folder, step + 1, pipe, ema, judge, config.score_prompts)}
+            yield {"step": step + 1, **_judged(folder, step + 1, anatomy, pipe, ema, judge, config.score_prompts)}
             last = time.monotonic()
         if over:
             return
@@ -143,13 +146,13 @@ def _rate(config: PretrainConfig, step: int, minutes_left: float | None) -> floa
 
 
 def _judged(
-    folder: Path, step: int, pipe: HunyuanVideoPipeline, ema: dict[str, Tensor], judge: Judge, num_prompts: int
+    folder: Path, step: int, anatomy: Anatomy, pipe: Any, ema: dict[str, Tensor], judge: Judge, num_prompts: int
 ) -> dict[str, float]:
     """The averaged weights' score; its contact sheet goes to <folder>/sheets/step-<n>.png."""
-    twin = twin_of(pipe)
-    load_weights(twin, ema)
-    cast(nn.Module, twin.vae).to(twin.transformer.device)
-    result = score(twin, judge, num_prompts=num_prompts)
+    twin = twin_of(pipe, anatomy.trained)
+    load_weights(twin, anatomy.trained, ema)
+    twin.vae.to(getattr(twin, anatomy.denoiser).device)
+    result = score(anatomy, twin, judge, num_prompts=num_prompts)
     sheet = folder / "sheets" / f"step-{step:06d}.png"
     with replacing(sheet) as partial:
         partial.write_bytes(png(result.sheet))

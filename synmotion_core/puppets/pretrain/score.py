@@ -1,4 +1,4 @@
-"""Where a pretraining stands: videos of fixed prompts from fixed noise, drawn by the stock pipeline and judged.
+"""Where a pretraining stands: videos of fixed prompts from fixed noise, drawn and judged.
 
 Cheap, so noisy (26 prompts: +-10 points); `bench run backbone` measures what ships.
 """
@@ -13,17 +13,14 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from diffusers import HunyuanVideoPipeline
 from numpy.typing import NDArray
 
 from synmotion_core.backbones.attention import attention_for
 from synmotion_core.clips.frames import contact_sheet
-from synmotion_core.puppets.blueprint import MAX_SEQUENCE_LENGTH, PROMPT_TEMPLATE
 from synmotion_core.puppets.captions import draw_scene, subject_phrase
 from synmotion_core.puppets.judge import Judge
-from synmotion_core.puppets.kinematics import NUM_FRAMES
 from synmotion_core.puppets.motions import COMMON, MOTIONS
-from synmotion_core.puppets.stage import SIZE
+from synmotion_core.puppets.pretrain.anatomy import Anatomy
 
 _BATCH = 13
 
@@ -43,7 +40,13 @@ class Score:
 
 
 def score(
-    pipe: HunyuanVideoPipeline, judge: Judge, *, num_prompts: int = 26, seed: int = 0, guidance_scale: float = 2.5
+    anatomy: Anatomy,
+    pipe: Any,
+    judge: Judge,
+    *,
+    num_prompts: int = 26,
+    seed: int = 0,
+    guidance_scale: float = 2.5,
 ) -> Score:
     """20 steps with true classifier-free guidance, the common motions in turn. The pipeline's parts stay as they are.
 
@@ -55,29 +58,14 @@ def score(
     rng = np.random.default_rng((seed, 0x5C0))
     scenes = [draw_scene(rng, motions=(COMMON[i % len(COMMON)],), other=0.0) for i in range(num_prompts)]
     prompts = [f"{subject_phrase(s.species, s.colour)} {MOTIONS[s.motion].verb}" for s in scenes]
-    device = pipe.transformer.device
+    device = getattr(pipe, anatomy.denoiser).device
     noise = torch.Generator().manual_seed(seed)
-    pipe.set_progress_bar_config(disable=True)
     made: list[NDArray[np.uint8]] = []
     with ExitStack() as stack:
         stack.enter_context(torch.autocast(device.type, torch.bfloat16))
         stack.enter_context(attention_for(device))
         for start in range(0, num_prompts, _BATCH):
-            some = prompts[start : start + _BATCH]
-            out: Any = pipe(
-                prompt=some,
-                negative_prompt=[""] * len(some),
-                true_cfg_scale=guidance_scale,
-                num_inference_steps=20,
-                height=SIZE,
-                width=SIZE,
-                num_frames=NUM_FRAMES,
-                generator=noise,
-                prompt_template=PROMPT_TEMPLATE,
-                max_sequence_length=MAX_SEQUENCE_LENGTH,
-                output_type="np",
-            )
-            made += list((np.asarray(out.frames).clip(0, 1) * 255).round().astype(np.uint8))
+            made += anatomy.draw(pipe, prompts[start : start + _BATCH], noise, guidance_scale)
     seen = judge.judge(made)
     labels = [f"{m}, {s}\n{p}" for p, m, s in zip(prompts, seen.motion, seen.species, strict=True)]
     return Score(

@@ -19,6 +19,7 @@ class PretrainConfig:
     minutes: float | None = None
     cooldown_minutes: float = 0.0
     image_steps: int = 1500
+    image_fraction: float = 0.0  # of the later steps: frame 0 alone, as single frames are asked of a 3-D U-Net
     batch_size: int = 24
     image_batch_size: int = 48
     learning_rate: float = 1e-3

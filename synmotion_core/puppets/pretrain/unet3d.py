@@ -1,0 +1,101 @@
+"""Training `puppet-unet3d`: text encoder and U-Net, on clips and, its layers in time left out, on pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from synmotion_core.backbones.ddim import DDIMSolver, velocity_of
+from synmotion_core.backbones.unet3d import pictures
+from synmotion_core.backbones.unet3d_parts import UNet3DParts
+from synmotion_core.diffusion import EpsilonPrediction, expand, variance_scale
+from synmotion_core.puppets.autoencoder import AutoencoderPatchImage
+from synmotion_core.puppets.blueprint_unet3d import MAX_TOKENS, build_unet3d
+from synmotion_core.puppets.kinematics import NUM_FRAMES
+from synmotion_core.puppets.pretrain.anatomy import Anatomy, Batch, Heads
+
+
+class UNet3DHeads(Heads):
+    """As it is drawn with: the tenth of dropout in the class's convolutions along time costs a tiny U-Net too much."""
+
+    unet: Any
+    text_encoder: Any
+
+    def __init__(self, pipe: UNet3DParts, trained: Sequence[str], device: str = "cpu") -> None:
+        super().__init__(pipe, trained, device)
+        self.eval()
+        self._levels = EpsilonPrediction(pipe.scheduler.alphas_cumprod)
+
+    def compile(self) -> None:
+        self.unet.compile(dynamic=False)
+
+    def clean(self, noisy: Tensor, batch: Batch) -> Tensor:
+        embeds = self.text_encoder(batch.text["input_ids"]).last_hidden_state
+        scaled = noisy * expand(variance_scale(batch.sigma), noisy)  # (7) of diffusion.py
+        with pictures(self.unet, noisy.shape[2] == 1):
+            return self.unet(
+                scaled.to(noisy.dtype),
+                self._levels.timesteps(batch.sigma),
+                encoder_hidden_states=embeds,
+                return_dict=False,
+            )[0].float()
+
+
+class UNet3DAnatomy(Anatomy):
+    name = "puppet-unet3d"
+    denoiser = "unet"
+    trained = ("unet", "text_encoder")
+    autoencoder = AutoencoderPatchImage
+    takes_pictures = False
+
+    def build(self, vae: AutoencoderPatchImage, seed: int = 0) -> UNet3DParts:
+        return build_unet3d(vae, seed=seed)
+
+    def take_over(self, folder: Path, seed: int = 0) -> UNet3DParts:
+        pipe: Any = UNet3DParts.from_pretrained(folder, dtype=torch.float32)
+        today = build_unet3d(pipe.vae, seed=seed)
+        for part in self.trained:
+            theirs, own = ({k: tuple(v.shape) for k, v in getattr(p, part).state_dict().items()} for p in (pipe, today))
+            if odd := sorted(name for name in theirs.keys() | own.keys() if theirs.get(name) != own.get(name)):
+                raise ValueError(f"{folder}: {part} is of another build ({len(odd)} tensors differ: {odd[0]}, ...)")
+        return pipe
+
+    def heads(self, pipe: UNet3DParts, device: str = "cpu") -> UNet3DHeads:
+        return UNet3DHeads(pipe, self.trained, device)
+
+    def tokens(self, pipe: UNet3DParts, captions: Sequence[str], *, fixed: bool) -> dict[str, Tensor]:
+        # always as many: the U-Net reads padding as well
+        tokenizer: Any = pipe.tokenizer
+        read = tokenizer(
+            list(captions), padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt"
+        )
+        return {"input_ids": read.input_ids}
+
+    def levels(self, pipe: UNet3DParts, sigmas: Tensor) -> Tensor:
+        return EpsilonPrediction(pipe.scheduler.alphas_cumprod).nearest(sigmas)
+
+    @torch.no_grad()
+    def draw(
+        self, pipe: UNet3DParts, prompts: Sequence[str], noise: torch.Generator, guidance_scale: float
+    ) -> list[NDArray[np.uint8]]:
+        heads, vae, device = self.heads(pipe, str(pipe.unet.device)), pipe.vae, pipe.unet.device
+        side, channels = int(pipe.unet.config["sample_size"]), int(pipe.unet.config["in_channels"])
+        solver = DDIMSolver(pipe.scheduler, heads._levels, 20)
+        start = torch.randn((len(prompts), channels, NUM_FRAMES, side, side), generator=noise).to(device)
+        text = self.tokens(pipe, [*([""] * len(prompts)), *prompts], fixed=True)
+        text = {name: ids.to(device) for name, ids in text.items()}
+        x = solver.start(start)
+        for sigma in solver.sigmas[:-1]:
+            twice, levels = torch.cat([x, x]), sigma.expand(2 * len(prompts)).to(device)
+            batch = Batch(latents=twice, noise=twice, sigma=levels, text=text)
+            velocity = velocity_of("sample", heads.clean(twice, batch), twice, levels)
+            without, along = velocity.chunk(2)
+            x = solver.step(without + guidance_scale * (along - without), x)
+        video = vae.pixels(x).float().clamp(-1, 1).permute(0, 2, 3, 4, 1)
+        return list(((video.cpu().numpy() + 1) * 127.5).round().astype(np.uint8))
