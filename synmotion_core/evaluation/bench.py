@@ -33,10 +33,13 @@ def _backbone(*, motions: Sequence[str] | None, seeds: Sequence[int] | None, **o
 
 
 def _methods(*, motions: Sequence[str] | None, seeds: Sequence[int] | None, **options: Any) -> Iterator[Figure]:
-    """Besides its own settings: train.KEY of TrainConfig, sampling.KEY of Sampling, METHOD.KEY of a method's config."""
+    """Besides its own settings: train.KEY of TrainConfig, sampling.KEY of Sampling, METHOD.KEY of a method's config.
+
+    NAME.method=METHOD names a row of one's own, of which there may be several of one method: `methods=["k", "q"]`,
+    k.method=separation, k.preset=K and so on.
+    """
     from synmotion_core.config import Sampling, from_dict
-    from synmotion_core.evaluation.bench_methods import bench_methods
-    from synmotion_core.methods import find_method
+    from synmotion_core.evaluation.bench_methods import DEFAULT_METHODS, bench_methods
     from synmotion_core.training.settings import TrainConfig
 
     nested: dict[str, dict[str, Any]] = {}
@@ -50,10 +53,10 @@ def _methods(*, motions: Sequence[str] | None, seeds: Sequence[int] | None, **op
         options["train"] = from_dict(TrainConfig, nested.pop("train"))
     if "sampling" in nested:
         options["sampling"] = from_dict(Sampling, nested.pop("sampling"))
-    for method, config in nested.items():
-        from_dict(find_method(method).config, config)  # a wrong setting is an error now, not after the first training
-        if method not in options.get("methods", (method,)):
-            raise ConfigError(f"{method}.{next(iter(config))} has no effect: methods are {options['methods']}")
+    methods = options.get("methods", DEFAULT_METHODS)
+    for name, config in nested.items():
+        if name not in methods:
+            raise ConfigError(f"{name}.{next(iter(config))} has no effect: methods are {', '.join(methods)}")
     yield from bench_methods(motions=motions, seeds=tuple(seeds or (0, 1, 2)), configs=nested, **options)
 
 

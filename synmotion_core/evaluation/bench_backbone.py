@@ -28,6 +28,7 @@ from synmotion_core.backbones import load_backbone
 from synmotion_core.clips.dataset import to_pixels
 from synmotion_core.errors import ConfigError
 from synmotion_core.evaluation.figures import Figure, decibels, mean_figure, rate_figure
+from synmotion_core.evaluation.units import check_backbone
 from synmotion_core.generation import default_sampler, sample_frames, to_frames
 from synmotion_core.interfaces import Backbone
 from synmotion_core.puppets.captions import draw_scene, subject_phrase
@@ -69,6 +70,7 @@ def bench_backbone(
     """Measure a puppet backbone. `sheet` also writes a PNG contact sheet of the first videos."""
     if mode not in ("t2v", "i2v"):
         raise ConfigError(f"mode must be t2v or i2v, got {mode!r}")
+    check_backbone(name)
     prefix = "backbone" if mode == "t2v" else "backbone.i2v"
     backbone, judge = load_backbone(name), Judge.load()
     sampler = default_sampler(backbone, num_inference_steps=num_inference_steps)

@@ -20,11 +20,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from synmotion_core.backbones import load_backbone
-from synmotion_core.config import Sampling
+from synmotion_core.backbones import find_spec, load_backbone
+from synmotion_core.config import Sampling, from_dict
 from synmotion_core.errors import ConfigError
 from synmotion_core.evaluation.figures import Figure, grouped_rate_figure, mean_figure
-from synmotion_core.evaluation.units import BACKBONE, Outcome, Unit, measure, prior_set, reference_clips, reference_set
+from synmotion_core.evaluation.units import (
+    BACKBONE,
+    Outcome,
+    Unit,
+    check_backbone,
+    measure,
+    prior_set,
+    reference_clips,
+    reference_set,
+)
+from synmotion_core.interfaces import check_compatible
 from synmotion_core.methods import find_method
 from synmotion_core.puppets.motions import RARE
 from synmotion_core.training import trainer
@@ -32,6 +42,7 @@ from synmotion_core.training.settings import PriorConfig, TrainConfig
 from synmotion_core.training.trainer import TrainingSet
 from synmotion_core.types import Mode, Progress
 
+DEFAULT_METHODS = ("synmotion", "lora")
 DEFAULT_MOTIONS = ("wave", "squat", "clap", "spin", "doublewave", "handstand")
 _RATES = ("motion", "species", "colour", "as_person")
 
@@ -40,8 +51,9 @@ def bench_methods(
     *,
     motions: Sequence[str] | None = None,
     seeds: Sequence[int] = (0, 1, 2),
-    methods: Sequence[str] = ("synmotion", "lora"),
+    methods: Sequence[str] = DEFAULT_METHODS,
     configs: Mapping[str, Mapping[str, Any]] | None = None,
+    backbone: str = BACKBONE,
     num_clips: int = 20,
     num_videos: int = 14,
     described: bool = True,
@@ -54,6 +66,9 @@ def bench_methods(
     sheets: Path | str | None = None,
 ) -> Iterator[Figure]:
     """The table of methods. `configs` gives a method's own settings; `workers` processes share the units.
+
+    To compare settings of one method, `methods` may hold names of one's own, whose `configs` say the method: such as
+    configs={"keys": {"method": "separation", "preset": "K"}}. backbone: one of those that ship.
 
     described: clips and videos are captioned by the motion's verb and what its limbs do, as a person would who trains
     a rare motion; False takes the verb alone. `bench run backbone` says what the words do without an adapter.
@@ -74,13 +89,14 @@ def bench_methods(
         raise ConfigError(f"described must be true or false, got {described!r}")
     if mode not in ("t2v", "i2v") or drawn_mode not in (None, "t2v", "i2v"):
         raise ConfigError(f"mode and drawn_mode must be t2v or i2v, got {mode!r} and {drawn_mode!r}")
-    for name in methods:
-        find_method(name)  # raises, naming the choices, before the first training
+    check_backbone(backbone)
+    chosen = {name: _method(name, dict((configs or {}).get(name, {})), backbone) for name in methods}
     units = {
         name: [
             Unit(
-                method=name,
-                config=dict((configs or {}).get(name, {})),
+                method=method,
+                config=config,
+                backbone=backbone,
                 motion=motion,
                 seed=seed,
                 num_clips=num_clips,
@@ -94,7 +110,7 @@ def bench_methods(
             for motion in motions
             for seed in seeds
         ]
-        for name in methods
+        for name, (method, config) in chosen.items()
     }
     with tempfile.TemporaryDirectory() as scratch:
         folder, sheet = Path(cache or scratch), None if sheets is None else Path(sheets)
@@ -113,6 +129,15 @@ def bench_methods(
             for motion in motions:
                 rows = _rows([o for u, o in zip(own, outcomes, strict=True) if u.motion == motion], "motion")
                 yield grouped_rate_figure(f"methods.{name}.motion.{motion}", rows, seeds=seeds, seconds=spent)
+
+
+def _method(name: str, config: dict[str, Any], backbone: str) -> tuple[str, dict[str, Any]]:
+    """Its method and settings. Raises, naming the choices, before the first training."""
+    method = config.pop("method", name)
+    entry = find_method(method)
+    check_compatible(find_spec(backbone), entry.name, entry.requires)
+    from_dict(entry.config, config)
+    return method, config
 
 
 def _rows(outcomes: Sequence[Outcome], key: str) -> list[list[float]]:

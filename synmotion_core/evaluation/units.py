@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from synmotion_core import material
-from synmotion_core.backbones import load_backbone
+from synmotion_core.backbones import SPECS, load_backbone
 from synmotion_core.clips.dataset import content_hash, to_pixels
 from synmotion_core.clips.frames import contact_sheet, png
 from synmotion_core.config import Sampling, from_dict, to_dict
@@ -51,6 +51,13 @@ from synmotion_core.types import Clip, Frames, Mode, Prompt
 BACKBONE = "puppet-hunyuan"
 REFERENCE = "person"
 UNSEEN = tuple(name for name in SPECIES if name != REFERENCE)
+
+
+def check_backbone(name: str) -> None:
+    """Raise ConfigError for a backbone that does not know puppets: clips and judge are of them."""
+    known = [spec.name for spec in SPECS.values() if spec.repo.startswith("assets:")]
+    if name not in known:
+        raise ConfigError(f"this bench is about puppets, which {name!r} does not draw: choose {' or '.join(known)}")
 
 
 def _words(motion: str, described: bool) -> str:
@@ -144,6 +151,7 @@ class Unit:
     num_clips: int
     num_videos: int
     train: TrainConfig
+    backbone: str = BACKBONE
     described: bool = True
     mode: Mode = "t2v"
     drawn_mode: Mode | None = None
@@ -169,7 +177,8 @@ class Outcome:
 def measure(
     units: Sequence[Unit], folder: Path, *, workers: int = 1, sheets: Path | None = None
 ) -> Iterator[tuple[Unit, Outcome]]:
-    """Each unit with its outcome, in the order in which they are done; those found in `folder` come first.
+    """Each unit, all of one backbone, with its outcome, in the order in which they are done; those found in `folder`
+    come first.
 
     folder: encodings, priors and outcomes. workers: processes, which share the machine's cores. sheets: a folder for a
     contact sheet a unit that is measured now.
@@ -186,7 +195,8 @@ def measure(
             yield unit, _work(unit, folder, sheets)
         return
     if any(find_method(u.method).draws_priors(_config(u)) for u in missing):
-        prior_set(_loaded()[0], folder, PriorConfig())  # once, on all cores, before the workers want them
+        backbone, _ = _loaded(units[0].backbone)
+        prior_set(backbone, folder, PriorConfig())  # once, on all cores, before the workers want them
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(missing)), context, _start_worker, (workers,)) as pool:
         futures = {pool.submit(_work, unit, folder, sheets): unit for unit in missing}
@@ -218,8 +228,8 @@ def _start_worker(workers: int) -> None:
 
 
 @cache
-def _loaded() -> tuple[Backbone, Judge]:
-    return load_backbone(BACKBONE), Judge.load()
+def _loaded(name: str) -> tuple[Backbone, Judge]:
+    return load_backbone(name), Judge.load()
 
 
 @cache
@@ -245,7 +255,7 @@ def _trained_path(unit: Unit, folder: Path) -> Path:
 
 
 def _name(unit: Unit, values: Mapping[str, Any]) -> str:
-    words = json.dumps([_loaded()[0].fingerprint, _version(), values], sort_keys=True)
+    words = json.dumps([_loaded(unit.backbone)[0].fingerprint, _version(), values], sort_keys=True)
     return f"{unit.method}-{unit.motion}-{unit.seed}-{hashlib.sha256(words.encode()).hexdigest()[:20]}"
 
 
@@ -258,7 +268,7 @@ def _config(unit: Unit) -> Any:
 
 
 def _work(unit: Unit, folder: Path, sheets: Path | None) -> Outcome:
-    backbone, judge = _loaded()
+    backbone, judge = _loaded(unit.backbone)
     made, seconds = _train_and_draw(backbone, unit, folder)
     wanted = targets(unit.motion, unit.num_videos, unit.seed, described=unit.described)
     verdicts = judge.judge(made)

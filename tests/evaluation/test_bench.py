@@ -245,11 +245,38 @@ def test_settings_reach_the_training_and_the_method(monkeypatch: pytest.MonkeyPa
     assert (seen["num_clips"], seen["seeds"]) == (2, (3,))
     with pytest.raises(ConfigError, match="described must be true or false, got 'no'"):
         list(bench_methods(motions=["squat"], described="no"))  # type: ignore[arg-type]
+    monkeypatch.undo()
     for wrong in ("train.steps", "train.seed", "synmotion.alpa", "nobody.rank"):
         with pytest.raises(ConfigError):
             list(bench.run("methods", **{wrong: 1}))
     with pytest.raises(ConfigError, match=r"lora\.rank has no effect"):
         list(bench.run("methods", **{"methods": ["synmotion"], "lora.rank": 4}))
+
+
+def test_settings_of_one_method_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[tuple[str, Any]] = []
+    monkeypatch.setattr(units, "_train_and_draw", lambda b, u, root: trained.append((u.method, u.config)) or drawn(u))
+    still = np.zeros((17, 64, 64, 3), np.uint8)
+
+    def drawn(unit: Any) -> Any:
+        return [still] * unit.num_videos, 1.0
+
+    rows = {"methods": ["small", "lora", "large"], "small.method": "lora", "small.rank": 4, "large.method": "lora"}
+    given = {"num_clips": 1, "num_videos": 1, "cache": str(tmp_path), **rows, "large.rank": 32}
+    found = [f.name for f in bench.run("methods", motions=["squat"], seeds=[0], **given)]
+    assert trained == [("lora", {"rank": 4}), ("lora", {}), ("lora", {"rank": 32})]
+    assert [name for name in found if name.endswith(".motion")] == [f"methods.{m}.motion" for m in rows["methods"]]
+    for wrong, said in (("small.rnk", "rnk"), ("other.rank", r"other\.rank has no effect: methods are small, lora")):
+        with pytest.raises(ConfigError, match=said):
+            list(bench.run("methods", motions=["squat"], seeds=[0], **{**given, wrong: 3}))
+
+
+def test_benches_know_the_backbones_that_draw_puppets() -> None:
+    said = "this bench is about puppets, which 'hunyuanvideo' does not draw: choose puppet-hunyuan"
+    with pytest.raises(ConfigError, match=said):
+        list(bench.run("methods", backbone="hunyuanvideo"))
+    with pytest.raises(ConfigError, match=said):
+        list(bench.run("backbone", name="hunyuanvideo"))
 
 
 def test_a_backbone_in_few_prompts(tmp_path: Path) -> None:

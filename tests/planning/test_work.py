@@ -21,13 +21,19 @@ from tests.planning.test_ladder import CLIPS
 
 
 def training(method: str, name: str = "hunyuanvideo", **more: Any) -> TrainRun:
-    return TrainRun(name="x", clips=CLIPS, backbone=name, mode=SPECS[name].modes[0], method=method, **more)
+    more = {"clips": CLIPS, **more}
+    return TrainRun(name="x", backbone=name, mode=SPECS[name].modes[0], method=method, **more)
 
 
 def test_a_word_is_small_and_keeps_its_encoder() -> None:
     own, plain = work_of(training("textual_inversion")), work_of(training("lora"))
     assert (own.keeps_words, plain.keeps_words) == (True, False)
     assert own.adapter_parameters == 4096 < plain.adapter_parameters
+
+
+def test_what_is_learnt_a_clip_counts_by_clips() -> None:
+    one, three = (work_of(training("motion_director", "zeroscope-v2-576w", clips=CLIPS * n)) for n in (1, 3))
+    assert 0 < one.adapter_parameters < three.adapter_parameters < 3 * one.adapter_parameters
 
 
 def test_so_does_a_word_that_was_learnt(tmp_path: Path) -> None:
