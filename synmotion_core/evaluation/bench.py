@@ -36,7 +36,7 @@ def _methods(*, motions: Sequence[str] | None, seeds: Sequence[int] | None, **op
     """Besides its own settings: train.KEY of TrainConfig, sampling.KEY of Sampling, METHOD.KEY of a method's config.
 
     NAME.method=METHOD names a row of one's own, of which there may be several of one method: `methods=["k", "q"]`,
-    k.method=separation, k.preset=K and so on.
+    k.method=separation, k.preset=K and so on; NAME.sampling.KEY is of that row alone.
     """
     from synmotion_core.config import Sampling, from_dict
     from synmotion_core.evaluation.bench_methods import DEFAULT_METHODS, bench_methods

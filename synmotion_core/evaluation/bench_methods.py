@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from synmotion_core.backbones import find_spec, load_backbone
-from synmotion_core.config import Sampling, from_dict
+from synmotion_core.config import Sampling, from_dict, to_dict
 from synmotion_core.errors import ConfigError
 from synmotion_core.evaluation.figures import Figure, grouped_rate_figure, mean_figure
 from synmotion_core.evaluation.units import (
@@ -68,7 +68,8 @@ def bench_methods(
     """The table of methods. `configs` gives a method's own settings; `workers` processes share the units.
 
     To compare settings of one method, `methods` may hold names of one's own, whose `configs` say the method: such as
-    configs={"keys": {"method": "separation", "preset": "K"}}. backbone: one of those that ship.
+    configs={"keys": {"method": "separation", "preset": "K"}}. A key that begins with "sampling." is one of that row's
+    own: rows that differ in these alone are trained once, given a cache. backbone: one of those that ship.
 
     described: clips and videos are captioned by the motion's verb and what its limbs do, as a person would who trains
     a rare motion; False takes the verb alone. `bench run backbone` says what the words do without an adapter.
@@ -90,7 +91,8 @@ def bench_methods(
     if mode not in ("t2v", "i2v") or drawn_mode not in (None, "t2v", "i2v"):
         raise ConfigError(f"mode and drawn_mode must be t2v or i2v, got {mode!r} and {drawn_mode!r}")
     check_backbone(backbone)
-    chosen = {name: _method(name, dict((configs or {}).get(name, {})), backbone) for name in methods}
+    drawn = sampling or Sampling()
+    chosen = {name: _row(name, dict((configs or {}).get(name, {})), backbone, drawn) for name in methods}
     units = {
         name: [
             Unit(
@@ -105,12 +107,12 @@ def bench_methods(
                 mode=mode,
                 drawn_mode=drawn_mode,
                 train=train or TrainConfig(),
-                sampling=sampling or Sampling(),
+                sampling=own,
             )
             for motion in motions
             for seed in seeds
         ]
-        for name, (method, config) in chosen.items()
+        for name, (method, config, own) in chosen.items()
     }
     with tempfile.TemporaryDirectory() as scratch:
         folder, sheet = Path(cache or scratch), None if sheets is None else Path(sheets)
@@ -131,13 +133,14 @@ def bench_methods(
                 yield grouped_rate_figure(f"methods.{name}.motion.{motion}", rows, seeds=seeds, seconds=spent)
 
 
-def _method(name: str, config: dict[str, Any], backbone: str) -> tuple[str, dict[str, Any]]:
-    """Its method and settings. Raises, naming the choices, before the first training."""
+def _row(name: str, config: dict[str, Any], backbone: str, drawn: Sampling) -> tuple[str, dict[str, Any], Sampling]:
+    """Its method, that one's settings, and how it is drawn. Raises, naming the choices, before the first training."""
+    own = {key.removeprefix("sampling."): config.pop(key) for key in list(config) if key.startswith("sampling.")}
     method = config.pop("method", name)
     entry = find_method(method)
     check_compatible(find_spec(backbone), entry.name, entry.requires)
     from_dict(entry.config, config)
-    return method, config
+    return method, config, from_dict(Sampling, to_dict(drawn) | own)
 
 
 def _rows(outcomes: Sequence[Outcome], key: str) -> list[list[float]]:

@@ -22,6 +22,7 @@ from synmotion_core.evaluation.figures import Figure
 from synmotion_core.generation import SamplerConfig, default_sampler
 from synmotion_core.puppets.judge import Judge
 from synmotion_core.puppets.motions import MOTIONS
+from synmotion_core.storage import write_tensors
 from synmotion_core.training.settings import TrainConfig
 
 
@@ -266,7 +267,26 @@ def test_settings_of_one_method_side_by_side(tmp_path: Path, monkeypatch: pytest
     found = [f.name for f in bench.run("methods", motions=["squat"], seeds=[0], **given)]
     assert trained == [("lora", {"rank": 4}), ("lora", {}), ("lora", {"rank": 32})]
     assert [name for name in found if name.endswith(".motion")] == [f"methods.{m}.motion" for m in rows["methods"]]
-    for wrong, said in (("small.rnk", "rnk"), ("other.rank", r"other\.rank has no effect: methods are small, lora")):
+    given = {"num_clips": 1, "num_videos": 1, "cache": str(tmp_path), "methods": ["whole", "phased"]}
+    given |= {"whole.method": "lora", "phased.method": "lora"}
+    monkeypatch.undo()
+    drawn_with: list[Any] = []
+    kept = {"seconds": "1"}
+    monkeypatch.setattr(
+        units, "_train", lambda b, u, m, r, path: trained.append(u) or write_tensors(path, m.state_dict(), kept)
+    )
+    monkeypatch.setattr(units, "_draw", lambda b, u, m: drawn_with.append(u.sampling) or [still])
+    trained.clear()
+    steps = {"sampling.num_inference_steps": 3, "phased.sampling.adapter_until": 0.5}
+    list(bench.run("methods", motions=["squat"], seeds=[0], **given, **steps))
+    assert [(s.num_inference_steps, s.adapter_until) for s in drawn_with] == [(3, 1.0), (3, 0.5)]
+    assert len(trained) == 1, "it differs in how it is drawn alone"
+    given = {"cache": str(tmp_path), "methods": ["small", "lora"], "small.method": "lora"}
+    for wrong, said in (
+        ("small.rnk", "rnk"),
+        ("small.sampling.eat", "eat"),
+        ("other.rank", r"other\.rank has no effect: methods are small, lora"),
+    ):
         with pytest.raises(ConfigError, match=said):
             list(bench.run("methods", motions=["squat"], seeds=[0], **{**given, wrong: 3}))
 
