@@ -273,6 +273,10 @@ def add_generate_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--strength", type=float, metavar="S", help=text)
     text = "share of the steps, 0 to 1, in which the adapter works; the base goes on alone after them (default: 1)"
     group.add_argument("--adapter-until", type=float, metavar="T", help=text)
+    text = "how much of the noise that videos begin with is --noise-clip's, 0 to 1: its layout and some of its motion"
+    group.add_argument("--noise-prior", type=float, metavar="P", help=text)
+    text = "a video of the frames and rate of what is drawn, for --noise-prior"
+    group.add_argument("--noise-clip", type=Path, metavar="FILE", help=text)
     group.add_argument("--compare", action="store_true", help="also generate the base with the same seeds")
     group.add_argument("--steps", type=int, metavar="N", help="sampling steps (default: the backbone's own)")
     text = "guidance scale, of both experts where a backbone has two (default: the backbone's own)"

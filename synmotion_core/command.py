@@ -93,6 +93,7 @@ def generate_run(args: argparse.Namespace) -> GenerateRun:
              "height": args.height, "width": args.width,
              "embedded_guidance": args.embedded_guidance, "negative_prompt": args.negative_prompt,
              "flow_shift": args.flow_shift, "images": args.images,
+             "noise_clip": args.noise_clip, "noise_prior": args.noise_prior,
              "adapter_until": args.adapter_until, "step_cache": args.step_cache}  # fmt: skip
     values = {"subjects": args.subjects, "motion": motion, "compare": args.compare, "precision": _precision(args)}
     return from_dict(GenerateRun, values | {k: v for k, v in given.items() if v is not None})
@@ -297,12 +298,15 @@ def _generate_arguments(run: GenerateRun) -> list[str]:
         words += _option("--subject", subject)
     for image in run.images:
         words += _option("--image", _path(image))
+    if run.noise_clip is not None:
+        words += _option("--noise-clip", _path(run.noise_clip))
     words += _option("--motion", run.motion)
     plain = GenerateRun(subjects=run.subjects, motion=run.motion)
     options = {"--setting": "setting", "--strength": "strength", "--steps": "num_inference_steps",
                "--guidance": "guidance_scale", "--guidance-until": "guidance_until", "--eta": "eta",
                "--embedded-guidance": "embedded_guidance", "--negative-prompt": "negative_prompt",
-               "--flow-shift": "flow_shift", "--adapter-until": "adapter_until", "--step-cache": "step_cache",
+               "--flow-shift": "flow_shift", "--adapter-until": "adapter_until", "--noise-prior": "noise_prior",
+               "--step-cache": "step_cache",
                **_SHAPE, "--backbone": "backbone"}  # fmt: skip
     for option, name in options.items():
         value = getattr(run, name)

@@ -104,7 +104,8 @@ class TrainRun:
 class Sampling:
     """How videos are sampled: strength 0 is the base bit for bit, 1 the adapter as trained, up to 2.
 
-    adapter_until is the share of the steps, 0 to 1, in which the adapter works: 1 all of them, 0 none. step_cache is
+    adapter_until is the share of the steps, 0 to 1, in which the adapter works: 1 all of them, 0 none. noise_prior, 0
+    to 1, is how much of the variance of the noise that videos begin with comes from a clip. step_cache is
     what step_cache.parse reads ("first-block:0.1", "taylorseer:2"), or None for every step whole.
     None for num_inference_steps (1 to 200), guidance_scale and embedded_guidance (0 to 30), guidance_until and eta (0
     to 1), negative_prompt or flow_shift (above 0, at most 100) takes the backbone's own. generation.SamplerConfig says
@@ -120,6 +121,7 @@ class Sampling:
     eta: float | None = None
     flow_shift: float | None = None
     adapter_until: float = 1.0
+    noise_prior: float = 0.0
     step_cache: str | None = None
 
     def __post_init__(self) -> None:
@@ -127,7 +129,14 @@ class Sampling:
             raise ConfigError(f"strength must be between 0 and 2, got {self.strength}")
         if self.num_inference_steps is not None and not 1 <= self.num_inference_steps <= 200:
             raise ConfigError(f"num_inference_steps must be between 1 and 200, got {self.num_inference_steps}")
-        most = {"guidance_scale": 30, "embedded_guidance": 30, "guidance_until": 1, "eta": 1, "adapter_until": 1}
+        most = {
+            "guidance_scale": 30,
+            "embedded_guidance": 30,
+            "guidance_until": 1,
+            "eta": 1,
+            "adapter_until": 1,
+            "noise_prior": 1,
+        }
         for name, limit in most.items():
             value = getattr(self, name)
             if value is not None and not 0 <= value <= limit:
@@ -143,6 +152,7 @@ class GenerateRun(Sampling):
     """One generation: every subject times every seed. adapter None = the base alone.
 
     images: none for text to video, or one picture a subject, in the same order: its videos begin with that picture.
+    noise_clip is the video that noise_prior is about, whole and of the frames and rate of what is drawn.
     compare also generates the base with the same seeds. None for num_frames, height or width (pixels) takes the
     backbone's own. precision says how the backbone's weights are held.
     """
@@ -154,6 +164,7 @@ class GenerateRun(Sampling):
     precision: Precision = PLAIN
     adapter: Path | None = None
     images: tuple[Path, ...] = ()
+    noise_clip: Path | None = None
     seeds: tuple[int, ...] = (0,)
     compare: bool = False
     num_frames: int | None = None
@@ -171,6 +182,13 @@ class GenerateRun(Sampling):
                 f"one picture a subject, in the same order: got {len(self.images)} pictures for "
                 f"{len(self.subjects)} subjects"
             )
+        if (self.noise_clip is None) != (self.noise_prior == 0):
+            given, lacks = f"noise_prior {self.noise_prior:g}", "a noise_clip that it is taken from"
+            if self.noise_clip is not None:
+                given, lacks = f"noise_clip {self.noise_clip.name}", "a noise_prior above 0, at most 1"
+            raise ConfigError(f"{given} needs {lacks}: or leave both out")
+        if self.noise_clip is not None and self.images:
+            raise ConfigError("videos begin with pictures or with the noise of a clip: leave images or noise_clip out")
         if not self.seeds:
             raise ConfigError("name at least one seed")
         if self.precision.gradient_checkpointing:

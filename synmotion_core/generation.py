@@ -10,6 +10,10 @@ and the late ones the looks. There tau is the index of a step and its value is n
 steps, so that it means the same at another number of them. "The base" is the whole of it, as at strength 0: a method
 that also changes the text condition (SynMotion) gives the plain one back, for the base never saw the other.
 
+With a noise_prior p sampling starts from noise which in part is that of a clip (inversion.py), as MotionDirector does:
+
+    x_start = sqrt(p) x_inverted + sqrt(1 - p) noise                                                     (12)
+
 From a first image (I2V) the backbone says where sampling starts, and the latent frames that the image fixes stay as
 they are after every step.
 
@@ -64,7 +68,8 @@ class SamplerConfig:
     it, None for others. negative_prompt is what the null pass reads. flow_shift moves the noise levels, (4) in
     diffusion.py; None leaves them to the scheduler. guidance_scale_2 takes guidance_scale's place where the backbone's
     second expert denoises, below its spec's boundary_ratio; None goes on with guidance_scale.
-    adapter_until in 0..1 is the share of the steps in which the adapter works: 0 none, 1 all. step_cache says what a
+    adapter_until in 0..1 is the share of the steps in which the adapter works: 0 none, 1 all. noise_prior is p of (12):
+    the part of the variance of what sampling starts from that is a clip's. step_cache says what a
     step takes up of earlier ones (step_cache.py); None runs each whole.
     mixed_precision "bf16" runs the denoiser under autocast, "no" in the weights' own type.
     """
@@ -80,6 +85,7 @@ class SamplerConfig:
     flow_shift: float | None = None
     guidance_scale_2: float | None = None
     adapter_until: float = 1.0
+    noise_prior: float = 0.0
     step_cache: StepCache | None = None
     mixed_precision: str = "bf16"
 
@@ -101,6 +107,7 @@ def default_sampler(
     flow_shift: float | None = None,
     eta: float | None = None,
     adapter_until: float = 1.0,
+    noise_prior: float = 0.0,
     step_cache: str | None = None,
     num_frames: int | None = None,
     height: int | None = None,
@@ -136,6 +143,7 @@ def default_sampler(
         flow_shift=spec.flow_shift if flow_shift is None else flow_shift,
         guidance_scale_2=guidance_scale_2,
         adapter_until=adapter_until,
+        noise_prior=noise_prior,
         step_cache=cache,
     )
 
@@ -219,12 +227,14 @@ def denoise(
     *,
     texts: Texts | None = None,
     tally: Tally | None = None,
+    inverted: Tensor | None = None,
 ) -> Generator[Tensor, None, None]:
     """Yields the latents after every step; the last is the result. One seed a prompt.
 
     images [B, 3, H, W] in [-1, 1], one a prompt, are the videos' first frames; None draws from text alone. texts are
-    the prompts as `read_texts` gives them, None reads them here. tally counts what a step cache leaves out. Raises
-    IncompatibleError for a mode that the backbone has not.
+    the prompts as `read_texts` gives them, None reads them here. tally counts what a step cache leaves out. inverted
+    [1, C, f, h, w] is a clip as inversion.py gives it, which a noise_prior needs. Raises IncompatibleError for a mode
+    that the backbone has not.
     """
     if len(prompts) != len(seeds):
         raise ValueError(f"one seed a prompt: got {len(prompts)} prompts and {len(seeds)} seeds")
@@ -240,6 +250,11 @@ def denoise(
     sources = noise_sources(seeds)
     solver = backbone.solver(config.num_inference_steps, config.shape, config.eta, config.flow_shift)
     latents = solver.start(backbone.start_latents(draw_noise(backbone, sources, config.shape), image))
+    if config.noise_prior:
+        if inverted is None or images is not None:
+            raise ValueError("a noise_prior needs inverted latents, and no first images")
+        p = config.noise_prior
+        latents = p**0.5 * inverted.to(latents) + (1 - p) ** 0.5 * latents  # (12)
     condition, before = None, None
     try:
         with (
@@ -287,9 +302,10 @@ def sample_frames(
     images: Pixels | None = None,
     *,
     tally: Tally | None = None,
+    inverted: Tensor | None = None,
 ) -> list[Frames]:
     """All at once, without events: for tests and benchmarks."""
-    *_, latents = denoise(backbone, method, prompts, seeds, config, images, tally=tally)
+    *_, latents = denoise(backbone, method, prompts, seeds, config, images, tally=tally, inverted=inverted)
     return to_frames(backbone.decode_latents(latents))
 
 
@@ -308,6 +324,7 @@ def generate(
     folder: Path,
     *,
     images: Pixels | None = None,
+    inverted: Tensor | None = None,
     texts: Sequence[Texts] | None = None,
     cancel: threading.Event | None = None,
     batch_size: int = 4,
@@ -318,10 +335,11 @@ def generate(
     """Generate and write one video a (prompt, seed); yields Progress after every denoising step and Sampled per file,
     and at the end Noted: what a step cache left out.
 
-    images [B, 3, H, W], one a prompt, are first frames (I2V). texts are what `read_all_texts` gave for the same
-    prompts (or for other words in their place), images and batch_size; None reads them, and the encoders are gone
-    before anything is denoised. `step` is the training step that samples belong to. done and total count denoising
-    steps of a larger whole. Raises Cancelled between steps once `cancel` is set; finished files stay.
+    images [B, 3, H, W], one a prompt, are first frames (I2V); inverted is as for `denoise`. texts are what
+    `read_all_texts` gave for the same prompts (or for other words in their place), images and batch_size; None reads
+    them, and the encoders are gone before anything is denoised. `step` is the training step that samples belong to.
+    done and total count denoising steps of a larger whole. Raises Cancelled between steps once `cancel` is set;
+    finished files stay.
     """
     per_batch = config.num_inference_steps
     batches = batches_of(len(prompts), config, batch_size)
@@ -336,7 +354,9 @@ def generate(
         latents = None
         first = None if images is None else images[batch.start : batch.stop]
         # closed at once where it ends early: adapter and step cache must not wait for the garbage collector
-        with closing(denoise(backbone, method, some, own, config, first, texts=read, tally=tally)) as steps:
+        with closing(
+            denoise(backbone, method, some, own, config, first, texts=read, tally=tally, inverted=inverted)
+        ) as steps:
             for latents in steps:  # noqa: B007  (the last one is the result)
                 done += 1
                 yield Progress(stage="generate", step=done, total=total)

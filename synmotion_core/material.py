@@ -66,7 +66,8 @@ def draw_priors(
     reading = read_texts(backbone, [prompt for prompt, _ in plan], None, cache)
     backbone.release_encoders()
     key = dataclasses.asdict(sampler)
-    for name in ("adapter_until", "step_cache"):  # of no effect here, and older priors were drawn before there were any
+    # of no effect here, and older priors were drawn before there were any
+    for name in ("adapter_until", "noise_prior", "step_cache"):
         del key[name]
 
     def sample(prompts: Sequence[Prompt], seeds: Sequence[int]) -> Tensor:

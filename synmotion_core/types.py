@@ -264,7 +264,8 @@ class Started:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """One unit of work done. `stage` is "encode", "prior", "train" or "generate"; loss and seconds where they exist."""
+    """One unit of work done. `stage` is "encode", "prior", "train", "invert" or
+    "generate"; loss and seconds where they exist."""
 
     stage: str
     step: int

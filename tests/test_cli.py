@@ -166,12 +166,17 @@ def _train_runs(mode: str, train: TrainConfig) -> st.SearchStrategy[TrainRun]:
 
 
 train_runs = train_runs_of("t2v") | train_runs_of("i2v")
-subjects_and_images = st.lists(words, min_size=1, max_size=3).flatmap(
-    lambda s: st.tuples(st.just(tuple(s)), st.just(()) | st.lists(paths, min_size=len(s), max_size=len(s)).map(tuple))
+subjects_and_beginnings = st.lists(words, min_size=1, max_size=3).flatmap(
+    lambda s: st.tuples(
+        st.just(tuple(s)),
+        st.just({})
+        | st.fixed_dictionaries({"images": st.lists(paths, min_size=len(s), max_size=len(s)).map(tuple)})
+        | st.fixed_dictionaries({"noise_clip": paths, "noise_prior": st.floats(0.01, 1)}),
+    )
 )
 generate_runs = st.builds(
-    lambda who, with_what, **given: GenerateRun(subjects=who[0], images=who[1], **with_what, **given),
-    subjects_and_images,
+    lambda who, with_what, **given: GenerateRun(subjects=who[0], **who[1], **with_what, **given),
+    subjects_and_beginnings,
     st.just({}) | st.fixed_dictionaries({"adapter": paths, "adapter_until": st.floats(0, 1)}),
     motion=words,
     setting=words,
@@ -223,6 +228,7 @@ def test_what_shapes_a_video_is_in_the_help(capsys: pytest.CaptureFixture[str]) 
         ("--negative-prompt WORDS", "what guidance leads away from"),
         ("--flow-shift A", "larger spends more steps on noise"),
         ("--adapter-until T", "share of the steps, 0 to 1, in which the adapter works"),
+        ("--noise-prior P", "how much of the noise that videos begin with is --noise-clip's, 0 to 1"),
         ("--step-cache KIND[:X]", "first-block:T"),
     ):
         assert option in told

@@ -63,8 +63,9 @@ train_runs = st.builds(
     priors=prior_configs,
 )
 generate_runs = st.builds(
-    lambda with_what, **given: GenerateRun(**with_what, **given),
+    lambda with_what, begun, **given: GenerateRun(**with_what, **begun, **given),
     st.just({}) | st.fixed_dictionaries({"adapter": paths, "adapter_until": st.floats(0, 1)}),
+    st.just({}) | st.fixed_dictionaries({"noise_clip": paths, "noise_prior": st.floats(0.01, 1)}),
     subjects=st.lists(texts, min_size=1, max_size=3).map(tuple),
     motion=texts,
     strength=st.floats(0, 2),

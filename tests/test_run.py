@@ -49,10 +49,10 @@ def _few_sampling_steps() -> Any:
 
     spec = backbones.SPECS["puppet-hunyuan"]
     backbones.SPECS["puppet-hunyuan"] = dataclasses.replace(spec, num_inference_steps=4)
-    run._pool.clear()
+    run.pool._pool.clear()
     yield
     backbones.SPECS["puppet-hunyuan"] = spec
-    run._pool.clear()
+    run.pool._pool.clear()
 
 
 def small(clips: tuple[ClipSource, ...], **values: Any) -> TrainRun:
@@ -164,7 +164,7 @@ def test_a_mode_or_a_picture_that_cannot_be_used_is_refused_before_a_model_is_lo
     def no_model(name: str) -> Any:
         raise AssertionError(f"{name} was loaded")
 
-    monkeypatch.setattr(run, "borrow_backbone", no_model)
+    monkeypatch.setattr(run.pool, "borrow_backbone", no_model)
     torn = tmp_path / "torn.png"
     torn.write_bytes(picture.read_bytes()[:200])
     wanted = GenerateRun(subjects=("a red cat",), motion="waves", images=(torn,))
@@ -275,7 +275,7 @@ def test_every_sampling_setting_reaches_the_sampler(monkeypatch: pytest.MonkeyPa
 def test_a_setting_that_a_row_has_not_is_refused_before_a_model_is_loaded(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(run, "borrow_backbone", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(run.pool, "borrow_backbone", lambda *_: pytest.fail("a model was loaded"))
     for wrong, words in (
         ({"step_cache": "first-block"}, r"hunyuanvideo-1\.5 cannot use the step cache first-block: use taylorseer"),
         ({"embedded_guidance": 6.0}, r"hunyuanvideo-1\.5 takes no embedded guidance"),
@@ -329,7 +329,7 @@ def test_trained_in_8_bits_and_used_on_the_whole_weights(clips: tuple[ClipSource
     config = dataclasses.replace(small(clips, precision=low), method="lora", method_config={"rank": 2})
     config = dataclasses.replace(config, train=TrainConfig(num_steps=2, batch_size=1, optimizer="adamw8bit"))
     adapter = list(run.train(config, tmp_path / "job", cache=tmp_path / "cache", cancel=threading.Event()))[-1].path
-    (held,) = run._pool.items()
+    (held,) = run.pool._pool.items()
     assert held[0] == ("puppet-hunyuan", low)
     assert held[1].fingerprint.endswith("+text_weights=8bit")
     assert run.borrow_backbone("puppet-hunyuan", low) is held[1]
@@ -345,7 +345,9 @@ def test_a_run_goes_on_with_less_memory_but_not_on_weights_held_otherwise() -> N
     source = ClipSource(path=Path("a.mp4"), subject="a person", motion="waves")
 
     def key(**values: Any) -> str:
-        return run._settings_key(TrainRun(name="n", clips=(source,), precision=Precision(**values)), {}, "f", [])
+        return run.training._settings_key(
+            TrainRun(name="n", clips=(source,), precision=Precision(**values)), {}, "f", []
+        )
 
     assert key() == key(gradient_checkpointing=True) == key(offload="model")
     assert len({key(), key(weights="8bit"), key(text_weights="8bit"), key(vae_tiling=True)}) == 4
@@ -389,7 +391,7 @@ def test_bad_input_is_refused_before_a_model_is_loaded(
     def no_model(name: str) -> Any:
         raise AssertionError(f"{name} was loaded")
 
-    monkeypatch.setattr(run, "borrow_backbone", no_model)
+    monkeypatch.setattr(run.pool, "borrow_backbone", no_model)
 
     def start(config: TrainRun) -> None:
         list(run.train(config, tmp_path, cache=tmp_path, cancel=threading.Event()))
@@ -411,7 +413,7 @@ def test_more_steps_go_on_from_a_checkpoint_where_the_rate_does_not_depend_on_th
 
     def key(**settings: Any) -> str:
         config = TrainRun(name="n", clips=(source,), train=TrainConfig(**settings))
-        return run._settings_key(config, SynMotionConfig(), "weights", [])
+        return run.training._settings_key(config, SynMotionConfig(), "weights", [])
 
     assert key(num_steps=10) == key(num_steps=10, sample_every=3) != key(num_steps=20)
     assert key(num_steps=10) != key(num_steps=10, learning_rate=3e-4)
@@ -422,7 +424,7 @@ def test_a_checkpoint_belongs_to_the_methods_whole_settings_and_the_weights() ->
     source = ClipSource(path=Path("a.mp4"), subject="a person", motion="waves")
 
     def key(given: dict[str, Any], meant: SynMotionConfig, weights: str = "weights") -> str:
-        return run._settings_key(TrainRun(name="n", clips=(source,), method_config=given), meant, weights, [])
+        return run.training._settings_key(TrainRun(name="n", clips=(source,), method_config=given), meant, weights, [])
 
     own = SynMotionConfig()
     assert key({}, own) == key({"alpha": own.alpha}, own), "a default that is written out is the same run"

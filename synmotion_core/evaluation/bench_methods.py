@@ -93,6 +93,8 @@ def bench_methods(
     check_backbone(backbone)
     drawn = sampling or Sampling()
     chosen = {name: _row(name, dict((configs or {}).get(name, {})), backbone, drawn) for name in methods}
+    if "i2v" in (mode, drawn_mode) and any(own.noise_prior for _, _, own in chosen.values()):
+        raise ConfigError("videos begin with pictures or with the noise of a clip: leave noise_prior out of i2v")
     units = {
         name: [
             Unit(

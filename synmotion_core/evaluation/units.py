@@ -34,6 +34,7 @@ from synmotion_core.errors import AdapterError, ConfigError
 from synmotion_core.evaluation.figures import decibels
 from synmotion_core.generation import default_sampler, sample_frames
 from synmotion_core.interfaces import Backbone, Method, reworded
+from synmotion_core.inversion import invert
 from synmotion_core.methods import find_method
 from synmotion_core.puppets.captions import subject_phrase
 from synmotion_core.puppets.judge import FOLDER as JUDGE
@@ -343,12 +344,21 @@ def _draw(backbone: Backbone, unit: Unit, method: Method) -> list[Frames]:
     images = None
     if _drawn_mode(unit) == "i2v":
         images = torch.cat([to_pixels(picture[None])[:, :, 0] for picture in _pictures(unit)])
+    inverted = None
+    if sampler.noise_prior:  # of the first clip, as one that has only this one would
+        clip = reference_clips(unit.motion, 1, unit.seed, described=unit.described)[0]
+        latents, null = backbone.encode_video(to_pixels(clip.frames)), backbone.encode_text([""])
+        method.set_strength(0.0)
+        steps = sampler.num_inference_steps
+        inverted = material.whole(invert(backbone, latents, null, sampler.shape, steps))
     made: list[Frames] = []
     for start in range(0, len(wanted), 4):
         some = wanted[start : start + 4]
         seeds = [unit.seed * 1009 + start + i for i in range(len(some))]
         first = None if images is None else images[start : start + 4]
-        made += sample_frames(backbone, method, [_read(w[0], unit) for w in some], seeds, sampler, first)
+        made += sample_frames(
+            backbone, method, [_read(w[0], unit) for w in some], seeds, sampler, first, inverted=inverted
+        )
     return made
 
 

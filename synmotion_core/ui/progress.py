@@ -16,6 +16,7 @@ STAGES = {
     "encode": "Preparing the clips",
     "prior": "Drawing subject prior videos",
     "train": "Training",
+    "invert": "Reading the noise of the clip",
     "generate": "Generating",
 }
 STATUS = {  # what a person reads, and the tone of the chip

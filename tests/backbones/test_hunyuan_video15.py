@@ -465,7 +465,7 @@ def test_what_was_cached_before_is_read_as_it_was(tmp_path: Path) -> None:
 def test_from_files_to_an_adapter_to_a_video(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """train and generate as the command line runs them, on the tiny weights; from text with subject priors."""
     monkeypatch.setitem(backbones.SPECS, name, tiny_spec(name))
-    monkeypatch.setitem(run._pool, (name, PLAIN), tiny_backbone(name))
+    monkeypatch.setitem(run.pool._pool, (name, PLAIN), tiny_backbone(name))
     clip, picture = tmp_path / "clip.mp4", tmp_path / "picture.png"
     video.write(clip, np.stack([np.roll(PICTURE, 3 * k, axis=1) for k in range(SHAPE.num_frames)]), SHAPE.fps)
     Image.fromarray(OTHER).save(picture)

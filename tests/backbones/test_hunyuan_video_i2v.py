@@ -163,7 +163,7 @@ def test_other_weights_under_this_row_are_refused(backbone: Any) -> None:
 def test_from_files_to_an_adapter_to_a_video(backbone: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """train and generate as the command line runs them, on the tiny weights."""
     monkeypatch.setitem(backbones.SPECS, NAME, tiny_spec(NAME))
-    monkeypatch.setitem(run._pool, (NAME, PLAIN), backbone)
+    monkeypatch.setitem(run.pool._pool, (NAME, PLAIN), backbone)
     clip, picture = tmp_path / "clip.mp4", tmp_path / "picture.png"
     frames = np.stack([np.roll(PICTURE, 3 * k, axis=1) for k in range(SHAPE.num_frames)])
     video.write(clip, frames, SHAPE.fps)

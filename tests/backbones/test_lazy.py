@@ -140,7 +140,7 @@ def test_a_training_on_a_full_cache_never_reads_an_encoder(
 
     def once(folder: str) -> tuple[bytes, dict[str, torch.Tensor]]:
         backbone = fresh(name, monkeypatch)
-        monkeypatch.setattr(run, "_pool", {(name, config.precision): backbone})
+        monkeypatch.setattr(run.pool, "_pool", {(name, config.precision): backbone})
         for event in run.train(config, tmp_path / folder, cache=tmp_path / "cache", cancel=threading.Event()):
             if isinstance(event, Sampled) or (isinstance(event, Progress) and event.stage != "encode"):
                 assert backbone.pipe.encoders.loaded == (), event
@@ -161,7 +161,7 @@ def test_a_generation_denoises_without_its_encoders(name: str, tmp_path: Path, m
     """Five videos in two batches and the base beside them: read once, gone with their weights while anything is
     denoised or decoded, and read anew by the next generation, which draws the same."""
     backbone = fresh(name, monkeypatch)
-    monkeypatch.setattr(run, "_pool", {(name, PLAIN): backbone})
+    monkeypatch.setattr(run.pool, "_pool", {(name, PLAIN): backbone})
     pictures = ()
     if "t2v" not in backbone.spec.modes:
         picture = tmp_path / "picture.png"
@@ -208,7 +208,7 @@ def test_a_generation_denoises_without_its_encoders(name: str, tmp_path: Path, m
 def test_the_base_beside_it_is_drawn_from_the_same_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = training(tmp_path, "hunyuanvideo", i2v=False)
     backbone = fresh("hunyuanvideo", monkeypatch)
-    monkeypatch.setattr(run, "_pool", {("hunyuanvideo", PLAIN): backbone})
+    monkeypatch.setattr(run.pool, "_pool", {("hunyuanvideo", PLAIN): backbone})
     made = list(run.train(config, tmp_path / "run", cache=tmp_path / "cache", cancel=threading.Event()))[-1]
     reads: list[str] = []
     read = backbone.pipe.encoders._read

@@ -479,7 +479,7 @@ def files_for_a_run(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     """A clip and a picture, for runs that find the tiny weights under the row's name."""
     shape = tiny_spec(name).default_shape
     monkeypatch.setitem(backbones.SPECS, name, tiny_spec(name))
-    monkeypatch.setitem(run._pool, (name, PLAIN), tiny_backbone(name))
+    monkeypatch.setitem(run.pool._pool, (name, PLAIN), tiny_backbone(name))
     pixels = np.random.default_rng(3).integers(0, 256, (shape.height, shape.width, 3), dtype=np.uint8)
     clip, file = folder / "clip.mp4", folder / "picture.png"
     video.write(clip, np.stack([np.roll(pixels, 3 * k, axis=1) for k in range(shape.num_frames)]), shape.fps)

@@ -40,7 +40,7 @@ def _few_sampling_steps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
     monkeypatch.setenv("SYNMOTION_HOME", str(tmp_path / "home"))
     (tmp_path / "home" / "weights").mkdir(parents=True)
     (tmp_path / "home" / "weights" / UNET).symlink_to(tiny_folder(UNET))
-    monkeypatch.setattr(run, "_pool", {})
+    monkeypatch.setattr(run.pool, "_pool", {})
 
 
 @pytest.fixture

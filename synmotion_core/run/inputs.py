@@ -1,0 +1,64 @@
+"""Files that a run names, read and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from synmotion_core.config import ClipSource, GenerateRun, TrainRun
+from synmotion_core.errors import ConfigError
+from synmotion_core.interfaces import BackboneSpec
+from synmotion_core.types import Clip, Noted, Prompt, VideoShape
+
+if TYPE_CHECKING:
+    import torch
+
+
+def load_clips(config: TrainRun, spec: BackboneSpec, shape: VideoShape) -> tuple[list[Clip], list[str]]:
+    """The clips, and what the doctor warns of. Raises ClipError listing every file that cannot be used."""
+    from synmotion_core.clips.dataset import load_clips
+
+    loaded = load_clips(config.clips, shape, puppets_only="" if spec.needs_gpu else spec.name)
+    motions = {clip.prompt.motion for clip in loaded.clips}
+    if len(motions) > 1:
+        raise ConfigError(
+            f"one adapter learns one motion, these clips name {'; '.join(sorted(motions))}: train them apart"
+        )
+    warnings = [f"{f.clip}: {f.message}" if f.clip else f.message for f in loaded.findings if f.severity == "warn"]
+    return list(loaded.clips), warnings
+
+
+def load_images(paths: Sequence[Path], spec: BackboneSpec, shape: VideoShape) -> tuple[torch.Tensor | None, list[str]]:
+    """Pictures as [B, 3, H, W] of the shape in [-1, 1], None for none, and what should be known about them.
+
+    Raises ClipError or MissingError for the first that cannot be used.
+    """
+    if not paths:
+        return None, []
+    import torch
+
+    from synmotion_core.clips.dataset import to_pixels
+    from synmotion_core.clips.image import load_image
+
+    pictures, warnings = [], []
+    for path in paths:
+        frames, findings = load_image(path, shape, puppets_only="" if spec.needs_gpu else spec.name)
+        pictures.append(to_pixels(frames)[:, :, 0])
+        warnings += [f"{path.name}: {finding.message}" for finding in findings]  # no doctor tells of the small ones
+    return torch.cat(pictures), warnings
+
+
+def load_noise_clip(run: GenerateRun, spec: BackboneSpec, shape: VideoShape) -> tuple[Clip | None, list[str]]:
+    """What a noise_prior is about, whole, and what the doctor warns of. Raises ClipError for one that does not fit."""
+    from synmotion_core.clips.dataset import load_clips
+
+    if run.noise_clip is None:
+        return None, []
+    source = ClipSource(path=run.noise_clip, subject=run.subjects[0], motion=run.motion)  # nothing reads its words
+    loaded = load_clips([source], shape, puppets_only="" if spec.needs_gpu else spec.name)
+    return loaded.clips[0], [f"{run.noise_clip.name}: {f.message}" for f in loaded.findings if f.severity == "warn"]
+
+
+def read_as(prompt: Prompt, words: Prompt) -> Noted:
+    return Noted(message=f"“{prompt.motion}” is read as “{words.motion}”: the method has a word of its own for it")
