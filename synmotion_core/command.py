@@ -288,7 +288,7 @@ def _train_arguments(run: TrainRun) -> list[str]:
         for name, value in values.items():
             if not name.isidentifier():
                 raise ConfigError(f"{owner} has no setting {name!r}")
-            words += ["--set", f"{owner}.{name}={_value_text(value)}"]
+            words += ["--set", f"{owner}.{name}={value_text(value)}"]
     return ["train", *words]
 
 
@@ -332,7 +332,8 @@ def _changed(config: Any, default: Any, keep: int = 0) -> dict[str, Any]:
     return {k: v for i, (k, v) in enumerate(new.items()) if i < keep or v != old[k]}
 
 
-def _value_text(value: Any) -> str:
+def value_text(value: Any) -> str:
+    """What `value_of` reads as this value."""
     if isinstance(value, str) and value_of(value) == value:  # would not be read as JSON
         return value
     try:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from synmotion_core.clips import doctor
-from synmotion_core.config import GenerateRun, TrainRun
+from synmotion_core.command import value_of
+from synmotion_core.config import GenerateRun, TrainRun, from_dict, to_dict
 from synmotion_core.errors import ClipError, ConfigError
 from synmotion_core.precision import Precision
 from synmotion_core.training.settings import TrainConfig
@@ -55,6 +56,7 @@ def train_run(
     own_rank = default_rank(form["method"])
     rank = None if own_rank is None else whole("LoRA rank", form["rank"])  # else the field is not there
     method_config = {} if rank == own_rank else {"rank": rank}
+    method_config |= method_settings(form["method_settings"], form["method"])
     num_frames, height, width = sides(form, form["backbone"])
     return TrainRun(
         name=(form["name"] or "").strip() or run_name(choices[0].motion),
@@ -102,6 +104,36 @@ def default_rank(method: str) -> int | None:
     defaults = {f.name: f.default for f in dataclasses.fields(find_method(method).config)}
     rank = defaults.get("rank")
     return rank if isinstance(rank, int) else None
+
+
+def own_settings(method: str) -> dict[str, Any]:
+    """A method's other settings with their defaults, in the order of its config."""
+    from synmotion_core.methods import find_method
+
+    return {key: value for key, value in to_dict(find_method(method).config()).items() if key != "rank"}
+
+
+def method_settings(text: str | None, method: str) -> dict[str, Any]:
+    """KEY=VALUE a line, as `--set method.KEY=VALUE` reads them; values that are the default are left out.
+
+    Raises ConfigError for a line that is none, a key that the method has not, and one that is there twice.
+    """
+    from synmotion_core.methods import find_method
+
+    known, given = own_settings(method), {}
+    for line in lines(text):
+        key, equals, value = (part.strip() for part in line.partition("="))
+        if not equals or not value:
+            raise ConfigError(f"settings of the method: {line!r} is no KEY=VALUE, as {next(iter(known))}=... is")
+        if key == "rank":
+            raise ConfigError("settings of the method: rank has a field of its own")
+        if key not in known:
+            raise ConfigError(f"settings of the method: {method} has no {key!r}, it has {', '.join(known)}")
+        if key in given:
+            raise ConfigError(f"settings of the method: {key} is there twice")
+        given[key] = value_of(value)
+    made = to_dict(from_dict(find_method(method).config, given))
+    return {key: made[key] for key in given if made[key] != known[key]}
 
 
 def generate_run(

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from synmotion_core.command import same_command
+from synmotion_core.command import same_command, value_text
 from synmotion_core.config import TrainRun
 from synmotion_core.errors import UserInputError
 from synmotion_core.training.settings import TrainConfig
 from synmotion_core.ui import media, memory_fields, progress
 from synmotion_core.ui.chosen import ClipChoice, Library, current, in_words, run_name
 from synmotion_core.ui.context import IN_TURN, PATIENCE_S, POLL_S, Studio, backbone_choices, job_id, scroll_to
-from synmotion_core.ui.forms import default_rank, refuse_blocked, train_run
+from synmotion_core.ui.forms import default_rank, own_settings, refuse_blocked, train_run
 from synmotion_core.ui.notices import Updates, guarded, hint, notice, quiet
 from synmotion_core.ui.training_view import NO_SAMPLES, outcome_html, priors_html, samples_html, signature
 
@@ -113,6 +113,11 @@ def _room(peak_gib: float) -> str:
     return f"Of the GPU here {card:.1f} GiB are free: {'enough.' if peak_gib <= card else f'too little. {where}'}"
 
 
+def own_values(method: str) -> str:
+    """A method's settings as they would be written, one a line."""
+    return "\n".join(f"{key}={value_text(value)}" for key, value in own_settings(method).items())
+
+
 def plan_idle(text: str) -> str:
     """The same box when there is nothing to plan."""
     return f'<div class="sm-plan-box"><p class="sm-title">Before you start</p>{hint(text)}</div>'
@@ -166,6 +171,15 @@ def build(studio: Studio, library: Library, pictures: Pictures) -> dict[str, Any
                 with gr.Row():
                     learning_rate = gr.Number(DEFAULTS.learning_rate, label="Learning rate", min_width=110, step=1e-4)
                     rank = gr.Number(16, label="LoRA rank", min_width=110, elem_id="train-rank")
+                method_settings = gr.Textbox(
+                    "",
+                    label="Settings of the method",
+                    info="KEY=VALUE, one a line. Its own values:",
+                    placeholder=own_values("synmotion"),
+                    lines=3,
+                    max_lines=12,
+                    elem_id="train-method-settings",
+                )
                 seed = gr.Number(DEFAULTS.seed, label="Seed")
                 save_every = gr.Number(
                     DEFAULTS.save_every,
@@ -211,7 +225,7 @@ def build(studio: Studio, library: Library, pictures: Pictures) -> dict[str, Any
     fields = {
         "name": name, "backbone": backbone, "method": method, "mode": mode, "num_steps": num_steps,
         "sample_every": sample_every, "save_every": save_every, "sample_subjects": sample_subjects,
-         "rank": rank, "learning_rate": learning_rate, "seed": seed,
+        "rank": rank, "method_settings": method_settings, "learning_rate": learning_rate, "seed": seed,
         **memory.fields,
     }  # fmt: skip
     view_parts = [status, plot, outcome, samples, priors, stop, resume, to_generate, start, timer, seen, earlier]
@@ -360,7 +374,10 @@ def build(studio: Studio, library: Library, pictures: Pictures) -> dict[str, Any
     def on_method(values: Mapping[Any, Any]) -> Updates:
         """A field that the method would not read is not shown; one that it reads begins with its own default."""
         own = default_rank(values[method])
-        return {rank: gr.Number(visible=False) if own is None else gr.Number(value=own, visible=True)}
+        return {
+            rank: gr.Number(visible=False) if own is None else gr.Number(value=own, visible=True),
+            method_settings: gr.Textbox("", placeholder=own_values(values[method])),
+        }
 
     def on_way(values: Mapping[Any, Any]) -> Updates:
         return memory.take(form({**values, **memory.plain()}), str(values[memory.ways]))
@@ -381,7 +398,7 @@ def build(studio: Studio, library: Library, pictures: Pictures) -> dict[str, Any
     backbone.input(guarded(message, on_backbone), everything, new_backbone, **calm)
     settings = [part.change for part in fields.values() if part is not backbone]
     gr.on(settings, quiet(estimate), everything, [plan_box, command, memory.ways], trigger_mode="always_last", **calm)
-    method.change(quiet(on_method), {method}, [rank], **calm)
+    method.change(quiet(on_method), {method}, [rank, method_settings], **calm)
     memory.ways.input(guarded(message, on_way), everything, [*memory.parts, message], **calm)
     loading = [(quiet(fill), everything, filled), (quiet(on_load), watched, [*shown, studio.tabs])]
     return {"load": loading, "to_generate": to_generate}

@@ -83,6 +83,21 @@ def test_batched_muon_is_torchs_muon() -> None:
     ours.load_state_dict(torchs.state_dict())  # the same names and shapes
 
 
+def test_muon_takes_a_kernel_for_a_matrix() -> None:
+    generator = torch.Generator().manual_seed(0)
+    kernel = torch.nn.Parameter(torch.randn(64, 32, 3, 3, generator=generator))
+    matrix = torch.nn.Parameter(kernel.detach().flatten(1).clone())
+    how = {"lr": 1e-2, "weight_decay": 0.01, "adjust_lr_fn": "match_rms_adamw"}
+    ours = BatchedMuon([torch.nn.Parameter(torch.zeros(64, 64))], [kernel], **how)
+    torchs = torch.optim.Muon([matrix], **how)
+    for _ in range(3):
+        kernel.grad = torch.randn(kernel.shape, generator=generator)
+        matrix.grad = kernel.grad.flatten(1).clone()
+        ours.step()
+        torchs.step()
+    torch.testing.assert_close(kernel.flatten(1), matrix, rtol=0, atol=2e-5)
+
+
 def test_older_weights_are_taken_over_with_the_words_that_came_since(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

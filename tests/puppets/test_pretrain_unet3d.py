@@ -85,6 +85,11 @@ def test_a_step_of_pictures_leaves_what_looks_along_time_alone(folder: Path, tmp
     frames = [feed(step).latents.shape[:3] for step in range(24)]
     assert frames[0] == (3, 40, 1)
     assert set(frames) == {(3, 40, 1), (2, 40, 17)}
+    corpus = corpora.Corpus(folder / "corpus")
+    whole = corpus.batch(np.arange(len(corpus)))[0]
+    seen = {frame for step in range(24) for frame in range(17) for row in feed(step).latents
+            if row.shape[1] == 1 and (whole[:, :, frame] == row[:, 0]).flatten(1).all(1).any()}  # fmt: skip
+    assert len(seen) > 10, "any frame of a clip"
     assert not any(feed(step).image_to_video for step in range(6)), "this U-Net has no such mode"
     heads = UNET.heads(pipe)
     with torch.no_grad():

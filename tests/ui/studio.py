@@ -192,6 +192,7 @@ def train_form(**changes: Any) -> dict[str, Any]:
         **MEMORY,
         "gradient_checkpointing": False,
         "rank": 16,
+        "method_settings": "",
         "learning_rate": 2e-3,
         "seed": 0,
     }

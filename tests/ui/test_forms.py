@@ -41,6 +41,10 @@ def test_a_train_form_is_the_run(library: Library, pictures: Pictures) -> None:
     )
     without = forms.train_run(train_form(method="textual_inversion", rank=None), (choice,), library, pictures)
     assert without.method_config == {}, "a method without ranks does not ask for one"
+    said = train_form(method_settings=" alpha = 0.5\n\nprojections=k\n")
+    assert forms.train_run(said, (choice,), library, pictures).method_config == {"alpha": 0.5, "projections": "k"}
+    said = train_form(method_settings="alpha=0.75")
+    assert forms.train_run(said, (choice,), library, pictures).method_config == {}, "that is its own value"
     less = train_form(
         weights="4bit", text_weights="8bit", vae_tiling=True, gradient_checkpointing=True, optimizer="adamw8bit",
         batch_size="2", num_frames="13", height=" 48 ",
@@ -74,6 +78,11 @@ def test_a_train_form_is_the_run(library: Library, pictures: Pictures) -> None:
         ({"learning_rate": 2}, "learning_rate must be above 0"),
         ({"name": "../up"}, "cannot be a file name"),
         ({"method": "synmotoin"}, "synmotion"),
+        ({"method_settings": "alpha"}, "settings of the method: 'alpha' is no KEY=VALUE, as alpha=... is"),
+        ({"method_settings": "alfa=1"}, "settings of the method: synmotion has no 'alfa', it has alpha, motion_emb"),
+        ({"method_settings": "alpha=2"}, "alpha must be"),
+        ({"method_settings": "alpha=1\nalpha=0.5"}, "settings of the method: alpha is there twice"),
+        ({"method_settings": "rank=3"}, "settings of the method: rank has a field of its own"),
         ({"mode": "i2v", "sample_subjects": "a red cat\na zebra"}, "no ready picture of 'a zebra' for the samples"),
     ],
 )

@@ -411,6 +411,13 @@ def test_a_method_shows_the_fields_that_it_has(open_page: Any) -> None:
     page.locator("#train-method").get_by_text("DreamBooth: LoRA under a rare word").click()
     expect(page.locator("#train-rank")).to_be_visible(timeout=SLOW)
     expect(page.locator("#train-plan")).to_contain_text("“a person sks claps” for “a person claps”", timeout=SLOW)
+    settings = page.locator("#train-method-settings textarea")
+    expect(settings).to_have_attribute("placeholder", re.compile(r"identifier=sks"), timeout=SLOW)
+    settings.fill("identifier=zwx")
+    expect(page.locator("#train-command")).to_contain_text("--set method.identifier=zwx", timeout=SLOW)
+    settings.fill("identifer=zwx")
+    expect(page.locator("#train-plan")).to_contain_text("dreambooth has no 'identifer'", timeout=SLOW)
+    settings.fill("")
     page.locator("#train-rank input").fill("4")
     expect(page.locator("#train-command")).to_contain_text("--set method.rank=4", timeout=SLOW)
 

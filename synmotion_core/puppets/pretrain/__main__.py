@@ -71,7 +71,10 @@ def main() -> None:
         "--cooldown-minutes", type=float, default=own.cooldown_minutes, help="train: the same, by the clock"
     )
     parser.add_argument("--batch-size", type=int, default=own.batch_size)
-    parser.add_argument("--image-steps", type=int, default=own.image_steps)
+    parser.add_argument(
+        "--image-steps", type=int, default=own.image_steps, help="train: the first steps see single frames"
+    )
+    parser.add_argument("--image-batch-size", type=int, default=own.image_batch_size)
     parser.add_argument(
         "--image-fraction", type=_part, default=own.image_fraction, help="train: later steps that see single frames"
     )

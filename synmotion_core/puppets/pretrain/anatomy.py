@@ -64,6 +64,7 @@ class Anatomy(ABC):
     denoiser: ClassVar[str]  # which part of the pipeline
     trained: ClassVar[tuple[str, ...]]
     autoencoder: ClassVar[type[AutoencoderPatchVideo] | type[AutoencoderPatchImage]]
+    frames_alone: ClassVar[bool]  # whether a latent frame is a frame: then any can be seen as a picture, else the first
     takes_pictures: ClassVar[bool]  # whether there are steps that are I2V, and windows, whose place it must know
 
     def autoencoder_in(self, folder: Path) -> PatchAutoencoder:
@@ -91,6 +92,11 @@ class Anatomy(ABC):
     @abstractmethod
     def tokens(self, pipe: Any, captions: Sequence[str], *, fixed: bool) -> dict[str, Tensor]:
         """int64 [B, tokens] each; fixed: always as many, as compiled graphs want it."""
+
+    def by_muon(self, name: str, p: nn.Parameter) -> bool:
+        """Whether Muon moves a parameter, else AdamW: matrices and kernels within, not embeddings, norms and biases."""
+        inner = ("attn" in name or "ff" in name or "mlp" in name) and "norm" not in name
+        return inner and p.ndim == 2 and min(p.shape) >= 64
 
     def levels(self, pipe: Any, sigmas: Tensor) -> Tensor:
         """[B] -> the noise levels that the denoiser can be asked at."""

@@ -56,7 +56,10 @@ class Feed:
         standing = image_to_video and bool(rng.random() < 0.5)
         latents, scenes = corpus.batch(self._clips_of(step, size, standing))
         if image:
-            latents = latents[:, :, :1]
+            frames = torch.zeros(size, dtype=torch.int64)
+            if self.anatomy.frames_alone:
+                frames = torch.from_numpy(rng.integers(latents.shape[2], size=size))
+            latents = latents[torch.arange(size), :, frames.to(latents.device)][:, :, None]
         corner = (0, 0)
         if config.window is not None and not image and rng.random() < config.window_fraction:
             corner, latents = window(latents, config.window, rng)

@@ -64,6 +64,7 @@ class HunyuanVideoAnatomy(Anatomy):
     denoiser = "transformer"
     trained = ("transformer", "text_encoder", "text_encoder_2")
     autoencoder = AutoencoderPatchVideo
+    frames_alone = False
     takes_pictures = True
 
     def build(self, vae: AutoencoderPatchVideo, seed: int = 0) -> HunyuanVideoPipeline:

@@ -59,7 +59,7 @@ def train(
         pipe = anatomy.build(anatomy.autoencoder_in(folder / "vae"), config.seed)
     heads = anatomy.heads(pipe, device)
     ema = {name: p.detach().clone() for name, p in heads.named_parameters()}
-    optimizers = _optimizers(heads, config)
+    optimizers = _optimizers(anatomy, heads, config)
     start = load(folder, backbone, heads, ema, optimizers)
     runs = in_bfloat16(anatomy, pipe, device) if config.bfloat16 else heads
     if config.compile:
@@ -123,14 +123,13 @@ def train(
             return
 
 
-def _optimizers(heads: Heads, config: PretrainConfig) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of attention and MLP, AdamW for embeddings, modulations, norms and biases."""
+def _optimizers(anatomy: Anatomy, heads: Heads, config: PretrainConfig) -> list[torch.optim.Optimizer]:
     muon, adam = [], []
     for name, p in heads.named_parameters():
-        inner = ("attn" in name or "ff" in name or "mlp" in name) and "norm" not in name
-        (muon if inner and p.ndim == 2 and min(p.shape) >= 64 else adam).append(p)
+        (muon if anatomy.by_muon(name, p) else adam).append(p)
+    matrices, kernels = [p for p in muon if p.ndim == 2], [p for p in muon if p.ndim > 2]
     return [
-        BatchedMuon(muon, lr=config.muon_learning_rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        BatchedMuon(matrices, kernels, lr=config.muon_learning_rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(adam, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=muon[0].is_cuda),
     ]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PretrainConfig:
-    """Settings of `train`. Steps before `image_steps` see latent frame 0 alone (a fifth of the cost a sample).
+    """Settings of `train`. Steps before `image_steps` see one latent frame alone, which costs a part of a clip.
 
     A run ends at num_steps, or when `minutes` are over; the learning rate falls to zero over the last
     `cooldown_steps`, or the last `cooldown_minutes`. The state before it fell is kept as plateau.safetensors.
@@ -19,7 +19,7 @@ class PretrainConfig:
     minutes: float | None = None
     cooldown_minutes: float = 0.0
     image_steps: int = 1500
-    image_fraction: float = 0.0  # of the later steps: frame 0 alone, as single frames are asked of a 3-D U-Net
+    image_fraction: float = 0.0  # of the later steps: single frames, as they are asked of a 3-D U-Net
     batch_size: int = 24
     image_batch_size: int = 48
     learning_rate: float = 1e-3

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from synmotion_core.backbones.ddim import DDIMSolver, velocity_of
 from synmotion_core.backbones.unet3d import pictures
@@ -52,6 +52,7 @@ class UNet3DAnatomy(Anatomy):
     denoiser = "unet"
     trained = ("unet", "text_encoder")
     autoencoder = AutoencoderPatchImage
+    frames_alone = True
     takes_pictures = False
 
     def build(self, vae: AutoencoderPatchImage, seed: int = 0) -> UNet3DParts:
@@ -76,6 +77,10 @@ class UNet3DAnatomy(Anatomy):
             list(captions), padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt"
         )
         return {"input_ids": read.input_ids}
+
+    def by_muon(self, name: str, p: nn.Parameter) -> bool:
+        outer = ("embedding", "conv_in", "conv_out")
+        return p.ndim >= 2 and not any(part in name for part in outer) and min(len(p), p[0].numel()) >= 64
 
     def levels(self, pipe: UNet3DParts, sigmas: Tensor) -> Tensor:
         return EpsilonPrediction(pipe.scheduler.alphas_cumprod).nearest(sigmas)
