@@ -29,6 +29,7 @@ from synmotion_core.backbones.checks import (
     latent_shape,
 )
 from synmotion_core.backbones.llava_prompt import encode_with_images, place_roles
+from synmotion_core.backbones.puppet_world import KNOWS_PUPPETS, PUPPETS
 from synmotion_core.backbones.real_world import KNOWS_TENCENT, PRIORS
 from synmotion_core.backbones.roles import NO_ROLES, Spans, spans_of, token_roles
 from synmotion_core.backbones.solver import FlowSolver, predicts_clean
@@ -121,7 +122,7 @@ SPECS: tuple[BackboneSpec, ...] = (
         max_prompt_tokens=32,
         parameters={"transformer": 10_267_808, "vae": 210_924, "text_encoder": 716_928, "text_encoder_2": 95_936},
         needs_gpu=False,
-        knows="64x64 puppets only: person, cat, bear, rabbit, frog, robot, penguin, elephant, in eight colours",
+        knows=KNOWS_PUPPETS,
         options={
             "prompt_template": {"template": "{}", "crop_start": 0},
             "token_px": 8,
@@ -130,15 +131,7 @@ SPECS: tuple[BackboneSpec, ...] = (
             "sigma_lowest": 0.1,
             "seconds_a_clip": 0.064,  # of a training step, and a video of 20 steps: measured on two cores of an EPYC
             "seconds_a_video": 0.94,
-            "motion_words": (
-                *("hand", "hands", "foot", "keeps", "brings", "flicks", "swings", "joins", "taps", "down", "aside"),
-                *("out", "high", "up", "front", "forth", "back", "close", "across", "slow", "fast", "sinks", "bobs"),
-                *("bounces", "apart", "deep", "sideways", "rotates", "tips", "rolls", "upside", "over", "stoops"),
-                *("leans", "drifts"),
-            ),  # what a description can say: puppets/improvisation.py
-            "prior_subjects": ("cat", "bear", "rabbit", "frog", "robot", "penguin", "elephant"),
-            "prior_colours": ("red", "orange", "yellow", "green", "teal", "blue", "purple", "pink"),
-            "prior_motions": ("stands", "walks", "jumps", "sways", "sits", "flaps", "kicks", "moves"),
+            **PUPPETS,
         },
     ),
     _row(
