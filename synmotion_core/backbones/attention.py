@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 
@@ -11,23 +11,26 @@ from synmotion_core.backbones.checks import check_projections
 
 
 @contextmanager
-def attention_for(device: torch.device) -> Iterator[None]:
+def attention_for(device: torch.device, *, everywhere: bool = False) -> Iterator[None]:
     """Around a denoiser's forward pass, and around the recomputation of checkpointed blocks.
 
     On a CPU: two matrix products and a softmax, the scores in memory. At the few hundred tokens that a CPU can afford,
     and with a mask, a training step takes about a tenth less time than on torch's blockwise kernel. Elsewhere torch
     chooses. What was chosen before is chosen again afterwards.
+    everywhere: also in modules that do not ask diffusers' switch, as those of U-Nets, whose steps take half the time
+    then; not where text encoders run as well, whose last digits would no longer be the stock pipelines'.
     """
     if device.type != "cpu":
         yield
         return
+    from diffusers.models.attention_dispatch import attention_backend
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
     # bf16 in, bf16 out: otherwise this kernel computes in float32 (the switch says cuda in its name, a CPU obeys it)
     before = torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()
     torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
     try:
-        with sdpa_kernel(SDPBackend.MATH):  # also of U-Nets, whose attention does not ask diffusers' own switch
+        with attention_backend("_native_math"), sdpa_kernel(SDPBackend.MATH) if everywhere else nullcontext():
             yield
     finally:
         torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(before)

@@ -224,7 +224,7 @@ def checkpoint_blocks(transformer: Any, device: torch.device) -> None:
     """Each block is computed again in the backward pass, on the same attention kernel as before."""
 
     def computed(block: Callable[..., Any], *args: Any) -> Any:
-        with attention_for(device):  # the backward pass is outside of `predict`
+        with attention_for(device, everywhere=True):  # the backward pass is outside of `predict`
             return block(*args)
 
     def again(block: Callable[..., Any], *args: Any) -> Any:

@@ -168,7 +168,7 @@ class UNet3D:
         self.spec.check_mode("t2v" if condition.image_latents is None else "i2v")
         latents, levels = noisy_latents.to(self.device).float(), sigmas.to(self.device)
         scaled = latents * expand(variance_scale(levels), latents)
-        with attention_for(self.device), pictures(self.denoiser, latents.shape[2] == 1):
+        with attention_for(self.device, everywhere=True), pictures(self.denoiser, latents.shape[2] == 1):
             predicted = self.denoiser(
                 scaled.to(self.dtype),
                 self.diffusion.timesteps(levels),

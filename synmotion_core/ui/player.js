@@ -63,9 +63,21 @@ function mark() {
     if (card.getAttribute('aria-pressed') !== state) card.setAttribute('aria-pressed', state);
   });
 }
+// A press counts by where it goes down and up: the list may be drawn anew in between, and no click would follow.
+let pressed = null;
+function choose(source) { picked = source; trigger('select', {source: picked}); }
+element.addEventListener('pointerdown', event => {
+  const pick = event.target.closest('[data-pick]');
+  pressed = pick && event.button === 0 ? pick.dataset.pick : null;
+});
+element.addEventListener('pointerup', event => {
+  const pick = event.target.closest('[data-pick]'), same = pick && pick.dataset.pick === pressed;
+  pressed = null;
+  if (same) choose(pick.dataset.pick);
+});
 element.addEventListener('click', event => {
   const pick = event.target.closest('[data-pick]'), player = event.target.closest('[data-sync]');
-  if (pick) { picked = pick.dataset.pick; trigger('select', {source: picked}); return; }
+  if (pick) { if (event.detail === 0) choose(pick.dataset.pick); return; }  // a key; presses are chosen above
   if (!player) return;
   const s = recall(player);
   if (event.target.closest('[data-play]') || event.target.tagName === 'VIDEO') s.playing = !s.playing;

@@ -175,7 +175,6 @@ def build(studio: Studio, library: Library, pictures: Pictures) -> dict[str, Any
                     "",
                     label="Settings of the method",
                     info="KEY=VALUE, one a line. Its own values:",
-                    placeholder=own_values("synmotion"),
                     lines=3,
                     max_lines=12,
                     elem_id="train-method-settings",
@@ -337,6 +336,7 @@ def build(studio: Studio, library: Library, pictures: Pictures) -> dict[str, Any
         updates: Updates = {
             backbone: gr.Dropdown(choices=backbone_choices()),
             method: gr.Radio(choices=method_choices(spec)),
+            method_settings: gr.Textbox(placeholder=own_values(values[method])),
             mode: gr.Radio(
                 choices=[(MODES[name], name) for name in MODES if name in spec.modes],
                 value=values[mode] if values[mode] in spec.modes else spec.modes[0],
@@ -385,7 +385,7 @@ def build(studio: Studio, library: Library, pictures: Pictures) -> dict[str, Any
     watched = {studio.train_job, seen}
     shown = [*view_parts, studio.train_job, message]
     everything = {*fields.values(), studio.clips, studio.chosen, memory.ways}
-    filled = [backbone, method, mode, knows, summary, earlier, name, plan_box, command, *memory.parts]
+    filled = [backbone, method, method_settings, mode, knows, summary, earlier, name, plan_box, command, *memory.parts]
     calm: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 8}
     started = start.click(guarded(message, on_start), everything, shown, **{**calm, **IN_TURN, "trigger_mode": "once"})
     started.then(None, None, None, js=scroll_to("train-status", unless="train-message"))

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import pytest
 import torch
-from diffusers.models.attention_dispatch import dispatch_attention_fn
+from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry, dispatch_attention_fn
 from diffusers.models.attention_processor import Attention
 
 from synmotion_core.backbones.attention import attention_for
 
 
-def _chosen() -> tuple[bool, bool, bool]:
-    cuda = torch.backends.cuda  # says so of a CPU as well
-    return cuda.flash_sdp_enabled(), cuda.math_sdp_enabled(), cuda.fp16_bf16_reduction_math_sdp_allowed()
+def _chosen() -> tuple[AttentionBackendName, bool]:
+    backend, _ = _AttentionBackendRegistry.get_active_backend()
+    return AttentionBackendName(backend), torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()
 
 
 def test_it_is_chosen_inside_and_put_back_also_after_an_error() -> None:
     before = _chosen()
-    assert before == (True, True, False)
     with attention_for(torch.device("cpu")):
-        assert _chosen() == (False, True, True)
+        assert _chosen() == (AttentionBackendName._NATIVE_MATH, True)
     assert _chosen() == before
     with pytest.raises(RuntimeError), attention_for(torch.device("cpu")):
         raise RuntimeError
@@ -45,9 +44,10 @@ def test_attention_of_unets_is_chosen_as_well() -> None:
     layer, x = Attention(32, heads=2, dim_head=16), torch.randn(2, 17, 32)
     with torch.profiler.profile() as plain:
         expected = layer(x)
-    with attention_for(torch.device("cpu")), torch.profiler.profile() as ours:
+    with attention_for(torch.device("cpu"), everywhere=True), torch.profiler.profile() as ours:
         found = layer(x)
     torch.testing.assert_close(found, expected)
     kernels = [{e.key for e in run.key_averages() if "scaled_dot" in e.key} for run in (plain, ours)]
     assert any("flash" in key for key in kernels[0])
     assert not any("flash" in key for key in kernels[1])
+    assert torch.backends.cuda.flash_sdp_enabled(), "put back"

@@ -127,8 +127,11 @@ def test_other_sampling_and_more_videos_take_the_adapter_that_is_trained(
     train = units._train
     monkeypatch.setattr(units, "_train", lambda b, u, *rest: trained.append(u.motion) or train(b, u, *rest))
 
-    def videos(backbone: Any, method: Any, prompts: Any, seeds: Any, config: SamplerConfig, images: Any) -> Any:
+    def videos(
+        backbone: Any, method: Any, prompts: Any, seeds: Any, config: SamplerConfig, images: Any, inverted: Any
+    ) -> Any:
         assert images is None
+        assert inverted is None
         weights = sum(float(p.detach().double().abs().sum()) for group in method.groups.values() for p in group)
         drawn.append((config, list(seeds), weights))
         return [np.zeros((17, 64, 64, 3), np.uint8)] * len(prompts)
@@ -224,8 +227,9 @@ def test_a_unit_is_trained_and_drawn_in_its_own_words(
         said["clips"] |= {c.prompt.motion for c in clips}
         return reference_set(backbone, clips, cache, mode)
 
-    def videos(backbone: Any, method: Any, prompts: Any, seeds: Any, config: Any, images: Any) -> Any:
+    def videos(backbone: Any, method: Any, prompts: Any, seeds: Any, config: Any, images: Any, inverted: Any) -> Any:
         assert images is None
+        assert inverted is None
         said["videos"] |= {p.motion for p in prompts}
         return sample_frames(backbone, method, prompts, seeds, dataclasses.replace(config, num_inference_steps=2))
 

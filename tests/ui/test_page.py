@@ -127,6 +127,24 @@ def test_words_and_cuts_are_kept_across_a_reload(open_page: Any) -> None:
     expect(page.locator("#clips-grid")).to_contain_text("Which motion should be learnt?")
 
 
+def test_a_press_counts_although_the_list_is_drawn_anew_meanwhile(open_page: Any) -> None:
+    page = open_page()
+    take_examples(page)
+    card = page.locator("#clips-grid .sm-card").nth(1)
+    card.scroll_into_view_if_needed()
+    box = card.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.evaluate("""() => document.querySelectorAll('#clips-grid .sm-card').forEach(
+        card => card.replaceWith(card.cloneNode(true)))""")
+    page.mouse.up()
+    opened(page, "clap-1.mp4")
+    page.locator("#clips-grid .sm-card").nth(2).focus()
+    page.keyboard.press("Enter")
+    opened(page, "clap-2.mp4")
+
+
 def test_uploads_are_judged_and_mended(open_page: Any, site: Site, tmp_path: Path) -> None:
     page = open_page()
     rng = np.random.default_rng(0)

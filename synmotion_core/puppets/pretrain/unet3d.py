@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from synmotion_core.backbones.attention import attention_for
 from synmotion_core.backbones.ddim import DDIMSolver, velocity_of
 from synmotion_core.backbones.unet3d import pictures
 from synmotion_core.backbones.unet3d_parts import UNet3DParts
@@ -38,7 +39,7 @@ class UNet3DHeads(Heads):
     def clean(self, noisy: Tensor, batch: Batch) -> Tensor:
         embeds = self.text_encoder(batch.text["input_ids"]).last_hidden_state
         scaled = noisy * expand(variance_scale(batch.sigma), noisy)  # (7) of diffusion.py
-        with pictures(self.unet, noisy.shape[2] == 1):
+        with attention_for(noisy.device, everywhere=True), pictures(self.unet, noisy.shape[2] == 1):
             return self.unet(
                 scaled.to(noisy.dtype),
                 self._levels.timesteps(batch.sigma),
