@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from synmotion_core.backbones.attention import attention_for
 from synmotion_core.backbones.checks import check_length, check_marks, check_projections, check_video, latent_shape
 from synmotion_core.backbones.ddim import KINDS, DDIMSolver, velocity_of
+from synmotion_core.backbones.puppet_world import KNOWS_PUPPETS, PUPPETS
 from synmotion_core.backbones.real_world import KNOWS, PRIORS
 from synmotion_core.backbones.roles import NO_ROLES, Spans, spans_of, token_roles
 from synmotion_core.diffusion import CleanPrediction, EpsilonPrediction, FlowMatching, expand, variance_scale
@@ -56,6 +57,30 @@ def _row(**own: Any) -> BackboneSpec:
 
 
 SPECS: tuple[BackboneSpec, ...] = (
+    _row(
+        name="puppet-unet3d",
+        title="Puppets, a 3-D U-Net (ships with the studio, runs on a laptop)",
+        repo="assets:puppet-unet3d",
+        revision=None,
+        licence="apache-2.0",
+        licence_link="https://www.apache.org/licenses/LICENSE-2.0",
+        default_shape=VideoShape(num_frames=17, height=64, width=64, fps=8.0),
+        size_multiple=16,
+        num_inference_steps=20,
+        guidance_scale=4.0,
+        max_prompt_tokens=48,
+        parameters={"unet": 4_736_584, "vae": 41_044, "text_encoder": 319_232},
+        needs_gpu=False,
+        batch_size=4,
+        knows=KNOWS_PUPPETS,
+        options={
+            "token_px": 8,
+            "sigma_mean": 1.3,
+            "sigma_std": 1.1,
+            "sigma_lowest": 0.1,
+            **PUPPETS,
+        },
+    ),
     _row(
         name="modelscope-t2v-1.7b",
         title="ModelScope 1.7B, from text",

@@ -2,8 +2,6 @@
 
 Stock classes but for the autoencoder, which codes frame by frame as theirs does (autoencoder.py). DDIM's own schedule,
 but that the U-Net predicts the clean latents: blueprint.py says why, and the house's terms make no difference of it.
-
-Not trained yet: no row of SPECS loads it.
 """
 
 from __future__ import annotations

@@ -186,3 +186,17 @@ def test_a_folder_of_another_build_is_refused(folder: Path, tmp_path: Path, monk
     monkeypatch.setattr(blueprint_unet3d, "unet_config", lambda *a: own(*a) | {"layers_per_block": 2})
     with pytest.raises(ValueError, match=r"old: unet is of another build \(\d+ tensors differ: "):
         UNET.take_over(tmp_path / "old")
+
+
+def test_the_shipped_weights_score_well() -> None:
+    """Common motions in turn, a prompt each; the folder is one of the stock pipeline's, too."""
+    from diffusers import TextToVideoSDPipeline
+
+    from synmotion_core.backbones.loading import ASSETS
+
+    stock: Any = TextToVideoSDPipeline.from_pretrained(ASSETS / UNET.name, dtype=torch.float32)
+    assert stock.unet.dtype == torch.float32
+    result = score(UNET, UNET.take_over(ASSETS / UNET.name), Judge.load(), num_prompts=13, guidance_scale=4.0)
+    assert result.motion >= 0.5
+    assert result.species >= 0.8
+    assert result.colour >= 0.9
