@@ -820,7 +820,9 @@ def test_models_say_why_a_pair_does_not_fit(
     assert cli.main(["models"]) == cli.OK
     out = " ".join(capsys.readouterr().out.split())
     assert "synmotion needs attention_lora, free_text, token_roles; does not fit poor" in out
-    assert "separation needs temporal_attention; fits modelscope-t2v-1.7b, zeroscope-v2-576w alone" in out
+    assert (
+        "separation needs temporal_attention; fits puppet-unet3d, modelscope-t2v-1.7b, zeroscope-v2-576w alone" in out
+    )
     assert "makes t2v and i2v; 11 M parameters" in out
 
 
