@@ -26,8 +26,8 @@ def velocity_of(kind: str, predicted: Tensor, noisy_latents: Tensor, sigmas: Ten
     """What a model says of z_t, as the velocity (2) at x_s.
 
     kind as diffusers' prediction_type: "epsilon" is the noise, "sample" the clean latents, "v_prediction" the velocity
-    of Salimans and Ho (2022), sqrt(a_t) noise - sqrt(1 - a_t) x. sigmas
-    below 1 for "epsilon", above 0 for "sample".
+    of Salimans and Ho (2022), sqrt(a_t) noise - sqrt(1 - a_t) x. sigmas below 1 for "epsilon", above 0 for
+    "sample".
     """
     if kind == "sample":
         return velocity_from_clean(noisy_latents, predicted, sigmas)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from diffusers import AutoencoderKL, DiffusionPipeline, UNet3DConditionModel
+from diffusers import DiffusionPipeline, UNet3DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
 
@@ -15,7 +15,7 @@ class UNet3DParts(DiffusionPipeline):
 
     def __init__(
         self,
-        vae: AutoencoderKL,
+        vae: Any,  # AutoencoderKL, or the puppets' own, of which diffusers would warn at every load
         text_encoder: CLIPTextModel,
         tokenizer: CLIPTokenizer,
         unet: UNet3DConditionModel,

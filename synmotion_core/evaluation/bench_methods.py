@@ -13,6 +13,7 @@ steps and batch.
 
 from __future__ import annotations
 
+import re
 import tempfile
 import threading
 import time
@@ -77,7 +78,8 @@ def bench_methods(
     stands; drawn_mode draws in another mode.
     sampling: how the adapters' videos are drawn; priors always take the backbone's own settings.
     cache: a folder where encodings, priors, trained adapters and units stay, so that a run that was stopped goes on,
-    and one with other sampling or more videos trains nothing; sheets: a folder for a contact sheet a unit.
+    and one with other sampling or more videos trains nothing; sheets: a folder for a contact sheet a unit, with one
+    more in it for each row of one's own.
     """
     motions = tuple(motions or DEFAULT_MOTIONS)
     unknown = [m for m in motions if m not in RARE]
@@ -120,7 +122,9 @@ def bench_methods(
         folder, sheet = Path(cache or scratch), None if sheets is None else Path(sheets)
         for name, own in units.items():
             began = time.perf_counter()
-            found = {(u.motion, u.seed): outcome for u, outcome in measure(own, folder, workers=workers, sheets=sheet)}
+            # rows of one's own beside each other: a sheet is named by method, motion and seed
+            into = sheet if sheet is None or name == chosen[name][0] else sheet / name
+            found = {(u.motion, u.seed): outcome for u, outcome in measure(own, folder, workers=workers, sheets=into)}
             spent = time.perf_counter() - began
             outcomes = [found[u.motion, u.seed] for u in own]
             for key in _RATES:
@@ -139,6 +143,8 @@ def _row(name: str, config: dict[str, Any], backbone: str, drawn: Sampling) -> t
     """Its method, that one's settings, and how it is drawn. Raises, naming the choices, before the first training."""
     own = {key.removeprefix("sampling."): config.pop(key) for key in list(config) if key.startswith("sampling.")}
     method = config.pop("method", name)
+    if not re.fullmatch(r"[a-z0-9_-]+", name):
+        raise ConfigError(f"a row's name is letters a to z, digits, - and _, got {name!r}")
     entry = find_method(method)
     check_compatible(find_spec(backbone), entry.name, entry.requires)
     from_dict(entry.config, config)

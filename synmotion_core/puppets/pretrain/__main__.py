@@ -31,7 +31,8 @@ def main() -> None:
     )
     parser.add_argument("command", choices=["corpus", "deblock", "train", "export", "all"])
     parser.add_argument("--folder", type=Path, required=True, help="where the corpus and the checkpoints live")
-    parser.add_argument("--backbone", choices=list(ANATOMIES), default="puppet-hunyuan")
+    text = "which is trained (default: puppet-hunyuan); export takes the checkpoint's own"
+    parser.add_argument("--backbone", choices=list(ANATOMIES), default="puppet-hunyuan", help=text)
     parser.add_argument("--clips", type=int, default=49152, help="corpus: clips to render")
     parser.add_argument("--out", type=Path, help="export: the diffusers folder to write")
     parser.add_argument("--workers", type=int, default=2, help="corpus: processes that render")

@@ -36,7 +36,7 @@ class Batch:
     corner: tuple[int, int] = (0, 0)  # row and column of the frame's latents where `latents` begins
 
 
-class Heads(nn.Module):
+class Heads(nn.Module, ABC):
     """The trained parts of a pipeline together, by their names in it."""
 
     def __init__(self, pipe: Any, trained: Sequence[str], device: str = "cpu") -> None:
@@ -45,16 +45,16 @@ class Heads(nn.Module):
             setattr(self, part, getattr(pipe, part))
         self.to(device)
 
+    @abstractmethod
     def compile(self) -> None:
         """torch.compile what is called once a step."""
-        raise NotImplementedError
 
     def to_bfloat16(self) -> None:
         self.to(torch.bfloat16)
 
+    @abstractmethod
     def clean(self, noisy: Tensor, batch: Batch) -> Tensor:
         """The clean latents as the denoiser sees them, float32. noisy: x_s of diffusion.py, [B, C, F, h, w]."""
-        raise NotImplementedError
 
 
 class Anatomy(ABC):

@@ -59,7 +59,7 @@ class Feed:
             frames = torch.zeros(size, dtype=torch.int64)
             if self.anatomy.frames_alone:
                 frames = torch.from_numpy(rng.integers(latents.shape[2], size=size))
-            latents = latents[torch.arange(size), :, frames.to(latents.device)][:, :, None]
+            latents = latents[torch.arange(size), :, frames][:, :, None]
         corner = (0, 0)
         if config.window is not None and not image and rng.random() < config.window_fraction:
             corner, latents = window(latents, config.window, rng)

@@ -11,14 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from synmotion_core.backbones import find_spec
 from synmotion_core.backbones.attention import attention_for
-from synmotion_core.backbones.ddim import DDIMSolver, velocity_of
-from synmotion_core.backbones.unet3d import pictures
+from synmotion_core.backbones.unet3d import UNet3D, pictures
 from synmotion_core.backbones.unet3d_parts import UNet3DParts
 from synmotion_core.diffusion import EpsilonPrediction, expand, variance_scale
 from synmotion_core.puppets.autoencoder import AutoencoderPatchImage
 from synmotion_core.puppets.blueprint_unet3d import MAX_TOKENS, build_unet3d
-from synmotion_core.puppets.kinematics import NUM_FRAMES
 from synmotion_core.puppets.pretrain.anatomy import Anatomy, Batch, Heads
 
 
@@ -90,18 +89,14 @@ class UNet3DAnatomy(Anatomy):
     def draw(
         self, pipe: UNet3DParts, prompts: Sequence[str], noise: torch.Generator, guidance_scale: float
     ) -> list[NDArray[np.uint8]]:
-        heads, vae, device = self.heads(pipe, str(pipe.unet.device)), pipe.vae, pipe.unet.device
-        side, channels = int(pipe.unet.config["sample_size"]), int(pipe.unet.config["in_channels"])
-        solver = DDIMSolver(pipe.scheduler, heads._levels, 20)
-        start = torch.randn((len(prompts), channels, NUM_FRAMES, side, side), generator=noise).to(device)
-        text = self.tokens(pipe, [*([""] * len(prompts)), *prompts], fixed=True)
-        text = {name: ids.to(device) for name, ids in text.items()}
-        x = solver.start(start)
-        for sigma in solver.sigmas[:-1]:
-            twice, levels = torch.cat([x, x]), sigma.expand(2 * len(prompts)).to(device)
-            batch = Batch(latents=twice, noise=twice, sigma=levels, text=text)
-            velocity = velocity_of("sample", heads.clean(twice, batch), twice, levels)
+        backbone = UNet3D(find_spec(self.name), pipe, pipe.unet.device, fingerprint="")
+        solver, count = backbone.solver(20, backbone.spec.default_shape), len(prompts)
+        size = backbone.latent_shape(backbone.spec.default_shape)
+        condition = backbone.encode_text([*([""] * count), *prompts]).as_condition()
+        x = solver.start(torch.randn((count, *size), generator=noise).to(backbone.device))
+        for sigma in solver.sigmas[:-1].to(backbone.device):
+            velocity = backbone.predict(torch.cat([x, x]), sigma.expand(2 * count), condition)
             without, along = velocity.chunk(2)
             x = solver.step(without + guidance_scale * (along - without), x)
-        video = vae.pixels(x).float().clamp(-1, 1).permute(0, 2, 3, 4, 1)
+        video = backbone.decode_latents(x).permute(0, 2, 3, 4, 1)
         return list(((video.cpu().numpy() + 1) * 127.5).round().astype(np.uint8))
