@@ -20,7 +20,7 @@ from synmotion_core.errors import Cancelled, ClipError, ConfigError
 from synmotion_core.evaluation import units
 from synmotion_core.evaluation.figures import decibels
 from synmotion_core.inversion import invert
-from synmotion_core.types import Finished, Progress, Prompt, Started, Stopped
+from synmotion_core.types import Finished, Progress, Prompt, Started, Stopped, Warned
 from tests.backbones.tiny import tiny_backbone
 from tests.models import puppet_backbone
 
@@ -163,6 +163,16 @@ def test_wrong_input_is_said_before_anything_is_loaded(tmp_path: Path, monkeypat
     broken.write_bytes(b"no video")
     with pytest.raises(ClipError, match=r"broken\.mp4"):
         list(runs.generate(generate_run(noise_clip=broken), tmp_path, cancel=threading.Event()))
+
+
+def test_what_the_doctor_warns_of_is_said(tmp_path: Path) -> None:
+    from synmotion_core.clips import video
+
+    (clip,) = units.reference_clips("squat", 1, 0)
+    video.write(tmp_path / "dusk.mp4", clip.frames // 20, 8.0)
+    run = generate_run(noise_clip=tmp_path / "dusk.mp4", num_inference_steps=1)
+    said = [e.message for e in runs.generate(run, tmp_path / "out", cancel=threading.Event()) if isinstance(e, Warned)]
+    assert any(message.startswith("dusk.mp4: ") for message in said)
 
 
 def test_a_bench_inverts_the_first_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

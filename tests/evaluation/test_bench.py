@@ -268,9 +268,14 @@ def test_settings_of_one_method_side_by_side(tmp_path: Path, monkeypatch: pytest
 
     rows = {"methods": ["small", "lora", "large"], "small.method": "lora", "small.rank": 4, "large.method": "lora"}
     given = {"num_clips": 1, "num_videos": 1, "cache": str(tmp_path), **rows, "large.rank": 32}
+    given["sheets"] = tmp_path / "sheets"
     found = [f.name for f in bench.run("methods", motions=["squat"], seeds=[0], **given)]
     assert trained == [("lora", {"rank": 4}), ("lora", {}), ("lora", {"rank": 32})]
     assert [name for name in found if name.endswith(".motion")] == [f"methods.{m}.motion" for m in rows["methods"]]
+    sheets = sorted(p.relative_to(tmp_path / "sheets").as_posix() for p in (tmp_path / "sheets").rglob("*.png"))
+    assert sheets == ["large/lora-squat-0.png", "lora-squat-0.png", "small/lora-squat-0.png"]
+    with pytest.raises(ConfigError, match=r"a row's name is letters a to z, digits, - and _, got '\.\./up'"):
+        list(bench_methods(methods=["../up"], configs={"../up": {"method": "lora"}}))
     given = {"num_clips": 1, "num_videos": 1, "cache": str(tmp_path), "methods": ["whole", "phased"]}
     given |= {"whole.method": "lora", "phased.method": "lora"}
     monkeypatch.undo()
