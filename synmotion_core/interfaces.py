@@ -395,6 +395,18 @@ class Rewords(Protocol):
         ...
 
 
+@runtime_checkable
+class DrawnOtherwise(Protocol):
+    """What a MethodEntry may have, too."""
+
+    drawing: frozenset[str]  # settings that no training sees: a trained adapter may be drawn with others
+
+
+def drawing_settings(entry: MethodEntry) -> frozenset[str]:
+    """The settings of a method at work only when videos are drawn; of most, none."""
+    return entry.drawing if isinstance(entry, DrawnOtherwise) else frozenset()
+
+
 def reworded(entry: MethodEntry | None, config: Any, prompt: Prompt) -> Prompt:
     """What the encoders read for a prompt with a method; most, and the base alone (None), leave it as it is."""
     return entry.reword(config, prompt) if isinstance(entry, Rewords) else prompt

@@ -33,7 +33,7 @@ from synmotion_core.config import Sampling, from_dict, to_dict
 from synmotion_core.errors import AdapterError, ConfigError
 from synmotion_core.evaluation.figures import decibels
 from synmotion_core.generation import default_sampler, sample_frames
-from synmotion_core.interfaces import Backbone, Method, reworded
+from synmotion_core.interfaces import Backbone, Method, drawing_settings, reworded
 from synmotion_core.inversion import invert
 from synmotion_core.methods import find_method
 from synmotion_core.puppets.captions import subject_phrase
@@ -252,6 +252,8 @@ def _path(unit: Unit, folder: Path) -> Path:
 
 def _trained_path(unit: Unit, folder: Path) -> Path:
     values = {key: value for key, value in to_dict(unit).items() if key not in _AFTER_TRAINING}
+    drawing = drawing_settings(find_method(unit.method))
+    values["config"] = {key: value for key, value in to_dict(_config(unit)).items() if key not in drawing}
     return folder / "trained" / f"{_name(unit, values)}.safetensors"
 
 

@@ -81,6 +81,7 @@ class SeparationEntry(MotionDirectorEntry):
     )
     requires: frozenset[Feature] = frozenset({"temporal_attention"})
     config: type = SeparationConfig
+    drawing: frozenset[str] = frozenset({"highway"})
 
     def attach(self, backbone: Backbone, config: Any, reference: Prompt, clips: int = 0) -> Separation:
         check_compatible(backbone.spec, self.name, self.requires)

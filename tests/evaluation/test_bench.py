@@ -290,6 +290,15 @@ def test_settings_of_one_method_side_by_side(tmp_path: Path, monkeypatch: pytest
     list(bench.run("methods", motions=["squat"], seeds=[0], **given, **steps))
     assert [(s.num_inference_steps, s.adapter_until) for s in drawn_with] == [(3, 1.0), (3, 0.5)]
     assert len(trained) == 1, "it differs in how it is drawn alone"
+    given = {"num_clips": 1, "num_videos": 1, "cache": str(tmp_path), "backbone": "puppet-unet3d"}
+    rows = {"methods": ["keys", "open", "values"], "keys.temporal": "k", "keys.highway": "off", "values.temporal": "v"}
+    trained.clear()
+    drawn_with.clear()
+    monkeypatch.setattr(units, "_draw", lambda b, u, m: drawn_with.append(u.config) or [still])
+    methods = {f"{row}.method": "separation" for row in rows["methods"]}
+    list(bench.run("methods", motions=["squat"], seeds=[0], **given, **rows, **methods))
+    assert [u.config for u in trained] == [{"temporal": "k", "highway": "off"}, {"temporal": "v"}]
+    assert drawn_with == [{"temporal": "k", "highway": "off"}, {}, {"temporal": "v"}]
     given = {"cache": str(tmp_path), "methods": ["small", "lora"], "small.method": "lora"}
     for wrong, said in (
         ("small.rnk", "rnk"),
