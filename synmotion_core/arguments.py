@@ -273,6 +273,7 @@ def add_generate_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--strength", type=float, metavar="S", help=text)
     text = "share of the steps, 0 to 1, in which the adapter works; the base goes on alone after them (default: 1)"
     group.add_argument("--adapter-until", type=float, metavar="T", help=text)
+    _add_settings(group, "a setting of the adapter's method that no training sees, method.KEY; may be repeated")
     text = "how much of the noise that videos begin with is --noise-clip's, 0 to 1: its layout and some of its motion"
     group.add_argument("--noise-prior", type=float, metavar="P", help=text)
     text = "a video of the frames and rate of what is drawn, for --noise-prior"

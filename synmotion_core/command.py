@@ -19,7 +19,7 @@ import argparse
 import dataclasses
 import json
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,11 @@ def generate_run(args: argparse.Namespace) -> GenerateRun:
              "noise_clip": args.noise_clip, "noise_prior": args.noise_prior,
              "adapter_until": args.adapter_until, "step_cache": args.step_cache}  # fmt: skip
     values = {"subjects": args.subjects, "motion": motion, "compare": args.compare, "precision": _precision(args)}
+    settings = dict(_setting(text if "." in text.partition("=")[0] else f"method.{text}") for text in args.settings)
+    for key in settings:
+        if not key.startswith("method."):
+            raise ConfigError(f"--set {key}: a generation takes only settings of the adapter's method, method.KEY")
+    values["method_config"] = {key.removeprefix("method."): value for key, value in settings.items()}
     return from_dict(GenerateRun, values | {k: v for k, v in given.items() if v is not None})
 
 
@@ -285,10 +290,7 @@ def _train_arguments(run: TrainRun) -> list[str]:
         ("priors", _changed(run.priors, PriorConfig())),
         ("method", to_dict(run.method_config)),
     ):
-        for name, value in values.items():
-            if not name.isidentifier():
-                raise ConfigError(f"{owner} has no setting {name!r}")
-            words += ["--set", f"{owner}.{name}={value_text(value)}"]
+        words += _settings_arguments(owner, values)
     return ["train", *words]
 
 
@@ -313,10 +315,20 @@ def _generate_arguments(run: GenerateRun) -> list[str]:
         # an adapter would bring its own backbone
         if value != getattr(plain, name) or (name == "backbone" and run.adapter is not None):
             words += _option(option, value if isinstance(value, str) else repr(value))
+    words += _settings_arguments("method", to_dict(run.method_config))
     words += _precision_arguments(run.precision)
     if run.seeds != plain.seeds:
         words += ["--seed", *map(str, run.seeds)]
     return ["generate", *words, *["--compare"] * run.compare]
+
+
+def _settings_arguments(owner: str, values: Mapping[str, Any]) -> list[str]:
+    words = []
+    for name, value in values.items():
+        if not name.isidentifier():
+            raise ConfigError(f"{owner} has no setting {name!r}")
+        words += ["--set", f"{owner}.{name}={value_text(value)}"]
+    return words
 
 
 def _precision_arguments(precision: Precision) -> list[str]:

@@ -152,7 +152,8 @@ class GenerateRun(Sampling):
     """One generation: every subject times every seed. adapter None = the base alone.
 
     images: none for text to video, or one picture a subject, in the same order: its videos begin with that picture.
-    noise_clip is the video that noise_prior is about, whole and of the frames and rate of what is drawn.
+    noise_clip is the video that noise_prior is about, whole and of the frames and rate of what is drawn. method_config
+    holds settings of the adapter's method that no training sees (drawing_settings), where they are not its file's.
     compare also generates the base with the same seeds. None for num_frames, height or width (pixels) takes the
     backbone's own. precision says how the backbone's weights are held.
     """
@@ -163,6 +164,7 @@ class GenerateRun(Sampling):
     backbone: str = "puppet-hunyuan"
     precision: Precision = PLAIN
     adapter: Path | None = None
+    method_config: Mapping[str, Any] = field(default_factory=dict)
     images: tuple[Path, ...] = ()
     noise_clip: Path | None = None
     seeds: tuple[int, ...] = (0,)
@@ -177,6 +179,8 @@ class GenerateRun(Sampling):
             raise ConfigError("name at least one subject")
         if self.adapter is None and self.adapter_until != 1:
             raise ConfigError(f"adapter_until {self.adapter_until} has no effect without an adapter: leave it out")
+        if self.adapter is None and self.method_config:
+            raise ConfigError(f"{', '.join(self.method_config)} has no effect without an adapter: leave it out")
         if self.images and len(self.images) != len(self.subjects):
             raise ConfigError(
                 f"one picture a subject, in the same order: got {len(self.images)} pictures for "

@@ -124,6 +124,9 @@ prior_configs = st.builds(
 )
 
 
+method_settings = st.dictionaries(st.from_regex(r"[a-zé_][a-z0-9é_]{0,8}", fullmatch=True), json_values, max_size=3)
+
+
 def precisions(checkpointing: bool) -> st.SearchStrategy[Precision]:
     plain = st.builds(
         Precision,
@@ -157,9 +160,7 @@ def _train_runs(mode: str, train: TrainConfig) -> st.SearchStrategy[TrainRun]:
         precision=precisions(checkpointing=True),
         backbone=st.just("puppet-hunyuan") | words,
         method=st.just("synmotion") | words,
-        method_config=st.dictionaries(
-            st.from_regex(r"[a-zé_][a-z0-9é_]{0,8}", fullmatch=True), json_values, max_size=3
-        ),
+        method_config=method_settings,
         train=st.just(train),
         priors=st.just(PriorConfig()) | prior_configs,
     )
@@ -177,7 +178,8 @@ subjects_and_beginnings = st.lists(words, min_size=1, max_size=3).flatmap(
 generate_runs = st.builds(
     lambda who, with_what, **given: GenerateRun(subjects=who[0], **who[1], **with_what, **given),
     subjects_and_beginnings,
-    st.just({}) | st.fixed_dictionaries({"adapter": paths, "adapter_until": st.floats(0, 1)}),
+    st.just({})
+    | st.fixed_dictionaries({"adapter": paths, "adapter_until": st.floats(0, 1), "method_config": method_settings}),
     motion=words,
     setting=words,
     backbone=st.just("puppet-hunyuan") | words.filter(bool),
@@ -521,6 +523,8 @@ def test_motion_and_backbone_come_from_the_adapter(tmp_path: Path) -> None:
         ("generate --subject x --motion y --strength nan", "strength must be between 0 and 2, got nan"),
         ("generate --subject x --motion y --seed -3", "a seed must be between"),
         ("generate --subject x --motion y --adapter-until 0.5", "adapter_until 0.5 has no effect without an adapter"),
+        ("generate --subject x --motion y --set method.highway=off", "highway has no effect without an adapter"),
+        ("generate --subject x --motion y --set train.seed=3", "a generation takes only settings of the adapter"),
         ("generate --subject x --motion y --step-cache taylor:2", "did you mean 'taylorseer'?"),
         ("generate --subject x --motion y --negative-prompt z --guidance-scale 1", "has no effect at guidance_scale 1"),
         ("generate --subject x --motion y --embedded-guidance 6", "puppet-hunyuan takes no embedded guidance"),

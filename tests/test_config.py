@@ -62,9 +62,11 @@ train_runs = st.builds(
     train=train_configs,
     priors=prior_configs,
 )
+more_settings = st.dictionaries(texts, plain, max_size=2)
 generate_runs = st.builds(
     lambda with_what, begun, **given: GenerateRun(**with_what, **begun, **given),
-    st.just({}) | st.fixed_dictionaries({"adapter": paths, "adapter_until": st.floats(0, 1)}),
+    st.just({})
+    | st.fixed_dictionaries({"adapter": paths, "adapter_until": st.floats(0, 1), "method_config": more_settings}),
     st.just({}) | st.fixed_dictionaries({"noise_clip": paths, "noise_prior": st.floats(0.01, 1)}),
     subjects=st.lists(texts, min_size=1, max_size=3).map(tuple),
     motion=texts,

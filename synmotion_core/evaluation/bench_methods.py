@@ -70,7 +70,8 @@ def bench_methods(
 
     To compare settings of one method, `methods` may hold names of one's own, whose `configs` say the method: such as
     configs={"keys": {"method": "separation", "preset": "K"}}. A key that begins with "sampling." is one of that row's
-    own: rows that differ in these alone, or in settings that no training sees, are trained once, given a cache. backbone: one of those that ship.
+    own: rows that differ in these alone, or in settings that no training sees, are trained once, given a cache.
+    backbone: one of those that ship.
 
     described: clips and videos are captioned by the motion's verb and what its limbs do, as a person would who trains
     a rare motion; False takes the verb alone. `bench run backbone` says what the words do without an adapter.

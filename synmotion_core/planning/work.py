@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from synmotion_core.backbones import find_spec
 from synmotion_core.config import GenerateRun, TrainRun, from_dict
 from synmotion_core.errors import AdapterError, ConfigError, IncompatibleError
-from synmotion_core.interfaces import BackboneSpec, DrawsPriors, MethodEntry, check_compatible
+from synmotion_core.interfaces import BackboneSpec, DrawsPriors, MethodEntry, check_compatible, drawing_settings
 from synmotion_core.planning.memory import Work, measured
 from synmotion_core.types import VideoShape
+
+if TYPE_CHECKING:
+    from synmotion_core.adapters.file import AdapterInfo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +57,27 @@ def method_of(name: str, values: Mapping[str, Any], spec: BackboneSpec) -> tuple
     entry = find_method(name)
     check_compatible(spec, entry.name, entry.requires)
     return entry, from_dict(entry.config, dict(values))
+
+
+def drawing_method(
+    info: AdapterInfo, given: Mapping[str, Any], spec: BackboneSpec | None = None
+) -> tuple[MethodEntry, Any]:
+    """An adapter's method and its settings, `given` ones instead of the file's. spec None asks nothing of a backbone.
+
+    Raises ConfigError for one that the training has fixed, else as `method_of`.
+    """
+    from synmotion_core.methods import find_method
+
+    entry = find_method(info.method)
+    open_ones = drawing_settings(entry)
+    for key in given:
+        if key not in open_ones:
+            which = f"only {', '.join(sorted(open_ones))}" if open_ones else "no setting of it"
+            raise ConfigError(f"an adapter of {entry.name} is not drawn with another {key}: {which} is open then")
+    values = {**info.method_config, **given}
+    if spec is None:
+        return entry, from_dict(entry.config, values)
+    return method_of(info.method, values, spec)
 
 
 def work_of(run: TrainRun | GenerateRun) -> Work:

@@ -14,7 +14,7 @@ from synmotion_core.backbones import find_spec
 from synmotion_core.config import GenerateRun, motion_name
 from synmotion_core.errors import Cancelled
 from synmotion_core.interfaces import Method, reworded
-from synmotion_core.planning.work import method_of
+from synmotion_core.planning.work import drawing_method
 from synmotion_core.precision import weights_of
 from synmotion_core.run import pool
 from synmotion_core.run.inputs import load_images, load_noise_clip, read_as
@@ -36,7 +36,7 @@ def generate(config: GenerateRun, folder: Path, *, cancel: threading.Event) -> I
     state, info, entry, method_config = None, None, None, None
     if config.adapter is not None:
         state, info = load_adapter(config.adapter, spec)
-        entry, method_config = method_of(info.method, info.method_config, spec)
+        entry, method_config = drawing_method(info, config.method_config, spec)
     motion = " ".join(config.motion.split())
     named = info is not None and motion != info.motion and motion == motion_name(info.motion)
     if named and info is not None:

@@ -120,20 +120,43 @@ def method_settings(text: str | None, method: str) -> dict[str, Any]:
     """
     from synmotion_core.methods import find_method
 
-    known, given = own_settings(method), {}
-    for line in lines(text):
-        key, equals, value = (part.strip() for part in line.partition("="))
-        if not equals or not value:
-            raise ConfigError(f"settings of the method: {line!r} is no KEY=VALUE, as {next(iter(known))}=... is")
+    known = own_settings(method)
+    given = _key_values(text, next(iter(known)))
+    for key in given:
         if key == "rank":
             raise ConfigError("settings of the method: rank has a field of its own")
         if key not in known:
             raise ConfigError(f"settings of the method: {method} has no {key!r}, it has {', '.join(known)}")
+    made = to_dict(from_dict(find_method(method).config, given))
+    return {key: made[key] for key in given if made[key] != known[key]}
+
+
+def _key_values(text: str | None, example: str) -> dict[str, Any]:
+    given: dict[str, Any] = {}
+    for line in lines(text):
+        key, equals, value = (part.strip() for part in line.partition("="))
+        if not equals or not key or not value:
+            raise ConfigError(f"settings of the method: {line!r} is no KEY=VALUE, as {example}=... is")
         if key in given:
             raise ConfigError(f"settings of the method: {key} is there twice")
         given[key] = value_of(value)
-    made = to_dict(from_dict(find_method(method).config, given))
-    return {key: made[key] for key in given if made[key] != known[key]}
+    return given
+
+
+def drawn_with(text: str | None, adapter: Path | None) -> dict[str, Any]:
+    """The same of an adapter's method, where no training sees them; values that are the file's are left out.
+
+    Raises ConfigError for those that the training has fixed.
+    """
+    given = _key_values(text, "highway")
+    if not given or adapter is None:
+        return given
+    from synmotion_core.adapters.file import read_info
+    from synmotion_core.planning.work import drawing_method
+
+    info = read_info(adapter)
+    own, made = (to_dict(drawing_method(info, values)[1]) for values in ({}, given))
+    return {key: made[key] for key in given if made[key] != own[key]}
 
 
 def generate_run(
@@ -153,6 +176,7 @@ def generate_run(
         setting=form["setting"] or "",
         backbone=backbone,
         adapter=adapter[0] if adapter else None,
+        method_config=drawn_with(form["method_settings"], adapter[0] if adapter else None),
         images=images,
         strength=number("strength", form["strength"]),
         seeds=seeds_in(form["seeds"]),

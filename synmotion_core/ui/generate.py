@@ -19,6 +19,7 @@ from synmotion_core.command import same_command
 from synmotion_core.config import GenerateRun, motion_name
 from synmotion_core.errors import MissingError, UserInputError
 from synmotion_core.ui import media, memory_fields, progress
+from synmotion_core.ui.adapter_fields import adapter_fields, describe_adapter, open_settings
 from synmotion_core.ui.chosen import run_name
 from synmotion_core.ui.context import ASSETS, PATIENCE_S, POLL_S, Studio, backbone_choices, job_id, scroll_to
 from synmotion_core.ui.forms import generate_run, lines
@@ -215,13 +216,7 @@ def build(studio: Studio, pictures: Pictures) -> dict[str, Any]:
                         "", label="Fresh noise a step", info="0 to 1", placeholder=OWN, min_width=110, elem_id="gen-eta"
                     )
                 guiding = guiding_fields()
-                share = gr.Textbox(
-                    "",
-                    label="Adapter until",
-                    info="0 to 1: the share of the steps in which it works; the backbone goes on alone.",
-                    placeholder="1",
-                    elem_id="gen-adapter-until",
-                )
+                adapted = adapter_fields()
                 backbone = gr.Dropdown(
                     ["puppet-hunyuan"],
                     value="puppet-hunyuan",
@@ -255,7 +250,7 @@ def build(studio: Studio, pictures: Pictures) -> dict[str, Any]:
     fields = {
         "adapter": adapter, "subjects": subjects, "motion": motion, "setting": setting, "seeds": seeds,
         "strength": strength, "compare": compare, "steps": steps, "guidance": guidance, "until": until,
-        "eta": eta, "adapter_until": share, "backbone": backbone, **guiding, **memory.fields,
+        "eta": eta, "backbone": backbone, **adapted, **guiding, **memory.fields,
     }  # fmt: skip
 
     def form(values: Mapping[Any, Any]) -> GenerateRun:
@@ -265,14 +260,16 @@ def build(studio: Studio, pictures: Pictures) -> dict[str, Any]:
         images = tuple(pictures.path(wanted) for wanted in values[chosen_pictures])
         return generate_run({key: values[part] for key, part in fields.items()}, brought, images)
 
+    def info_of(values: Mapping[Any, Any]) -> AdapterInfo | None:
+        wanted = values[adapter]
+        return find_adapter(studio.workspace, wanted, studio.assets).info if wanted else None
+
     def spec_of(values: Mapping[Any, Any]) -> BackboneSpec:
         """The backbone that would draw: the adapter's own, else the one chosen."""
         from synmotion_core.backbones import find_spec
 
-        wanted = values[adapter]
-        return find_spec(
-            find_adapter(studio.workspace, wanted, studio.assets).info.backbone if wanted else values[backbone]
-        )
+        chosen = info_of(values)
+        return find_spec(chosen.backbone if chosen else values[backbone])
 
     def begin_with(wanted: tuple[str, ...], values: Mapping[Any, Any], who: str | None = None) -> Updates:
         words = lines(values[subjects] if who is None else who)
@@ -376,6 +373,9 @@ def build(studio: Studio, pictures: Pictures) -> dict[str, Any]:
 
         spec = spec_of(values)
         updates: Updates = describe_guiding(guiding, spec, values[guidance])
+        updates |= describe_adapter(adapted, info_of(values))
+        if not open_settings(info_of(values)):
+            values = {**values, adapted["method_settings"]: ""}
         if values[described] != spec.name:
             fresh = {**memory.defaults(), **dict.fromkeys(guiding.values(), "")} if values[described] else {}
             values = {**values, **fresh}
@@ -412,7 +412,7 @@ def build(studio: Studio, pictures: Pictures) -> dict[str, Any]:
         [*(part.change for part in fields.values()), chosen_pictures.change],
         quiet(estimate),
         everything,
-        [command, plan_line, described, *guiding.values(), *memory.parts],
+        [command, plan_line, described, *adapted.values(), *guiding.values(), *memory.parts],
         trigger_mode="always_last",
         **calm,
     )

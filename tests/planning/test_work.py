@@ -15,7 +15,7 @@ from synmotion_core.backbones import SPECS
 from synmotion_core.config import GenerateRun, TrainRun
 from synmotion_core.errors import ConfigError, IncompatibleError
 from synmotion_core.planning.ladder import ladder
-from synmotion_core.planning.work import look_up, work_of
+from synmotion_core.planning.work import drawing_method, look_up, work_of
 from synmotion_core.precision import Precision
 from tests.planning.test_ladder import CLIPS
 
@@ -49,6 +49,24 @@ def test_so_does_a_word_that_was_learnt(tmp_path: Path) -> None:
         assert work.keeps_words == (method == "textual_inversion")
     path.write_bytes(b"no adapter")
     assert not work_of(GenerateRun(subjects=("a",), motion="b", backbone=spec.name, adapter=path)).keeps_words
+
+
+def test_an_adapter_is_drawn_with_other_settings_only_where_no_training_sees_them() -> None:
+    info = AdapterInfo(
+        backbone="puppet-unet3d", repo="assets:puppet-unet3d", revision=None, fingerprint="", licence="apache-2.0",
+        method="separation", method_config={"temporal": "ko"}, subject="a person", motion="waves", steps=1,
+    )  # fmt: skip
+    assert drawing_method(info, {})[1].highway == "paper"
+    own = drawing_method(info, {"highway": "off"}, SPECS["puppet-unet3d"])[1]
+    assert (own.temporal, own.highway) == ("ko", "off")
+    with pytest.raises(ConfigError, match="separation is not drawn with another temporal: only highway is open then"):
+        drawing_method(info, {"temporal": "k"})
+    with pytest.raises(ConfigError, match="highway must be one of 'off', 'paper', 'released', 'pretrained', got 'on'"):
+        drawing_method(info, {"highway": "on"})
+    with pytest.raises(ConfigError, match="lora is not drawn with another rank: no setting of it is open then"):
+        drawing_method(dataclasses.replace(info, method="lora", method_config={}), {"rank": 4})
+    with pytest.raises(IncompatibleError):
+        drawing_method(info, {}, SPECS["puppet-hunyuan"])
 
 
 @pytest.mark.parametrize("offload", ["model", "group"])

@@ -54,6 +54,15 @@ def _weights(own: Path) -> dict[str, torch.Tensor]:
     return load_file(own / "state.safetensors")
 
 
+def test_muon_moves_matrices_and_kernels_within() -> None:
+    heads = UNET.heads(UNET.build(AutoencoderPatchImage()))
+    moved = {name: p for name, p in heads.named_parameters() if UNET.by_muon(name, p)}
+    assert {p.ndim for p in moved.values()} == {2, 4, 5}, "matrices, kernels in space, kernels in time"
+    assert sum(p.numel() for p in moved.values()) > 0.9 * sum(p.numel() for p in heads.parameters())
+    outer = [name for name in moved if any(part in name for part in ("embedding", "conv_in", "conv_out", "bias"))]
+    assert not outer
+
+
 def test_latents_are_coded_frame_by_frame(folder: Path) -> None:
     corpus = corpora.Corpus(folder / "corpus")
     latents, scenes = corpus.batch(np.arange(2))

@@ -41,19 +41,28 @@ def draw(path: Path, *, species: str = "person", colour: str = "blue", motion: s
     video.write(path, render(scene).frames, FPS)
 
 
-def write_adapter(path: Path, *, subject: str, motion: str, steps: int, clips: int) -> None:
+def write_adapter(
+    path: Path,
+    *,
+    subject: str,
+    motion: str,
+    steps: int,
+    clips: int,
+    method: str = "lora",
+    backbone: str = "puppet-hunyuan",
+) -> None:
     """A small adapter file with real metadata."""
     import torch
 
     from synmotion_core.adapters.file import AdapterInfo, save_adapter
 
     info = AdapterInfo(
-        backbone="puppet-hunyuan",
-        repo="assets:puppet-hunyuan",
+        backbone=backbone,
+        repo=f"assets:{backbone}",
         revision=None,
         fingerprint="",
         licence="apache-2.0",
-        method="lora",
+        method=method,
         method_config={"rank": 2},
         subject=subject,
         motion=motion,
@@ -216,6 +225,7 @@ def generate_form(**changes: Any) -> dict[str, Any]:
         "embedded_guidance": "",
         "flow_shift": "",
         "adapter_until": "",
+        "method_settings": "",
         "step_cache": "",
         **MEMORY,
         "backbone": "puppet-hunyuan",

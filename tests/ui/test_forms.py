@@ -20,7 +20,7 @@ from synmotion_core.ui import (
 )
 from synmotion_core.ui.chosen import Library
 from synmotion_core.ui.pictures import Pictures
-from tests.ui.studio import PUPPETS, example, generate_form, train_form
+from tests.ui.studio import PUPPETS, example, generate_form, train_form, write_adapter
 
 
 def test_a_train_form_is_the_run(library: Library, pictures: Pictures) -> None:
@@ -128,6 +128,17 @@ def test_a_generate_form_is_the_run(tmp_path: Path) -> None:
         generate_form(adapter_until="0.5", step_cache=" taylorseer:3 "), (file, "hunyuanvideo-1.5")
     )
     assert (run.adapter_until, run.step_cache) == (0.5, "taylorseer:3")
+    words = {"subject": "a person", "motion": "claps", "steps": 1, "clips": 1, "backbone": "puppet-unet3d"}
+    write_adapter(file, method="separation", **words)
+    own = (file, "puppet-unet3d")
+    run = forms.generate_run(generate_form(method_settings="highway = released"), own)
+    assert run.method_config == {"highway": "released"}
+    same = forms.generate_run(generate_form(method_settings="highway=paper"), own)
+    assert same.method_config == {}, "as its file has it"
+    with pytest.raises(ConfigError, match="is not drawn with another temporal: only highway is open then"):
+        forms.generate_run(generate_form(method_settings="temporal=k"), own)
+    with pytest.raises(ConfigError, match="'highway' is no KEY=VALUE"):
+        forms.generate_run(generate_form(method_settings="highway"), own)
     two = (tmp_path / "a.png", tmp_path / "b.png")
     assert forms.generate_run(generate_form(), None, two).images == two
     with pytest.raises(ConfigError, match="one picture a subject, in the same order: got 1 pictures for 2 subjects"):
@@ -156,6 +167,7 @@ def test_a_generate_form_is_the_run(tmp_path: Path) -> None:
         ({"num_frames": "20"}, "puppet-hunyuan takes num_frames = 4k+1, got 20: use 17 or 21"),
         ({"negative_prompt": "dark", "guidance": "1"}, "a negative prompt has no effect at guidance 1"),
         ({"embedded_guidance": "6"}, "puppet-hunyuan takes no embedded guidance"),
+        ({"method_settings": "highway=off"}, "highway has no effect without an adapter"),
         ({"adapter_until": "0.5"}, "adapter_until 0.5 has no effect without an adapter"),
         ({"step_cache": "teacache"}, "a step cache is 'first-block' or 'taylorseer', got 'teacache'"),
         (

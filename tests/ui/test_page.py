@@ -19,7 +19,7 @@ from synmotion_core.clips import video
 from synmotion_core.clips.frames import png
 from synmotion_core.config import GenerateRun, TrainRun
 from synmotion_core.ui.chosen import Library, read_memory
-from tests.ui.studio import CLIPS_A_SET, Site, draw
+from tests.ui.studio import CLIPS_A_SET, Site, draw, write_adapter
 
 TABS = ("1 · Clips", "2 · Train", "3 · Generate")
 SLOW = 60_000  # milliseconds; the machine may be busy
@@ -566,6 +566,28 @@ def test_an_empty_sampling_field_is_the_backbones_own_and_a_full_one_is_used(ope
     assert (made.num_inference_steps, made.guidance_scale, made.guidance_until, made.eta) == (7, 2.5, 0.0, 0.25)
     assert (made.adapter_until, made.step_cache) == (0.5, "taylorseer:3")
     expect(page.locator("#gen-outcome")).to_contain_text("the step cache <taylorseer:3> left out 33 %")
+
+
+def test_what_a_method_leaves_open_after_training_is_drawn_with(open_page: Any, site: Site) -> None:
+    words = {"subject": "a person", "motion": "claps", "steps": 1, "clips": 1, "backbone": "puppet-unet3d"}
+    write_adapter(site.workspace.adapters / "keys.safetensors", method="separation", **words)
+    page = open_page()
+    tab(page, "3 · Generate")
+    page.get_by_text("More settings").last.click()
+    page.get_by_text("The same as this command").last.click()
+    field, command = page.locator("#gen-method-settings textarea"), page.locator("#gen-command")
+    expect(page.locator("#gen-method-settings")).to_contain_text("lora leaves none open after training.", timeout=SLOW)
+    expect(field).to_be_disabled()
+    choose(page, "#gen-adapter", "keys")
+    expect(field).to_have_attribute("placeholder", "highway=paper", timeout=SLOW)
+    field.fill("highway=off")
+    expect(command).to_contain_text("--set method.highway=off", timeout=SLOW)
+    page.locator("#gen-start").click()
+    status(page, "#gen-status", "finished")
+    assert site.runner.runs[-1].method_config == {"highway": "off"}
+    choose(page, "#gen-adapter", "ready-made")
+    expect(field).to_have_value("", timeout=SLOW)
+    expect(command).not_to_contain_text("--set")
 
 
 def test_a_large_backbone_draws_within_its_memory(open_page: Any) -> None:
