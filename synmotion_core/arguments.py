@@ -276,8 +276,8 @@ def add_generate_arguments(parser: argparse.ArgumentParser) -> None:
     _add_settings(group, "a setting of the adapter's method that no training sees, method.KEY; may be repeated")
     text = "how much of the noise that videos begin with is --noise-clip's, 0 to 1: its layout and some of its motion"
     group.add_argument("--noise-prior", type=float, metavar="P", help=text)
-    text = "a video of the frames and rate of what is drawn, for --noise-prior"
-    group.add_argument("--noise-clip", type=Path, metavar="FILE", help=text)
+    text = "a video of the frames and rate of what is drawn, for --noise-prior; a part of one is JSON, as train --clip"
+    group.add_argument("--noise-clip", metavar="FILE", help=text)
     group.add_argument("--compare", action="store_true", help="also generate the base with the same seeds")
     group.add_argument("--steps", type=int, metavar="N", help="sampling steps (default: the backbone's own)")
     text = "guidance scale, of both experts where a backbone has two (default: the backbone's own)"

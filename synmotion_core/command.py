@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from synmotion_core.config import ClipSource, GenerateRun, TrainRun, from_dict, motion_name, to_dict
+from synmotion_core.config import ClipSource, Footage, GenerateRun, TrainRun, from_dict, motion_name, to_dict
 from synmotion_core.errors import ClipError, ConfigError, MissingError
 from synmotion_core.precision import PLAIN, Precision
 from synmotion_core.training.settings import PriorConfig, TrainConfig
@@ -93,7 +93,7 @@ def generate_run(args: argparse.Namespace) -> GenerateRun:
              "height": args.height, "width": args.width,
              "embedded_guidance": args.embedded_guidance, "negative_prompt": args.negative_prompt,
              "flow_shift": args.flow_shift, "images": args.images,
-             "noise_clip": args.noise_clip, "noise_prior": args.noise_prior,
+             "noise_clip": _footage(args.noise_clip), "noise_prior": args.noise_prior,
              "adapter_until": args.adapter_until, "step_cache": args.step_cache}  # fmt: skip
     values = {"subjects": args.subjects, "motion": motion, "compare": args.compare, "precision": _precision(args)}
     settings = dict(_setting(text if "." in text.partition("=")[0] else f"method.{text}") for text in args.settings)
@@ -167,6 +167,14 @@ def _clip(text: str, subject: str | None, motion: str | None) -> ClipSource:
     if missing:
         raise ClipError(f"the clip {values.get('path', text)} has no words: give {' and '.join(missing)}")
     return from_dict(ClipSource, values)
+
+
+def _footage(text: str | None) -> Footage | None:
+    """A file's name, or JSON with the part of it."""
+    if text is None:
+        return None
+    values = value_of(text)
+    return from_dict(Footage, values) if isinstance(values, dict) else Footage(path=Path(text))
 
 
 def _file(path: Path, subject: str | None, motion: str | None) -> ClipSource:
@@ -272,7 +280,7 @@ def _train_arguments(run: TrainRun) -> list[str]:
         for clip in run.clips:
             words += _option(
                 "--clip",
-                json.dumps(_changed(clip, ClipSource(path=Path(), subject="", motion=""), keep=3), ensure_ascii=False),
+                _json(clip, ClipSource(path=Path(), subject="", motion=""), ("path", "subject", "motion")),
             )
     words += _option("--name", run.name)
     for name in ("backbone", "mode", "method"):
@@ -301,7 +309,7 @@ def _generate_arguments(run: GenerateRun) -> list[str]:
     for image in run.images:
         words += _option("--image", _path(image))
     if run.noise_clip is not None:
-        words += _option("--noise-clip", _path(run.noise_clip))
+        words += _option("--noise-clip", _footage_text(run.noise_clip))
     words += _option("--motion", run.motion)
     plain = GenerateRun(subjects=run.subjects, motion=run.motion)
     options = {"--setting": "setting", "--strength": "strength", "--steps": "num_inference_steps",
@@ -338,10 +346,22 @@ def _precision_arguments(precision: Precision) -> list[str]:
     return words
 
 
-def _changed(config: Any, default: Any, keep: int = 0) -> dict[str, Any]:
-    """Fields that differ from a default, and the first `keep` ones in any case."""
+def _footage_text(footage: Footage) -> str:
+    """What `_footage` reads as this part of a file."""
+    text, whole = _path(footage.path), footage == Footage(path=footage.path)
+    return text if whole and not isinstance(value_of(text), dict) else _json(footage, Footage(path=Path()), ("path",))
+
+
+def _json(config: Any, default: Any, keep: Sequence[str]) -> str:
+    changed = _changed(config, default)
+    own = to_dict(config)
+    return json.dumps({k: own[k] for k in keep} | changed, ensure_ascii=False)
+
+
+def _changed(config: Any, default: Any) -> dict[str, Any]:
+    """Fields that differ from a default."""
     new, old = to_dict(config), to_dict(default)
-    return {k: v for i, (k, v) in enumerate(new.items()) if i < keep or v != old[k]}
+    return {k: v for k, v in new.items() if v != old[k]}
 
 
 def value_text(value: Any) -> str:

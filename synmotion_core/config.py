@@ -36,8 +36,8 @@ def motion_name(motion: str) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClipSource:
-    """A clip as the user gave it: a file, its words, and an optional trim.
+class Footage:
+    """A video file and which part of it.
 
     start_s and end_s are seconds in the file, end_s None = to the end. resample_fps: None keeps every frame at
     the file's own rate (refused when that does not fit the backbone's), a number re-times to that many frames a second,
@@ -45,8 +45,6 @@ class ClipSource:
     """
 
     path: Path
-    subject: str
-    motion: str
     start_s: float = 0.0
     end_s: float | None = None
     resample_fps: float | None = None
@@ -62,6 +60,14 @@ class ClipSource:
             raise ConfigError(f"start_s must be at least 0, got {self.start_s}")
         if self.end_s is not None and self.end_s <= self.start_s:
             raise ConfigError(f"end_s must be after start_s ({self.start_s}), got {self.end_s}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipSource(Footage):
+    """A clip as the user gave it: a file, perhaps a part of it, and its words."""
+
+    subject: str
+    motion: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,8 +158,8 @@ class GenerateRun(Sampling):
     """One generation: every subject times every seed. adapter None = the base alone.
 
     images: none for text to video, or one picture a subject, in the same order: its videos begin with that picture.
-    noise_clip is the video that noise_prior is about, whole and of the frames and rate of what is drawn. method_config
-    holds settings of the adapter's method that no training sees (drawing_settings), where they are not its file's.
+    noise_clip is the video that noise_prior is about, of the frames and rate of what is drawn. method_config holds
+    settings of the adapter's method that no training sees (drawing_settings), where they are not its file's.
     compare also generates the base with the same seeds. None for num_frames, height or width (pixels) takes the
     backbone's own. precision says how the backbone's weights are held.
     """
@@ -166,7 +172,7 @@ class GenerateRun(Sampling):
     adapter: Path | None = None
     method_config: Mapping[str, Any] = field(default_factory=dict)
     images: tuple[Path, ...] = ()
-    noise_clip: Path | None = None
+    noise_clip: Footage | None = None
     seeds: tuple[int, ...] = (0,)
     compare: bool = False
     num_frames: int | None = None
@@ -189,7 +195,7 @@ class GenerateRun(Sampling):
         if (self.noise_clip is None) != (self.noise_prior == 0):
             given, lacks = f"noise_prior {self.noise_prior:g}", "a noise_clip that it is taken from"
             if self.noise_clip is not None:
-                given, lacks = f"noise_clip {self.noise_clip.name}", "a noise_prior above 0, at most 1"
+                given, lacks = f"noise_clip {self.noise_clip.path.name}", "a noise_prior above 0, at most 1"
             raise ConfigError(f"{given} needs {lacks}: or leave both out")
         if self.noise_clip is not None and self.images:
             raise ConfigError("videos begin with pictures or with the noise of a clip: leave images or noise_clip out")

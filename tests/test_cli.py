@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 
 from synmotion_core import cli, command, pace, progress_line
 from synmotion_core.arguments import build_parser
-from synmotion_core.config import ClipSource, GenerateRun, TrainRun, from_dict, to_dict
+from synmotion_core.config import ClipSource, Footage, GenerateRun, TrainRun, from_dict, to_dict
 from synmotion_core.errors import ClipError, ConfigError, MissingError, TrainingDiverged, UserInputError
 from synmotion_core.events import event_from_dict
 from synmotion_core.precision import PLAIN, Precision
@@ -83,6 +83,14 @@ json_values: st.SearchStrategy[Any] = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3),
     max_leaves=5,
 )
+
+
+@st.composite
+def footage(draw: st.DrawFn) -> Footage:
+    start = draw(st.just(0.0) | seconds)
+    end = draw(st.none() | st.floats(1e-3, 1e6).map(lambda length: start + length).filter(lambda e: e > start))
+    path = draw(paths | st.just(Path('{"path": "a.mp4"}')))
+    return Footage(path=path, start_s=start, end_s=end, resample_fps=draw(st.none() | st.floats(1, 120)))
 
 
 @st.composite
@@ -172,7 +180,7 @@ subjects_and_beginnings = st.lists(words, min_size=1, max_size=3).flatmap(
         st.just(tuple(s)),
         st.just({})
         | st.fixed_dictionaries({"images": st.lists(paths, min_size=len(s), max_size=len(s)).map(tuple)})
-        | st.fixed_dictionaries({"noise_clip": paths, "noise_prior": st.floats(0.01, 1)}),
+        | st.fixed_dictionaries({"noise_clip": footage(), "noise_prior": st.floats(0.01, 1)}),
     )
 )
 generate_runs = st.builds(

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synmotion_core.config import ClipSource, GenerateRun, TrainRun, from_dict, to_dict
+from synmotion_core.config import ClipSource, Footage, GenerateRun, TrainRun, from_dict, to_dict
 from synmotion_core.errors import ConfigError
 from synmotion_core.precision import Precision
 from synmotion_core.training.settings import PriorConfig, TrainConfig
@@ -42,6 +42,12 @@ def clip_sources(draw: st.DrawFn) -> ClipSource:
     )
 
 
+@st.composite
+def footage(draw: st.DrawFn) -> Footage:
+    clip = draw(clip_sources())
+    return Footage(path=clip.path, start_s=clip.start_s, end_s=clip.end_s, resample_fps=clip.resample_fps)
+
+
 train_configs = st.builds(
     TrainConfig,
     num_steps=st.integers(1, 10**6),
@@ -67,7 +73,7 @@ generate_runs = st.builds(
     lambda with_what, begun, **given: GenerateRun(**with_what, **begun, **given),
     st.just({})
     | st.fixed_dictionaries({"adapter": paths, "adapter_until": st.floats(0, 1), "method_config": more_settings}),
-    st.just({}) | st.fixed_dictionaries({"noise_clip": paths, "noise_prior": st.floats(0.01, 1)}),
+    st.just({}) | st.fixed_dictionaries({"noise_clip": footage(), "noise_prior": st.floats(0.01, 1)}),
     subjects=st.lists(texts, min_size=1, max_size=3).map(tuple),
     motion=texts,
     strength=st.floats(0, 2),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from synmotion_core import cli
-from synmotion_core.ui.generate import find_adapters
+from synmotion_core.ui.adapters import find_adapters
 from synmotion_core.workspace import Workspace
 from tests.adapters.foreign_files import keys_of, write_file
 from tests.adapters.predictions import puppet_loras

@@ -14,7 +14,7 @@ import torch
 from synmotion_core import generation, material
 from synmotion_core import run as runs
 from synmotion_core.clips.dataset import to_pixels
-from synmotion_core.config import GenerateRun
+from synmotion_core.config import Footage, GenerateRun
 from synmotion_core.diffusion import variance_scale
 from synmotion_core.errors import Cancelled, ClipError, ConfigError
 from synmotion_core.evaluation import units
@@ -109,7 +109,7 @@ def test_half_of_it_is_as_loud_as_noise() -> None:
 
 def generate_run(**more: Any) -> GenerateRun:
     clip = next(iter(sorted(CLIP.glob("*.mp4"))))
-    given = {"subjects": ("a red cat",), "motion": "walks", "num_inference_steps": 3, "noise_clip": clip}
+    given = {"subjects": ("a red cat",), "motion": "walks", "num_inference_steps": 3, "noise_clip": Footage(path=clip)}
     return GenerateRun(**{**given, "noise_prior": 0.5, **more})
 
 
@@ -162,7 +162,7 @@ def test_wrong_input_is_said_before_anything_is_loaded(tmp_path: Path, monkeypat
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"no video")
     with pytest.raises(ClipError, match=r"broken\.mp4"):
-        list(runs.generate(generate_run(noise_clip=broken), tmp_path, cancel=threading.Event()))
+        list(runs.generate(generate_run(noise_clip=Footage(path=broken)), tmp_path, cancel=threading.Event()))
 
 
 def test_what_the_doctor_warns_of_is_said(tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_what_the_doctor_warns_of_is_said(tmp_path: Path) -> None:
 
     (clip,) = units.reference_clips("squat", 1, 0)
     video.write(tmp_path / "dusk.mp4", clip.frames // 20, 8.0)
-    run = generate_run(noise_clip=tmp_path / "dusk.mp4", num_inference_steps=1)
+    run = generate_run(noise_clip=Footage(path=tmp_path / "dusk.mp4"), num_inference_steps=1)
     said = [e.message for e in runs.generate(run, tmp_path / "out", cancel=threading.Event()) if isinstance(e, Warned)]
     assert any(message.startswith("dusk.mp4: ") for message in said)
 

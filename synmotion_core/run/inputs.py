@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,14 +51,15 @@ def load_images(paths: Sequence[Path], spec: BackboneSpec, shape: VideoShape) ->
 
 
 def load_noise_clip(run: GenerateRun, spec: BackboneSpec, shape: VideoShape) -> tuple[Clip | None, list[str]]:
-    """What a noise_prior is about, whole, and what the doctor warns of. Raises ClipError for one that does not fit."""
+    """What a noise_prior is about, and what the doctor warns of. Raises ClipError for one that does not fit."""
     from synmotion_core.clips.dataset import load_clips
 
     if run.noise_clip is None:
         return None, []
-    source = ClipSource(path=run.noise_clip, subject=run.subjects[0], motion=run.motion)  # nothing reads its words
+    part = {f.name: getattr(run.noise_clip, f.name) for f in dataclasses.fields(run.noise_clip)}
+    source = ClipSource(**part, subject=run.subjects[0], motion=run.motion)  # nothing reads its words
     loaded = load_clips([source], shape, puppets_only="" if spec.needs_gpu else spec.name)
-    return loaded.clips[0], [f"{run.noise_clip.name}: {f.message}" for f in loaded.findings if f.severity == "warn"]
+    return loaded.clips[0], [f"{source.path.name}: {f.message}" for f in loaded.findings if f.severity == "warn"]
 
 
 def read_as(prompt: Prompt, words: Prompt) -> Noted:

@@ -49,7 +49,7 @@ def build(workspace: Workspace, jobs: Jobs, *, assets: Path = ASSETS) -> gr.Bloc
             with gr.Tab("2 · Train", id="train", elem_id="tab-train"):
                 second = train.build(studio, library, pictures)
             with gr.Tab("3 · Generate", id="generate", elem_id="tab-generate") as last:
-                third = generate.build(studio, pictures)
+                third = generate.build(studio, library, pictures)
         quietly: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         for handler, inputs, outputs in (*first["load"], *second["load"], *third["load"]):
             page.load(handler, inputs, outputs, **quietly)

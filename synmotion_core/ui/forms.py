@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from synmotion_core.clips import doctor
 from synmotion_core.command import value_of
-from synmotion_core.config import GenerateRun, TrainRun, from_dict, to_dict
+from synmotion_core.config import Footage, GenerateRun, TrainRun, from_dict, to_dict
 from synmotion_core.errors import ClipError, ConfigError
 from synmotion_core.precision import Precision
 from synmotion_core.training.settings import TrainConfig
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from synmotion_core.ui.pictures import Pictures
 
 MOST_VIDEOS = 64  # subjects x seeds of one run of the page; the command line has no such limit
+
+NOISE_PRIOR = 0.5  # MotionDirector's own, for a single clip
 
 T = TypeVar("T")
 
@@ -160,9 +162,13 @@ def drawn_with(text: str | None, adapter: Path | None) -> dict[str, Any]:
 
 
 def generate_run(
-    form: Mapping[str, Any], adapter: tuple[Path, str] | None, images: tuple[Path, ...] = ()
+    form: Mapping[str, Any],
+    adapter: tuple[Path, str] | None,
+    images: tuple[Path, ...] = (),
+    noise_clip: Footage | None = None,
 ) -> GenerateRun:
-    """The run that the form describes, with an adapter (file, backbone) or none, and first pictures or none.
+    """The run that the form describes, with an adapter (file, backbone) or none, first pictures or none, and the clip
+    whose noise it begins with or none.
 
     Raises ConfigError or PromptError.
     """
@@ -170,6 +176,7 @@ def generate_run(
 
     backbone = adapter[1] if adapter else form["backbone"]
     num_frames, height, width = sides(form, backbone)
+    prior = own_or("how much of the noise", form["noise_prior"], number)
     run = GenerateRun(
         subjects=lines(form["subjects"]),
         motion=form["motion"] or "",
@@ -190,6 +197,8 @@ def generate_run(
         flow_shift=own_or("flow shift", form["flow_shift"], number),
         adapter_until=1.0 if (share := own_or("adapter until", form["adapter_until"], number)) is None else share,
         step_cache=(form["step_cache"] or "").strip() or None,
+        noise_clip=noise_clip,
+        noise_prior=(0.0 if noise_clip is None else NOISE_PRIOR) if prior is None else prior,
         precision=precision(form),
         num_frames=num_frames,
         height=height,

@@ -1,14 +1,9 @@
-"""The Generate tab: an adapter, subjects and a motion become videos, the backbone alone beside the adapter, in sync.
-
-Adapters are chosen by an id ("ready/<file>" or "mine/<file>") that is looked up in two folders; the page never takes a
-path. What a file says of itself is untrusted text: it is escaped wherever it is shown.
-"""
+"""The Generate tab: an adapter, subjects and a motion become videos, the backbone alone beside the adapter, in sync."""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,15 +11,24 @@ import gradio as gr
 
 from synmotion_core.clips.image import IMAGE_ENDINGS
 from synmotion_core.command import same_command
-from synmotion_core.config import GenerateRun, motion_name
+from synmotion_core.config import GenerateRun
 from synmotion_core.errors import MissingError, UserInputError
 from synmotion_core.ui import media, memory_fields, progress
-from synmotion_core.ui.adapter_fields import adapter_fields, describe_adapter, open_settings
-from synmotion_core.ui.chosen import run_name
-from synmotion_core.ui.context import ASSETS, PATIENCE_S, POLL_S, Studio, backbone_choices, job_id, scroll_to
+from synmotion_core.ui.adapters import (
+    BASE_ALONE,
+    about,
+    adapter_fields,
+    describe_adapter,
+    find_adapter,
+    find_adapters,
+    open_settings,
+)
+from synmotion_core.ui.chosen import current
+from synmotion_core.ui.context import PATIENCE_S, POLL_S, Studio, backbone_choices, job_id, scroll_to
 from synmotion_core.ui.forms import generate_run, lines
 from synmotion_core.ui.guiding_fields import OWN, describe_guiding, guiding_fields
-from synmotion_core.ui.notices import Updates, empty, guarded, hint, notice, notices, quiet
+from synmotion_core.ui.noise_fields import noise_clip, noise_fields, offer_clips
+from synmotion_core.ui.notices import Updates, empty, guarded, hint, notices, quiet
 from synmotion_core.ui.pictures import strip_html
 
 if TYPE_CHECKING:
@@ -32,69 +36,15 @@ if TYPE_CHECKING:
     from synmotion_core.interfaces import BackboneSpec
     from synmotion_core.jobs import JobView
     from synmotion_core.types import Sampled
+    from synmotion_core.ui.chosen import Library
     from synmotion_core.ui.pictures import Pictures
-    from synmotion_core.workspace import Workspace
 
-BASE_ALONE = ""  # the id of "no adapter"
 NO_JOB = "No video yet"
 READY = 4  # of the ready pictures at once
 NO_VIDEOS = empty(
     "Videos",
     "Choose an adapter, name a subject and press Generate. You see the backbone alone beside the adapter, in step.",
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdapterChoice:
-    """An adapter file that can be chosen: `id` for the page, `info` from its metadata."""
-
-    id: str
-    path: Path
-    info: AdapterInfo
-
-    @property
-    def label(self) -> str:
-        """What the list shows."""
-        where = "ready-made" if self.id.startswith("ready/") else "trained here"
-        name = "" if run_name(self.info.motion) == self.path.stem else f"{self.path.stem}: "
-        return f"{name}{motion_name(self.info.motion)} ({where})"
-
-
-def find_adapters(workspace: Workspace, assets: Path = ASSETS) -> tuple[tuple[AdapterChoice, ...], tuple[str, ...]]:
-    """Every readable adapter, the ready ones first, then one's own, the newest first; and why others are not."""
-    from synmotion_core.adapters.file import read_info
-
-    found, problems = [], []
-    ready = sorted((assets / "adapters").glob("*.safetensors"))
-    mine = sorted(workspace.adapters.glob("*.safetensors"), key=lambda p: p.stat().st_mtime, reverse=True)
-    for prefix, paths in (("ready", ready), ("mine", mine)):
-        for path in paths:
-            try:
-                found.append(AdapterChoice(id=f"{prefix}/{path.name}", path=path, info=read_info(path)))
-            except UserInputError as error:
-                problems.append(str(error))
-    return tuple(found), tuple(problems)
-
-
-def find_adapter(workspace: Workspace, wanted: str, assets: Path = ASSETS) -> AdapterChoice:
-    """The adapter with this id; raises MissingError when it is not there (any more)."""
-    for choice in find_adapters(workspace, assets)[0]:
-        if choice.id == wanted:
-            return choice
-    raise MissingError(f"the adapter {wanted!r} is not there any more: choose another one")
-
-
-def about(choice: AdapterChoice | None) -> str:
-    """What the chosen adapter says of itself."""
-    if choice is None:
-        return notice("info", "The backbone alone, without an adapter: it draws only what it already knows.")
-    info = choice.info
-    made = f"{info.steps} steps" if info.steps else "made by another program"
-    facts = [
-        f"“{info.motion}”, learnt from {f'{info.clips} clips of ' if info.clips else ''}{info.subject}",
-        f"{info.method}, {made}" + (", from first pictures" if info.mode == "i2v" else ""),
-    ]
-    return notice("info", " · ".join([*facts, f"backbone {info.backbone}", f"licence {info.licence}"]))
 
 
 def results_html(area: gr.HTML, view: JobView) -> str:
@@ -142,7 +92,7 @@ def signature(view: JobView) -> str:
 # ------------------------------------------------------------------------------------------------ the tab
 
 
-def build(studio: Studio, pictures: Pictures) -> dict[str, Any]:
+def build(studio: Studio, library: Library, pictures: Pictures) -> dict[str, Any]:
     """Lay the tab out and wire it. Returns what other tabs connect to."""
     jobs = studio.jobs
     with gr.Row(equal_height=False):
@@ -176,6 +126,7 @@ def build(studio: Studio, pictures: Pictures) -> dict[str, Any]:
                     )
                     ready = gr.Button("Ready ones", size="md", min_width=90, elem_id="gen-ready")
                     none = gr.Button("None", size="md", min_width=90, elem_id="gen-none")
+            noise = noise_fields()
             motion = gr.Textbox(
                 "", label="Motion", info="The adapter's own words work best.", placeholder="claps", elem_id="gen-motion"
             )
@@ -250,7 +201,7 @@ def build(studio: Studio, pictures: Pictures) -> dict[str, Any]:
     fields = {
         "adapter": adapter, "subjects": subjects, "motion": motion, "setting": setting, "seeds": seeds,
         "strength": strength, "compare": compare, "steps": steps, "guidance": guidance, "until": until,
-        "eta": eta, "backbone": backbone, **adapted, **guiding, **memory.fields,
+        "eta": eta, "backbone": backbone, **noise, **adapted, **guiding, **memory.fields,
     }  # fmt: skip
 
     def form(values: Mapping[Any, Any]) -> GenerateRun:
@@ -258,7 +209,9 @@ def build(studio: Studio, pictures: Pictures) -> dict[str, Any]:
         chosen = find_adapter(studio.workspace, wanted, studio.assets) if wanted else None
         brought = (chosen.path, chosen.info.backbone) if chosen else None
         images = tuple(pictures.path(wanted) for wanted in values[chosen_pictures])
-        return generate_run({key: values[part] for key, part in fields.items()}, brought, images)
+        wanted, clips = values[noise["noise_clip"]], current(values, studio, library)
+        footage = noise_clip(wanted, clips, library, spec_of(values)) if wanted else None
+        return generate_run({key: values[part] for key, part in fields.items()}, brought, images, footage)
 
     def info_of(values: Mapping[Any, Any]) -> AdapterInfo | None:
         wanted = values[adapter]
@@ -357,7 +310,10 @@ def build(studio: Studio, pictures: Pictures) -> dict[str, Any]:
         return {info: about(chosen), motion: chosen.info.motion}
 
     def fill(values: Mapping[Any, Any]) -> Updates:
-        return offer(values[adapter])
+        return offer(values[adapter]) | on_clips(values)
+
+    def on_clips(values: Mapping[Any, Any]) -> Updates:
+        return offer_clips(noise, current(values, studio, library), values[noise["noise_clip"]])
 
     def take(values: Mapping[Any, Any]) -> Updates:
         """From a finished training to here, with its adapter chosen."""
@@ -391,7 +347,17 @@ def build(studio: Studio, pictures: Pictures) -> dict[str, Any]:
     def on_way(values: Mapping[Any, Any]) -> Updates:
         return memory.take(form({**values, **memory.plain()}), str(values[memory.ways]))
 
-    own_state = {studio.generate_job, studio.train_job, seen, chosen_pictures, described, add, memory.ways}
+    own_state = {
+        studio.generate_job,
+        studio.train_job,
+        studio.clips,
+        studio.chosen,
+        seen,
+        chosen_pictures,
+        described,
+        add,
+        memory.ways,
+    }
     everything = {*fields.values(), *own_state}
     watched = {studio.generate_job, seen}
     calm: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 8}
@@ -407,6 +373,8 @@ def build(studio: Studio, pictures: Pictures) -> dict[str, Any]:
         button.click(guarded(message, handler), everything, begun, **calm)
     add.upload(guarded(message, on_add), everything, begun, **calm)
     subjects.change(quiet(on_subjects), everything, begun, trigger_mode="always_last", **calm)
+    clips_here = {studio.clips, studio.chosen, noise["noise_clip"]}
+    studio.chosen.change(quiet(on_clips), clips_here, noise["noise_clip"], **{**calm, "trigger_mode": "always_last"})
     offered = [adapter, info, motion, backbone]
     gr.on(
         [*(part.change for part in fields.values()), chosen_pictures.change],
@@ -418,6 +386,9 @@ def build(studio: Studio, pictures: Pictures) -> dict[str, Any]:
     )
     memory.ways.input(guarded(message, on_way), everything, [*memory.parts, message], **calm)
     return {
-        "load": [(quiet(fill), {adapter}, offered), (quiet(on_load), watched, [*shown, studio.tabs])],
+        "load": [
+            (quiet(fill), {adapter, *clips_here}, [*offered, noise["noise_clip"]]),
+            (quiet(on_load), watched, [*shown, studio.tabs]),
+        ],
         "take": (guarded(message, take), {studio.train_job}, [*offered, studio.tabs, message]),
     }

@@ -107,3 +107,30 @@ def test_clips_in_videos_out(name: str, read: list[str], tmp_path: Path) -> None
     (base,) = (e for e in run.generate(alone, tmp_path / "base", cancel=threading.Event()) if isinstance(e, Sampled))
     assert made[False].path.read_bytes() == base.path.read_bytes() != made[True].path.read_bytes()
     assert not backbone.pipe.encoders._held
+
+
+def test_an_adapter_is_drawn_without_its_highway_if_one_likes(tmp_path: Path) -> None:
+    clip = tmp_path / "a.mp4"
+    video.write(clip, render(Scene(species="person", colour="red", background="room", motion="wave", seed=1)).frames, 8)
+    made = {}
+    for highway in ("paper", "off"):
+        config = TrainRun(
+            name="x",
+            clips=(ClipSource(path=clip, subject="a person", motion="waves"),),
+            backbone=UNET,
+            method="separation",
+            method_config={"rank": 2, "highway": highway},
+            train=TrainConfig(num_steps=3, batch_size=1, save_every=0, sample_every=0, learning_rate=0.1),
+        )
+        events = run.train(config, tmp_path / highway, cache=tmp_path / "cache", cancel=threading.Event())
+        (saved,) = (event for event in events if isinstance(event, Saved) and event.kind == "adapter")
+        for other in ({}, {"highway": "off"}):
+            drawn = GenerateRun(
+                backbone=UNET, subjects=("a red cat",), motion="waves", adapter=saved.path, method_config=other
+            )
+            folder = tmp_path / f"{highway}{len(other)}"
+            (video_,) = (
+                event for event in run.generate(drawn, folder, cancel=threading.Event()) if isinstance(event, Sampled)
+            )
+            made[highway, bool(other)] = video_.path.read_bytes()
+    assert made["paper", True] == made["off", False] == made["off", True] != made["paper", False]

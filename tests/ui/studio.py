@@ -224,6 +224,8 @@ def generate_form(**changes: Any) -> dict[str, Any]:
         "negative_prompt": "",
         "embedded_guidance": "",
         "flow_shift": "",
+        "noise_clip": "",
+        "noise_prior": "",
         "adapter_until": "",
         "method_settings": "",
         "step_cache": "",

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synmotion_core.config import ClipSource, GenerateRun, TrainRun
+from synmotion_core.config import ClipSource, Footage, GenerateRun, TrainRun
 from synmotion_core.errors import ClipError, ConfigError, PromptError, UserInputError
 from synmotion_core.precision import Precision
 from synmotion_core.training.settings import TrainConfig
@@ -139,6 +139,10 @@ def test_a_generate_form_is_the_run(tmp_path: Path) -> None:
         forms.generate_run(generate_form(method_settings="temporal=k"), own)
     with pytest.raises(ConfigError, match="'highway' is no KEY=VALUE"):
         forms.generate_run(generate_form(method_settings="highway"), own)
+    footage = Footage(path=tmp_path / "a.mp4", end_s=2.0)
+    run = forms.generate_run(generate_form(), None, (), footage)
+    assert (run.noise_clip, run.noise_prior) == (footage, 0.5)
+    assert forms.generate_run(generate_form(noise_prior="0.1"), None, (), footage).noise_prior == 0.1
     two = (tmp_path / "a.png", tmp_path / "b.png")
     assert forms.generate_run(generate_form(), None, two).images == two
     with pytest.raises(ConfigError, match="one picture a subject, in the same order: got 1 pictures for 2 subjects"):
@@ -167,6 +171,7 @@ def test_a_generate_form_is_the_run(tmp_path: Path) -> None:
         ({"num_frames": "20"}, "puppet-hunyuan takes num_frames = 4k+1, got 20: use 17 or 21"),
         ({"negative_prompt": "dark", "guidance": "1"}, "a negative prompt has no effect at guidance 1"),
         ({"embedded_guidance": "6"}, "puppet-hunyuan takes no embedded guidance"),
+        ({"noise_prior": "0.5"}, "noise_prior 0.5 needs a noise_clip that it is taken from"),
         ({"method_settings": "highway=off"}, "highway has no effect without an adapter"),
         ({"adapter_until": "0.5"}, "adapter_until 0.5 has no effect without an adapter"),
         ({"step_cache": "teacache"}, "a step cache is 'first-block' or 'taylorseer', got 'teacache'"),

@@ -590,6 +590,31 @@ def test_what_a_method_leaves_open_after_training_is_drawn_with(open_page: Any, 
     expect(command).not_to_contain_text("--set")
 
 
+def test_videos_that_begin_with_the_noise_of_a_clip(open_page: Any, site: Site) -> None:
+    page = open_page()
+    take_examples(page)
+    tab(page, "3 · Generate")
+    page.locator("#gen-noise button").first.click()
+    page.get_by_text("The same as this command").last.click()
+    command = page.locator("#gen-command")
+    choose(page, "#gen-noise-clip", "clip 2:")
+    expect(command).to_contain_text(re.compile(r"--noise-clip \S+\.mp4 .*--noise-prior 0\.5"), timeout=SLOW)
+    page.locator("#gen-noise-prior input, #gen-noise-prior textarea").fill("0.25")
+    expect(command).to_contain_text("--noise-prior 0.25", timeout=SLOW)
+    page.locator("#gen-start").click()
+    status(page, "#gen-status", "finished")
+    made = site.runner.runs[-1]
+    assert made.noise_prior == 0.25
+    assert made.noise_clip.path == sorted((site.assets / "clips").glob("*/*.mp4"))[1]
+    tab(page, "1 · Clips")
+    page.locator("#clips-clear").click()
+    tab(page, "3 · Generate")
+    expect(page.locator("#gen-noise-clip input")).to_have_value("none: fresh noise", timeout=SLOW)
+    expect(page.locator("#gen-plan")).to_contain_text("needs a noise_clip", timeout=SLOW)
+    page.locator("#gen-noise-prior input, #gen-noise-prior textarea").fill("")
+    expect(command).not_to_contain_text("--noise")
+
+
 def test_a_large_backbone_draws_within_its_memory(open_page: Any) -> None:
     page = open_page()
     tab(page, "3 · Generate")

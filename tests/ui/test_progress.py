@@ -17,6 +17,7 @@ from synmotion_core.config import GenerateRun
 from synmotion_core.errors import MissingError
 from synmotion_core.types import Prompt, Sampled
 from synmotion_core.ui import (
+    adapters,
     generate,
     media,
     progress,
@@ -73,14 +74,14 @@ def test_results_keep_base_left_and_adapter_right(tmp_path: Path) -> None:
 def test_adapters_are_found_and_bad_ones_named(workspace: Workspace, assets: Path) -> None:
     write_adapter(workspace.adapters / "mine.safetensors", subject="a person", motion="spins", steps=5, clips=3)
     (workspace.adapters / "torn.safetensors").write_bytes(b"\x08")
-    found, problems = generate.find_adapters(workspace, assets)
+    found, problems = adapters.find_adapters(workspace, assets)
     assert [c.id for c in found] == ["ready/clap.safetensors", "mine/mine.safetensors"]
     assert found[1].label == "mine: spins (trained here)"
     assert len(problems) == 1
     assert "torn.safetensors" in problems[0]
     for wanted in ("mine/../x", "mine/torn.safetensors", "/etc/passwd", "ready/mine.safetensors"):
         with pytest.raises(MissingError, match="choose another"):
-            generate.find_adapter(workspace, wanted, assets)
+            adapters.find_adapter(workspace, wanted, assets)
 
 
 def test_a_plot_needs_two_losses_and_survives_odd_ones() -> None:
