@@ -173,6 +173,13 @@ def test_what_the_doctor_warns_of_is_said(tmp_path: Path) -> None:
     run = generate_run(noise_clip=Footage(path=tmp_path / "dusk.mp4"), num_inference_steps=1)
     said = [e.message for e in runs.generate(run, tmp_path / "out", cancel=threading.Event()) if isinstance(e, Warned)]
     assert any(message.startswith("dusk.mp4: ") for message in said)
+    anew = (
+        "eta 1 draws noise anew in each step, which keeps the clip's layout and little of its motion: eta 0 keeps more"
+    )
+    assert anew in said
+    run = dataclasses.replace(run, eta=0.0)
+    said = [e.message for e in runs.generate(run, tmp_path / "out", cancel=threading.Event()) if isinstance(e, Warned)]
+    assert anew not in said
 
 
 def test_a_bench_inverts_the_first_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
