@@ -111,8 +111,8 @@ def generate(config: GenerateRun, folder: Path, *, cancel: threading.Event) -> I
             yield Warned(message=message)
         if sampler.noise_prior and sampler.eta:
             yield Warned(
-                message=f"eta {sampler.eta:g} draws noise anew in each step, which keeps the clip's layout and little of "
-                "its motion: eta 0 keeps more"
+                message=f"eta {sampler.eta:g} draws noise anew in each step, which keeps the clip's layout and little "
+                "of its motion: eta 0 keeps more"
             )
         cache = sampler.step_cache
         if cache is not None and cache.active and sampler.eta > spec.eta:  # a row's own has been measured (README)
