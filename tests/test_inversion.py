@@ -17,7 +17,7 @@ from synmotion_core.clips.dataset import to_pixels
 from synmotion_core.config import Footage, GenerateRun
 from synmotion_core.diffusion import variance_scale
 from synmotion_core.errors import Cancelled, ClipError, ConfigError
-from synmotion_core.evaluation import units
+from synmotion_core.evaluation import tasks, trainings, units
 from synmotion_core.evaluation.figures import decibels
 from synmotion_core.inversion import invert
 from synmotion_core.types import Finished, Progress, Prompt, Started, Stopped, Warned
@@ -70,7 +70,7 @@ def rescaled(z: torch.Tensor, of: torch.Tensor, to: torch.Tensor) -> torch.Tenso
 
 def test_sampling_leads_back_to_the_clip() -> None:
     backbone: Any = puppet_backbone()
-    (clip,) = units.reference_clips("squat", 1, 3)
+    (clip,) = tasks.reference_clips("squat", 1, 3)
     latents = backbone.encode_video(to_pixels(clip.frames))
     x = inverted(backbone, latents, 40)
     assert x.shape == latents.shape
@@ -168,7 +168,7 @@ def test_wrong_input_is_said_before_anything_is_loaded(tmp_path: Path, monkeypat
 def test_what_the_doctor_warns_of_is_said(tmp_path: Path) -> None:
     from synmotion_core.clips import video
 
-    (clip,) = units.reference_clips("squat", 1, 0)
+    (clip,) = tasks.reference_clips("squat", 1, 0)
     video.write(tmp_path / "dusk.mp4", clip.frames // 20, 8.0)
     run = generate_run(noise_clip=Footage(path=tmp_path / "dusk.mp4"), num_inference_steps=1)
     said = [e.message for e in runs.generate(run, tmp_path / "out", cancel=threading.Event()) if isinstance(e, Warned)]
@@ -191,7 +191,7 @@ def test_a_bench_inverts_the_first_clip(tmp_path: Path, monkeypatch: pytest.Monk
         units, "sample_frames", lambda *a, **k: given.append(k["inverted"]) or [np.zeros((17, 64, 64, 3), np.uint8)]
     )
     monkeypatch.setattr(
-        units, "_train", lambda b, u, m, r, path: units.write_tensors(path, m.state_dict(), {"seconds": "1"})
+        trainings, "_train", lambda b, u, m, r, path: trainings.write_tensors(path, m.state_dict(), {"seconds": "1"})
     )
     rows = {"methods": ["lora", "prior"], "prior.method": "lora", "prior.sampling.noise_prior": 0.2}
     own = {"num_videos": 1, "num_clips": 1, "cache": str(tmp_path), "sampling.num_inference_steps": 2, **rows}

@@ -28,7 +28,7 @@ from synmotion_core.backbones import load_backbone
 from synmotion_core.clips.dataset import to_pixels
 from synmotion_core.errors import ConfigError
 from synmotion_core.evaluation.figures import Figure, decibels, mean_figure, rate_figure
-from synmotion_core.evaluation.units import check_backbone
+from synmotion_core.evaluation.tasks import check_backbone
 from synmotion_core.generation import default_sampler, sample_frames, to_frames
 from synmotion_core.interfaces import Backbone
 from synmotion_core.puppets.captions import draw_scene, subject_phrase

@@ -3,6 +3,8 @@
     methods.<method>.motion            the judge sees the rare motion
     methods.<method>.species|colour    the judge sees the subject that was asked for
     methods.<method>.as_person         the judge sees the reference subject instead: leakage
+    methods.<method>.error             how far its joints are from the nearest true performance, in body heights
+    methods.<method>.amplitude         how much it moves, 1 as the true ones
     methods.<method>.first_frame_db    image to video: how well the first frame keeps the picture, PSNR
     methods.<method>.seconds           training, priors not counted (they are drawn once and shared)
 
@@ -25,16 +27,8 @@ from synmotion_core.backbones import find_spec, load_backbone
 from synmotion_core.config import Sampling, from_dict, to_dict
 from synmotion_core.errors import ConfigError
 from synmotion_core.evaluation.figures import Figure, grouped_rate_figure, mean_figure
-from synmotion_core.evaluation.units import (
-    BACKBONE,
-    Outcome,
-    Unit,
-    check_backbone,
-    measure,
-    prior_set,
-    reference_clips,
-    reference_set,
-)
+from synmotion_core.evaluation.tasks import BACKBONE, Unit, check_backbone, prior_set, reference_clips, reference_set
+from synmotion_core.evaluation.units import Outcome, measure
 from synmotion_core.interfaces import check_compatible
 from synmotion_core.methods import find_method
 from synmotion_core.puppets.motions import RARE
@@ -46,6 +40,7 @@ from synmotion_core.types import Mode, Progress
 DEFAULT_METHODS = ("synmotion", "lora")
 DEFAULT_MOTIONS = ("wave", "squat", "clap", "spin", "doublewave", "handstand")
 _RATES = ("motion", "species", "colour", "as_person")
+_MEANS = ("error", "amplitude")
 
 
 def bench_methods(
@@ -130,6 +125,8 @@ def bench_methods(
             outcomes = [found[u.motion, u.seed] for u in own]
             for key in _RATES:
                 yield grouped_rate_figure(f"methods.{name}.{key}", _rows(outcomes, key), seeds=seeds, seconds=spent)
+            for key in _MEANS:
+                yield mean_figure(f"methods.{name}.{key}", _rows(outcomes, key), seeds=seeds, seconds=spent)
             kept = _rows(outcomes, "first_frame_db")
             if all(kept):
                 yield mean_figure(f"methods.{name}.first_frame_db", kept, seeds=seeds, seconds=spent)

@@ -24,7 +24,7 @@ from synmotion_core.config import Sampling, from_dict, motion_name, to_dict
 from synmotion_core.errors import ConfigError
 from synmotion_core.evaluation.bench_backbone import random_prompts
 from synmotion_core.evaluation.figures import Figure, decibels, mean_figure, rate_figure
-from synmotion_core.evaluation.units import BACKBONE, targets
+from synmotion_core.evaluation.tasks import BACKBONE, targets
 from synmotion_core.generation import batches_of, default_sampler, sample_frames
 from synmotion_core.interfaces import reworded
 from synmotion_core.methods import find_method

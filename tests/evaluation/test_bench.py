@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,10 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tomllib
 
 from synmotion_core.backbones import load_backbone
 from synmotion_core.errors import ConfigError
-from synmotion_core.evaluation import bench, units
+from synmotion_core.evaluation import bench, tasks, trainings, units
 from synmotion_core.evaluation import bench_methods as bench_methods_module
 from synmotion_core.evaluation.bench_backbone import bench_backbone, random_prompts
 from synmotion_core.evaluation.bench_methods import bench_methods
@@ -41,9 +43,11 @@ def test_one_unit_of_one_method_is_a_whole_table(tmp_path: Path) -> None:
         )
     )
     figures = {f.name.removeprefix("methods.synmotion."): f for f in found}
-    assert list(figures) == ["motion", "species", "colour", "as_person", "seconds", "motion.squat"]
+    assert list(figures) == ["motion", "species", "colour", "as_person", "error", "amplitude", "seconds", "motion.squat"]
     assert figures["motion"].n == 2
     assert figures["motion"].high - figures["motion"].low > 0.5, "two videos say little"
+    assert 0.01 < figures["error"].value < 1
+    assert 0.05 < figures["amplitude"].value < 2
     assert figures["seconds"].n == 1
     assert [p.name for p in (tmp_path / "sheets").iterdir()] == ["synmotion-squat-4.png"]
     with pytest.raises(ConfigError, match="'walk' is not a rare motion"):
@@ -55,14 +59,14 @@ def test_image_to_video_is_measured_from_pictures_of_puppets_that_stand(
 ) -> None:
     trained: list[str] = []
     begun: list[bool] = []
-    train, reference_clips = units._train, units.reference_clips
+    train, reference_clips = trainings._train, tasks.reference_clips
 
     def clips(motion: str, num: int, *rest: Any, **how: Any) -> Any:
         begun.extend([how["standing"]] if "standing" in how else [])
         return reference_clips(motion, num, *rest, **how)
 
-    monkeypatch.setattr(units, "reference_clips", clips)
-    monkeypatch.setattr(units, "_train", lambda b, u, *rest: trained.append(u.mode) or train(b, u, *rest))
+    monkeypatch.setattr(trainings, "reference_clips", clips)
+    monkeypatch.setattr(trainings, "_train", lambda b, u, *rest: trained.append(u.mode) or train(b, u, *rest))
 
     def table(**given: Any) -> dict[str, Figure]:
         small = {"num_clips": 2, "num_videos": 2, "train": TrainConfig(num_steps=1, batch_size=1)}
@@ -79,9 +83,9 @@ def test_image_to_video_is_measured_from_pictures_of_puppets_that_stand(
     assert begun == [False, True], "clips begin as the pictures do"
     with pytest.raises(ConfigError, match="mode and drawn_mode must be t2v or i2v, got 'v2v' and None"):
         table(mode="v2v")
-    pictures = units.portraits("squat", 3, 4)
+    pictures = tasks.portraits("squat", 3, 4)
     assert pictures.shape == (3, 64, 64, 3)
-    assert np.array_equal(pictures[:2], units.portraits("squat", 2, 4)), "more videos keep the first ones"
+    assert np.array_equal(pictures[:2], tasks.portraits("squat", 2, 4)), "more videos keep the first ones"
 
 
 def test_units_share_the_cores_and_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,8 +100,8 @@ def test_units_share_the_cores_and_are_kept(tmp_path: Path, monkeypatch: pytest.
     next((tmp_path / "both" / "units").glob("lora-spin-*")).unlink()  # as if it had been stopped before the second
     next((tmp_path / "both" / "trained").glob("lora-spin-*")).unlink()
     trained: list[str] = []
-    train = units._train
-    monkeypatch.setattr(units, "_train", lambda b, u, *rest: trained.append(u.motion) or train(b, u, *rest))
+    train = trainings._train
+    monkeypatch.setattr(trainings, "_train", lambda b, u, *rest: trained.append(u.motion) or train(b, u, *rest))
     again = table(cache=str(tmp_path / "both"))
     assert trained == ["spin"]
     timeless = [name for name in both if not name.endswith("seconds")]
@@ -114,9 +118,45 @@ def test_units_share_the_cores_and_are_kept(tmp_path: Path, monkeypatch: pytest.
         with pytest.raises(ConfigError, match=f"{torn.name} cannot be read .* delete it"):
             table(cache=tmp_path / "both")
     torn.write_text(kept)
+    drawn: list[str] = []
+    draw = units._draw
+    monkeypatch.setattr(units, "_draw", lambda b, u, m: drawn.append(u.motion) or draw(b, u, m))
     monkeypatch.setattr(units, "_version", lambda: "of another day")
     table(cache=tmp_path / "both")
-    assert trained == ["spin", "squat", "spin"], "an outcome of other code is not read"
+    assert (drawn, trained) == (["squat", "spin"], ["spin"]), "an outcome of another judge or metric is not read"
+    monkeypatch.setattr(units, "_version", lambda: "of yet another day")
+    monkeypatch.setattr(trainings, "_version", lambda: "of another day")
+    table(cache=tmp_path / "both")
+    assert trained == ["spin", "squat", "spin"], "nor an adapter of another trainer"
+
+
+def test_what_a_result_does_not_depend_on_is_above_it_in_the_house(tmp_path: Path) -> None:
+    layers = tomllib.loads(Path("pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]["layers"]
+    (floor,) = (i for i, layer in enumerate(layers) if "evaluation" in layer)
+    above = {name.strip() for layer in layers[: floor + 1] for name in layer.split("|")} - {"evaluation"}
+    ours = {name.removesuffix(".py") for name in trainings.NOT_OURS}
+    assert ours == above | {"puppets/pretrain"}
+    copy = tmp_path / "synmotion_core"
+    shutil.copytree(Path(trainings.__file__).parents[1], copy)
+
+    def digests() -> tuple[str, str]:
+        return trainings.source_digest(copy), trainings.source_digest(copy, trainings._OF_TRAINING)
+
+    before = digests()
+    for name, changes in (
+        ("ui/train.py", (False, False)),
+        ("run/training.py", (False, False)),
+        ("puppets/pretrain/loop.py", (False, False)),
+        ("evaluation/trajectories.py", (True, False)),
+        ("evaluation/tasks.py", (True, True)),
+        ("training/trainer.py", (True, True)),
+        ("diffusion.py", (True, True)),
+    ):
+        with (copy / name).open("a") as file:
+            file.write("\n# changed\n")
+        after = digests()
+        assert tuple(a != b for a, b in zip(after, before, strict=True)) == changes, name
+        before = after
 
 
 def test_other_sampling_and_more_videos_take_the_adapter_that_is_trained(
@@ -124,8 +164,8 @@ def test_other_sampling_and_more_videos_take_the_adapter_that_is_trained(
 ) -> None:
     trained: list[str] = []
     drawn: list[tuple[SamplerConfig, list[int], float]] = []
-    train = units._train
-    monkeypatch.setattr(units, "_train", lambda b, u, *rest: trained.append(u.motion) or train(b, u, *rest))
+    train = trainings._train
+    monkeypatch.setattr(trainings, "_train", lambda b, u, *rest: trained.append(u.motion) or train(b, u, *rest))
 
     def videos(
         backbone: Any, method: Any, prompts: Any, seeds: Any, config: SamplerConfig, images: Any, inverted: Any
@@ -196,18 +236,18 @@ def test_workers_do_not_outlive_a_killed_bench(tmp_path: Path) -> None:
 
 def test_clips_and_videos_say_the_same_words() -> None:
     for described, words in ((True, MOTIONS["squat"].phrase), (False, "squats")):
-        clips = units.reference_clips("squat", 3, 0, described=described)
-        wanted = units.targets("squat", 3, 0, described=described)
+        clips = tasks.reference_clips("squat", 3, 0, described=described)
+        wanted = tasks.targets("squat", 3, 0, described=described)
         assert {c.prompt.motion for c in clips} == {row[0].motion for row in wanted} == {words}
         rows = random_prompts(3, ("squat",), 0, described=described)
         assert {row[0].motion for row in rows} == {words}
-    frames = [units.reference_clips("squat", 3, 0, described=d) for d in (True, False)]
+    frames = [tasks.reference_clips("squat", 3, 0, described=d) for d in (True, False)]
     assert all(np.array_equal(a.frames, b.frames) for a, b in zip(*frames, strict=True))
 
 
 def test_clips_for_videos_from_pictures_begin_as_the_pictures_do() -> None:
     """The same people in the same places: they stand, and then fall into the motion."""
-    own, standing = (units.reference_clips("spin", 3, 0, standing=s) for s in (False, True))
+    own, standing = (tasks.reference_clips("spin", 3, 0, standing=s) for s in (False, True))
     for plain, clip in zip(own, standing, strict=True):
         assert clip.prompt == plain.prompt
         assert np.abs(clip.frames[0].astype(int) - plain.frames[0]).max() > 60
@@ -220,7 +260,7 @@ def test_a_unit_is_trained_and_drawn_in_its_own_words(
     described: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: dict[str, set[str]] = {"clips": set(), "videos": set()}
-    reference_set, sample_frames = units.reference_set, units.sample_frames
+    reference_set, sample_frames = tasks.reference_set, units.sample_frames
 
     def clips(backbone: Any, clips: Any, cache: Path, mode: str) -> Any:
         assert mode == "t2v"
@@ -233,7 +273,7 @@ def test_a_unit_is_trained_and_drawn_in_its_own_words(
         said["videos"] |= {p.motion for p in prompts}
         return sample_frames(backbone, method, prompts, seeds, dataclasses.replace(config, num_inference_steps=2))
 
-    monkeypatch.setattr(units, "reference_set", clips)
+    monkeypatch.setattr(trainings, "reference_set", clips)
     monkeypatch.setattr(units, "sample_frames", videos)
     given: dict[str, Any] = {"num_clips": 2, "num_videos": 2, "train": TrainConfig(num_steps=1, batch_size=1)}
     list(bench_methods(motions=("clap",), seeds=(0,), methods=("lora",), described=described, cache=tmp_path, **given))
@@ -282,7 +322,7 @@ def test_settings_of_one_method_side_by_side(tmp_path: Path, monkeypatch: pytest
     drawn_with: list[Any] = []
     kept = {"seconds": "1"}
     monkeypatch.setattr(
-        units, "_train", lambda b, u, m, r, path: trained.append(u) or write_tensors(path, m.state_dict(), kept)
+        trainings, "_train", lambda b, u, m, r, path: trained.append(u) or write_tensors(path, m.state_dict(), kept)
     )
     monkeypatch.setattr(units, "_draw", lambda b, u, m: drawn_with.append(u.sampling) or [still])
     trained.clear()
