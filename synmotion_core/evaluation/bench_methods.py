@@ -6,6 +6,7 @@
     methods.<method>.error             how far its joints are from the nearest true performance, in body heights
     methods.<method>.amplitude         how much it moves, 1 as the true ones
     methods.<method>.first_frame_db    image to video: how well the first frame keeps the picture, PSNR
+    methods.<method>.<one of these>-<other>   the difference to another row, video by video: `against`
     methods.<method>.seconds           training, priors not counted (they are drawn once and shared)
 
 Rates take the wider of two intervals: whole units redrawn, and Wilson's over all videos. Units (units.py) that share
@@ -57,6 +58,7 @@ def bench_methods(
     drawn_mode: Mode | None = None,
     train: TrainConfig | None = None,
     sampling: Sampling | None = None,
+    against: str | None = None,
     workers: int = 1,
     cache: Path | str | None = None,
     sheets: Path | str | None = None,
@@ -72,6 +74,8 @@ def bench_methods(
     a rare motion; False takes the verb alone. `bench run backbone` says what the words do without an adapter.
     mode "i2v" trains and draws videos from first pictures, of puppets that stand, and its clips begin with a person who
     stands; drawn_mode draws in another mode.
+    against: a row that all others are compared with. Its units share clips, prompts and noise with theirs, so the
+    differences say more than two intervals beside each other: one around 0 is within the noise.
     sampling: how the adapters' videos are drawn; priors always take the backbone's own settings.
     cache: a folder where encodings, priors, trained adapters and units stay, so that a run that was stopped goes on,
     and one with other sampling or more videos trains nothing; sheets: a folder for a contact sheet a unit, with one
@@ -88,6 +92,8 @@ def bench_methods(
         raise ConfigError(f"described must be true or false, got {described!r}")
     if mode not in ("t2v", "i2v") or drawn_mode not in (None, "t2v", "i2v"):
         raise ConfigError(f"mode and drawn_mode must be t2v or i2v, got {mode!r} and {drawn_mode!r}")
+    if against is not None and against not in methods:
+        raise ConfigError(f"against must be one of the rows, {', '.join(methods)}, got {against!r}")
     check_backbone(backbone)
     drawn = sampling or Sampling()
     chosen = {name: _row(name, dict((configs or {}).get(name, {})), backbone, drawn) for name in methods}
@@ -116,7 +122,9 @@ def bench_methods(
     }
     with tempfile.TemporaryDirectory() as scratch:
         folder, sheet = Path(cache or scratch), None if sheets is None else Path(sheets)
-        for name, own in units.items():
+        yardstick: list[Outcome] = []
+        for name in sorted(units, key=lambda name: name != against):
+            own = units[name]
             began = time.perf_counter()
             # rows of one's own beside each other: a sheet is named by method, motion and seed
             into = sheet if sheet is None or name == chosen[name][0] else sheet / name
@@ -130,6 +138,12 @@ def bench_methods(
             kept = _rows(outcomes, "first_frame_db")
             if all(kept):
                 yield mean_figure(f"methods.{name}.first_frame_db", kept, seeds=seeds, seconds=spent)
+            yardstick = outcomes if name == against else yardstick
+            if against is not None and name != against:
+                for key in (*_RATES, *_MEANS):
+                    pairs = zip(_rows(outcomes, key), _rows(yardstick, key), strict=True)
+                    differences = [[a - b for a, b in zip(one, other, strict=True)] for one, other in pairs]
+                    yield mean_figure(f"methods.{name}.{key}-{against}", differences, seeds=seeds, seconds=spent)
             times = [[o.seconds] for o in outcomes]
             yield mean_figure(f"methods.{name}.seconds", times, seeds=seeds, seconds=spent)
             for motion in motions:

@@ -43,7 +43,16 @@ def test_one_unit_of_one_method_is_a_whole_table(tmp_path: Path) -> None:
         )
     )
     figures = {f.name.removeprefix("methods.synmotion."): f for f in found}
-    assert list(figures) == ["motion", "species", "colour", "as_person", "error", "amplitude", "seconds", "motion.squat"]
+    assert list(figures) == [
+        "motion",
+        "species",
+        "colour",
+        "as_person",
+        "error",
+        "amplitude",
+        "seconds",
+        "motion.squat",
+    ]
     assert figures["motion"].n == 2
     assert figures["motion"].high - figures["motion"].low > 0.5, "two videos say little"
     assert 0.01 < figures["error"].value < 1
@@ -253,6 +262,30 @@ def test_clips_for_videos_from_pictures_begin_as_the_pictures_do() -> None:
         assert np.abs(clip.frames[0].astype(int) - plain.frames[0]).max() > 60
     verdicts = Judge.load().judge([clip.frames[[0] * len(clip.frames)] for clip in standing])
     assert set(verdicts.motion) == {"stand"}
+
+
+def test_rows_are_compared_video_by_video(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four videos in two units: "b" sees one more than "a" in the first, and one less of another in the second."""
+    seen = {("a", "squat"): [1, 0], ("a", "spin"): [1, 1], ("b", "squat"): [1, 1], ("b", "spin"): [0, 1]}
+
+    def measured(own: Any, folder: Path, **more: Any) -> Any:
+        for unit in own:
+            hits = [bool(hit) for hit in seen["ab"[unit.config["rank"] - 1], unit.motion]]
+            flags = dict.fromkeys(("motion", "species", "colour", "as_person"), hits)
+            yield unit, units.Outcome(**flags, error=[0.5, 0.25], amplitude=[1.0, 1.0], seconds=1.0)
+
+    monkeypatch.setattr(bench_methods_module, "measure", measured)
+    rows = {name: {"method": "lora", "rank": rank} for name, rank in (("a", 1), ("b", 2))}
+    given: dict[str, Any] = {"motions": ["squat", "spin"], "seeds": [0], "methods": ["b", "a"], "configs": rows}
+    found = {f.name: f for f in bench_methods(**given, against="a")}
+    assert not any(name.startswith("methods.a.") and name.endswith("-a") for name in found)
+    assert found["methods.b.motion"].value == found["methods.a.motion"].value == 0.75
+    difference = found["methods.b.motion-a"]
+    assert (difference.value, difference.low, difference.high, difference.n) == (0.0, -0.5, 0.5, 4)
+    assert found["methods.b.error-a"].value == 0
+    assert not any("-" in f.name for f in bench_methods(**given))
+    with pytest.raises(ConfigError, match="against must be one of the rows, b, a, got 'c'"):
+        list(bench_methods(**given, against="c"))
 
 
 @pytest.mark.parametrize("described", [True, False])
