@@ -164,11 +164,10 @@ def build_parser() -> argparse.ArgumentParser:
     text = "load the backbone and time a few real steps"
     plan.add_argument("--probe", action="store_true", help=text)
 
-    bench = add("bench", _BENCH, "measure: judge, backbone, methods, sampling, step, memory")
+    bench = add("bench", _BENCH, "measure: judge, backbone, methods, sampling, step, memory, suites")
     bench.add_argument("action", choices=["run"], help="what to do")
-    bench.add_argument(
-        "suite", choices=["judge", "backbone", "methods", "sampling", "step", "memory"], help="what to measure"
-    )
+    text = "judge, backbone, methods, sampling, step, memory; one that ships, as separation-one-shot; or a .yaml file"
+    bench.add_argument("suite", metavar="SUITE", help=text)
     bench.add_argument("--motions", nargs="+", metavar="MOTION", help="only these (suites methods and step)")
     bench.add_argument("--seeds", nargs="+", type=int, metavar="N", help="repeat with these seeds")
     _add_settings(

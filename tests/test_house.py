@@ -102,7 +102,7 @@ def real_tree() -> dict[str, str]:
     """The same, from the files: path -> the first sentence of its docstring, where it has one; of data the folder."""
     tree = {}
     for path in (p for p in PACKAGE.rglob("*") if p.is_file() and "__pycache__" not in p.parts):
-        if path.suffix == ".json":
+        if path.suffix in (".json", ".yaml"):
             tree[f"{name_of(path.parent)}/"] = ""
             continue
         docstring = ast.get_docstring(syntax(path)) if path.suffix == ".py" else ""
@@ -253,7 +253,7 @@ def requirements() -> list[str]:
 
 def test_what_is_imported_is_required() -> None:
     called = {"cv2": "opencv-python-headless"}
-    brought_by = {"tokenizers": "transformers", "PIL": "gradio", "psutil": "accelerate"}
+    brought_by = {"yaml": "huggingface_hub", "tokenizers": "transformers", "PIL": "gradio", "psutil": "accelerate"}
     names = {re.split(r"[<>=;\[ ]", line)[0].replace("-", "_").lower() for line in requirements()}
     missing = {
         f"{top} ({name_of(path)}:{line})"

@@ -1,5 +1,5 @@
-"""`python -m synmotion_core bench run judge|backbone|methods|sampling|step|memory`: every figure the README states,
-repeatable by anybody.
+"""`python -m synmotion_core bench run judge|backbone|methods|sampling|step|memory|SUITE`: every figure the README
+states, repeatable by anybody. SUITE is one of `suites/`, or a file like those (suite.py).
 
 One `Figure` a number: value, 95 % interval, n, seeds, seconds. Suites are rows of SUITES; each lives in its own file.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from synmotion_core.errors import ConfigError
+from synmotion_core.errors import ConfigError, MissingError
 from synmotion_core.evaluation.figures import Figure
 
 Suite = Callable[..., Iterator[Figure]]
@@ -36,10 +36,12 @@ def _methods(*, motions: Sequence[str] | None, seeds: Sequence[int] | None, **op
     """Besides its own settings: train.KEY of TrainConfig, sampling.KEY of Sampling, METHOD.KEY of a method's config.
 
     NAME.method=METHOD names a row of one's own, of which there may be several of one method: `methods=["k", "q"]`,
-    k.method=separation, k.preset=K and so on; NAME.sampling.KEY is of that row alone.
+    k.method=separation, k.temporal=k and so on; NAME.sampling.KEY, NAME.train.KEY and NAME.num_clips are of that row
+    alone.
     """
     from synmotion_core.config import Sampling, from_dict
     from synmotion_core.evaluation.bench_methods import DEFAULT_METHODS, bench_methods
+    from synmotion_core.evaluation.suite import check_train_setting
     from synmotion_core.training.settings import TrainConfig
 
     nested: dict[str, dict[str, Any]] = {}
@@ -47,8 +49,7 @@ def _methods(*, motions: Sequence[str] | None, seeds: Sequence[int] | None, **op
         owner, _, name = key.partition(".")
         nested.setdefault(owner, {})[name] = options.pop(key)
     for name in nested.get("train", {}):
-        if name in ("seed", "save_every", "sample_every", "sample_subjects", "sample_images"):
-            raise ConfigError(f"train.{name} has no effect here: seeds are --seeds, and nothing is saved or sampled")
+        check_train_setting(name)
     if "train" in nested:
         options["train"] = from_dict(TrainConfig, nested.pop("train"))
     if "sampling" in nested:
@@ -95,7 +96,26 @@ SUITES: dict[str, Suite] = {
 def run(
     suite: str, *, motions: Sequence[str] | None = None, seeds: Sequence[int] | None = None, **options: Any
 ) -> Iterator[Figure]:
-    """The figures of one suite, as they are measured. Raises ConfigError for a suite or motion that does not exist."""
-    if suite not in SUITES:
-        raise ConfigError(f"there is no suite {suite!r}: there are {', '.join(SUITES)}")
-    yield from SUITES[suite](motions=motions, seeds=seeds, **options)
+    """The figures of one suite, as they are measured. Raises MissingError for none, ConfigError for what it has not.
+
+    Of a suite that is a file, options are workers, cache and sheets, and fields that are to be others than the file's:
+    num_videos, train.num_steps.
+    """
+    if suite in SUITES:
+        yield from SUITES[suite](motions=motions, seeds=seeds, **options)
+        return
+    from synmotion_core.evaluation.bench_methods import bench_suite
+    from synmotion_core.evaluation.suite import read_suite, shipped, suite_from_dict, suite_to_dict
+
+    if suite not in shipped() and not suite.endswith((".yaml", ".yml")):
+        there = ", ".join((*SUITES, *shipped()))
+        raise MissingError(f"there is no suite {suite!r}: there are {there}, or name a .yaml file")
+    values = suite_to_dict(read_suite(suite))
+    how = {key: options.pop(key) for key in ("workers", "cache", "sheets") if key in options}
+    values |= {key: list(own) for key, own in (("motions", motions), ("seeds", seeds)) if own}
+    for key, value in options.items():
+        part, dot, name = key.partition(".")
+        if dot and part not in ("train", "sampling"):
+            raise ConfigError(f"{key} has no effect: rows are in the file, train.KEY and sampling.KEY are of all")
+        values[part] = {**values[part], name: value} if dot else value
+    yield from bench_suite(suite_from_dict(values, suite), **how)

@@ -1,0 +1,175 @@
+"""A suite: rows, each a method with its settings, that are asked the same tasks. `suites/*.yaml` ship, and a file of
+one's own is the same:
+
+    about: the keys alone against everything    # for people
+    backbone: puppet-unet3d                     # what is not said has the defaults of `Suite`
+    motions: [squat, spin]
+    seeds: [0, 1, 2]
+    train: {num_steps: 200}                     # TrainConfig, of all rows
+    sampling: {noise_prior: 0.5}                # Sampling, of all rows
+    against: everything
+    rows:
+      everything: {method: separation, config: {temporal: qkvof, highway: off}}
+      keys: {method: separation, config: {temporal: k, highway: off}, train: {learning_rate: 0.005}, num_clips: 1}
+
+A row without a method is named by it. Rows that differ only in `sampling`, or in settings that no training sees, are
+trained once. Everything is checked before the first training.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from synmotion_core.backbones import find_spec
+from synmotion_core.config import Sampling, from_dict, to_dict
+from synmotion_core.errors import ConfigError, MissingError
+from synmotion_core.evaluation.tasks import BACKBONE, Unit, check_backbone
+from synmotion_core.interfaces import check_compatible
+from synmotion_core.methods import find_method
+from synmotion_core.puppets.motions import RARE
+from synmotion_core.training.settings import TrainConfig
+from synmotion_core.types import Mode
+
+FOLDER = Path(__file__).parent / "suites"
+DEFAULT_MOTIONS = ("wave", "squat", "clap", "spin", "doublewave", "handstand")
+_NOT_HERE = ("seed", "save_every", "sample_every", "sample_subjects", "sample_images")  # seeds are the suite's
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One line of the table. method "" is the row's name; config, train and sampling are what differs from the
+    method's defaults and from the suite's own; num_clips None takes the suite's."""
+
+    method: str = ""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    num_clips: int | None = None
+    train: Mapping[str, Any] = field(default_factory=dict)
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suite:
+    """The tasks, and who is asked. Raises ConfigError (or ShapeError, IncompatibleError) for what cannot be.
+
+    described: clips and videos are captioned by the motion's verb and what its limbs do, as a person would who trains
+    a rare motion; False takes the verb alone. `bench run backbone` says what the words do without an adapter.
+    mode "i2v" trains and draws videos from first pictures, of puppets that stand, and its clips begin with a person who
+    stands; drawn_mode draws in another mode. num_videos are of the unseen species in turn.
+    against: a row that all others are compared with. Its units share clips, prompts and noise with theirs, so the
+    differences say more than two intervals beside each other: one around 0 is within the noise.
+    sampling: how the adapters' videos are drawn; priors always take the backbone's own settings.
+    """
+
+    rows: Mapping[str, Row]
+    about: str = ""
+    backbone: str = BACKBONE
+    motions: tuple[str, ...] = DEFAULT_MOTIONS
+    seeds: tuple[int, ...] = (0, 1, 2)
+    num_clips: int = 20
+    num_videos: int = 14
+    described: bool = True
+    mode: Mode = "t2v"
+    drawn_mode: Mode | None = None
+    train: Mapping[str, Any] = field(default_factory=dict)
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    against: str | None = None
+
+    def __post_init__(self) -> None:
+        check_backbone(self.backbone)
+        unknown = [m for m in self.motions if m not in RARE]
+        if unknown:
+            raise ConfigError(f"{unknown[0]!r} is not a rare motion: choose among {', '.join(RARE)}")
+        if not self.rows or not self.motions or not self.seeds:
+            raise ConfigError("a suite needs rows, motions and seeds, at least one of each")
+        if self.mode not in ("t2v", "i2v") or self.drawn_mode not in (None, "t2v", "i2v"):
+            raise ConfigError(f"mode and drawn_mode must be t2v or i2v, got {self.mode!r} and {self.drawn_mode!r}")
+        if self.against is not None and self.against not in self.rows:
+            raise ConfigError(f"against must be one of the rows, {', '.join(self.rows)}, got {self.against!r}")
+        _check_count("num_videos", self.num_videos)
+        if not isinstance(self.described, bool):
+            raise ConfigError(f"described must be true or false, got {self.described!r}")
+        for name in self.rows:
+            if not re.fullmatch(r"[a-z0-9_-]+", name):
+                raise ConfigError(f"a row's name is letters a to z, digits, - and _, got {name!r}")
+            self.units(name)
+
+    def units(self, name: str) -> list[Unit]:
+        """What a row is asked, motion by motion and seed by seed: the same of each row."""
+        row = self.rows[name]
+        entry = find_method(row.method or name)
+        check_compatible(find_spec(self.backbone), entry.name, entry.requires)
+        from_dict(entry.config, row.config)
+        for key in {**self.train, **row.train}:
+            check_train_setting(key)
+        drawn = from_dict(Sampling, {**self.sampling, **row.sampling})
+        if "i2v" in (self.mode, self.drawn_mode) and drawn.noise_prior:
+            raise ConfigError("videos begin with pictures or with the noise of a clip: leave noise_prior out of i2v")
+        num_clips = self.num_clips if row.num_clips is None else row.num_clips
+        _check_count("num_clips", num_clips)
+        return [
+            Unit(
+                method=entry.name,
+                config=row.config,
+                backbone=self.backbone,
+                motion=motion,
+                seed=seed,
+                num_clips=num_clips,
+                num_videos=self.num_videos,
+                described=self.described,
+                mode=self.mode,
+                drawn_mode=self.drawn_mode,
+                train=from_dict(TrainConfig, {**self.train, **row.train}),
+                sampling=drawn,
+            )
+            for motion in self.motions
+            for seed in self.seeds
+        ]
+
+
+def check_train_setting(key: str) -> None:
+    """Raise ConfigError for a setting of a training that would have no effect in a suite."""
+    if key in _NOT_HERE:
+        raise ConfigError(f"train.{key} has no effect here: seeds are the suite's, and nothing is saved or sampled")
+
+
+def _check_count(what: str, value: Any) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigError(f"{what} must be a whole number, at least 1, got {value!r}")
+
+
+def suite_from_dict(values: Any, where: str) -> Suite:
+    """Plain values, as a file holds them. Raises ConfigError, naming `where`."""
+    if not isinstance(values, Mapping) or not isinstance(values.get("rows"), Mapping):
+        raise ConfigError(f"{where}: a suite is a mapping with rows, such as {{rows: {{lora: {{}}}}}}")
+    rows = {str(name): from_dict(Row, row or {}) for name, row in values["rows"].items()}
+    return from_dict(Suite, {**values, "rows": rows})
+
+
+def suite_to_dict(suite: Suite) -> dict[str, Any]:
+    """Plain JSON values; `suite_from_dict` reads them."""
+    return to_dict(suite)
+
+
+@cache
+def shipped() -> Mapping[str, Path]:
+    """The suites that ship, by name."""
+    return {path.stem: path for path in sorted(FOLDER.glob("*.yaml"))}
+
+
+def read_suite(wanted: str) -> Suite:
+    """A suite that ships, by its name, or a file. Raises MissingError for none, ConfigError for a wrong one."""
+    import yaml
+
+    path = shipped().get(wanted, Path(wanted))
+    if not path.is_file():
+        raise MissingError(f"there is no suite {wanted!r}: there are {', '.join(shipped())}, or name a .yaml file")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is no YAML: {error}") from error
+    return suite_from_dict(values, str(path))

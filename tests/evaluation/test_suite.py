@@ -1,0 +1,132 @@
+"""Suites: files of rows and tasks, checked before anything is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from synmotion_core.errors import ConfigError, IncompatibleError, MissingError, UserInputError
+from synmotion_core.evaluation import bench
+from synmotion_core.evaluation import bench_methods as bench_methods_module
+from synmotion_core.evaluation.bench_methods import bench_methods
+from synmotion_core.evaluation.suite import Row, Suite, read_suite, shipped, suite_from_dict, suite_to_dict
+from synmotion_core.evaluation.units import Outcome
+
+
+def a_file(folder: Path, text: str) -> str:
+    path = folder / "own.yaml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Units that would have been measured."""
+    found: list[Any] = []
+
+    def measured(own: Any, folder: Path, **more: Any) -> Any:
+        found.extend(own)
+        for unit in own:
+            hits = [True] * unit.num_videos
+            flags = dict.fromkeys(("motion", "species", "colour", "as_person"), hits)
+            yield unit, Outcome(**flags, error=[0.5] * len(hits), amplitude=[1.0] * len(hits), seconds=1.0)
+
+    monkeypatch.setattr(bench_methods_module, "measure", measured)
+    return found
+
+
+def test_suites_that_ship_can_be_run() -> None:
+    assert set(shipped()) >= {"separation-one-shot", "separation-few-shot", "synmotion-attention"}
+    for name in shipped():
+        suite = read_suite(name)
+        assert suite.about
+        units = {row: suite.units(row) for row in suite.rows}
+        assert len({tuple((u.motion, u.seed) for u in own) for own in units.values()}) == 1, "the same tasks for all"
+        budgets = {(u.train.num_steps, u.train.batch_size, u.num_clips) for own in units.values() for u in own}
+        assert len(budgets) == 1, "and the same budget"
+        assert suite_from_dict(suite_to_dict(suite), name) == suite
+
+
+def test_a_file_of_ones_own_and_what_is_said_beside_it(tmp_path: Path, asked: list[Any]) -> None:
+    path = a_file(
+        tmp_path,
+        """
+        motions: [squat]
+        seeds: [0, 1]
+        num_videos: 2
+        train: {num_steps: 30}
+        against: plain
+        rows:
+          small: {method: lora, config: {rank: 4}, train: {num_steps: 60}, num_clips: 3}
+          plain: {method: lora}
+          lora:
+        """,
+    )
+    found = {f.name: f for f in bench.run(path)}
+    by_row = [asked[i : i + 2] for i in (0, 2, 4)]
+    assert [(own[0].config, own[0].num_clips, own[0].train.num_steps) for own in by_row] == [
+        ({}, 20, 30),
+        ({"rank": 4}, 3, 60),
+        ({}, 20, 30),
+    ], "the one that others are compared with comes first"
+    assert [(u.motion, u.seed) for u in asked[:2]] == [("squat", 0), ("squat", 1)]
+    assert found["methods.small.motion-plain"].n == 4
+    asked.clear()
+    list(bench.run(path, motions=["spin"], seeds=[7], **{"num_videos": 1, "train.learning_rate": 0.5, "workers": 1}))
+    assert {(u.motion, u.seed, u.num_videos, u.train.learning_rate) for u in asked} == {("spin", 7, 1, 0.5)}
+    assert {u.train.num_steps for u in asked} == {30, 60}, "what else the file says stays"
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "words"),
+    [
+        ("- 1", ConfigError, "a suite is a mapping with rows"),
+        ("rows: {lora: {}", ConfigError, "is no YAML"),
+        ("rows: !!python/object/apply:os.system [ls]", ConfigError, "is no YAML"),
+        ("rows: {}", ConfigError, "a suite needs rows, motions and seeds"),
+        ("{rows: {lora: {}}, motion: [squat]}", ConfigError, "Suite has no setting 'motion': did you mean 'motions'?"),
+        ("{rows: {lora: {}}, motions: [walk]}", ConfigError, "'walk' is not a rare motion"),
+        ("{rows: {lora: {rank: 4}}}", ConfigError, "Row has no setting 'rank'"),
+        ("{rows: {lora: {config: {rnk: 4}}}}", ConfigError, "did you mean 'rank'?"),
+        ("{rows: {lra: {}}}", ConfigError, "lra"),
+        ("{rows: {Lo/ra: {method: lora}}}", ConfigError, "a row's name is letters a to z"),
+        ("{rows: {lora: {num_clips: 0}}}", ConfigError, "num_clips must be a whole number, at least 1, got 0"),
+        ("{rows: {lora: {}}, num_videos: true}", ConfigError, "num_videos must be"),
+        ("{rows: {lora: {train: {seed: 3}}}}", ConfigError, "train.seed has no effect here"),
+        ("{rows: {lora: {sampling: {eat: 3}}}}", ConfigError, "did you mean 'eta'?"),
+        ("{rows: {lora: {}}, against: lira}", ConfigError, "against must be one of the rows, lora, got 'lira'"),
+        ("{rows: {lora: {}}, backbone: wan2.1-t2v-1.3b}", ConfigError, "this bench is about puppets"),
+        ("{rows: {separation: {}}}", IncompatibleError, "temporal_attention"),
+        ("{rows: {lora: {sampling: {noise_prior: 0.2}}}, mode: i2v}", ConfigError, "leave noise_prior out of i2v"),
+    ],
+)
+def test_a_wrong_suite_is_said_before_anything_is_trained(
+    text: str, error: type[UserInputError], words: str, tmp_path: Path, asked: list[Any]
+) -> None:
+    with pytest.raises(error) as refused:
+        list(bench.run(a_file(tmp_path, text)))
+    assert words in str(refused.value)
+    assert not asked
+
+
+def test_what_is_not_there_and_what_has_no_effect(tmp_path: Path, asked: list[Any]) -> None:
+    with pytest.raises(MissingError, match=r"there is no suite 'puppets': there are judge, .*separation-few-shot"):
+        list(bench.run("puppets"))
+    with pytest.raises(MissingError, match=r"gone\.yaml"):
+        list(bench.run("gone.yaml"))
+    path = a_file(tmp_path, "rows: {lora: {}}")
+    with pytest.raises(ConfigError, match=r"lora\.rank has no effect: rows are in the file"):
+        list(bench.run(path, **{"lora.rank": 3}))
+    with pytest.raises(ConfigError, match="workers must be a whole number, at least 1, got 0"):
+        list(bench.run(path, workers=0))
+
+
+def test_options_make_the_same_suite(asked: list[Any]) -> None:
+    """`bench run methods` is a suite from options: a row's own settings by their prefix."""
+    configs = {"small": {"method": "lora", "rank": 4, "train.num_steps": 60, "sampling.eta": 0.5, "num_clips": 3}}
+    list(bench_methods(methods=["small"], configs=configs, motions=["squat"], seeds=[0], num_videos=2))
+    row = Row(method="lora", config={"rank": 4}, train={"num_steps": 60}, sampling={"eta": 0.5}, num_clips=3)
+    suite = Suite(rows={"small": row}, motions=("squat",), seeds=(0,), num_videos=2)
+    assert asked == suite.units("small")
