@@ -17,7 +17,7 @@ from synmotion_core.clips.dataset import to_pixels
 from synmotion_core.config import Footage, GenerateRun
 from synmotion_core.diffusion import variance_scale
 from synmotion_core.errors import Cancelled, ClipError, ConfigError
-from synmotion_core.evaluation import tasks, trainings, units
+from synmotion_core.evaluation import drawings, tasks, trainings
 from synmotion_core.evaluation.figures import decibels
 from synmotion_core.inversion import invert
 from synmotion_core.types import Finished, Progress, Prompt, Started, Stopped, Warned
@@ -188,7 +188,7 @@ def test_a_bench_inverts_the_first_clip(tmp_path: Path, monkeypatch: pytest.Monk
 
     given: list[Any] = []
     monkeypatch.setattr(
-        units, "sample_frames", lambda *a, **k: given.append(k["inverted"]) or [np.zeros((17, 64, 64, 3), np.uint8)]
+        drawings, "sample_frames", lambda *a, **k: given.append(k["inverted"]) or [np.zeros((17, 64, 64, 3), np.uint8)]
     )
     monkeypatch.setattr(
         trainings, "_train", lambda b, u, m, r, path: trainings.write_tensors(path, m.state_dict(), {"seconds": "1"})

@@ -145,6 +145,11 @@ class Unit:
         """What the first reference clip shows, in the method's words."""
         return self.reads(reference_clips(self.motion, 1, self.seed, described=self.described)[0].prompt)
 
+    @property
+    def draws_in(self) -> Mode:
+        """The mode of its videos."""
+        return self.mode if self.drawn_mode is None else self.drawn_mode
+
     def reads(self, prompt: Prompt) -> Prompt:
         """What the encoders read for a prompt."""
         return reworded(find_method(self.method), self.method_config, prompt)

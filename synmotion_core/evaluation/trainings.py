@@ -32,7 +32,7 @@ NOT_OURS = (
     "__main__.py", "ui", "cli.py", "jobs.py", "arguments.py", "exchange.py", "run", "job_folder.py", "command.py",
     "progress_line.py", "events.py", "puppets/pretrain",
 )  # fmt: skip
-_OF_TRAINING = ("tasks.py", "trainings.py")
+OF_TRAINING = ("tasks.py", "trainings.py")
 _AFTER_TRAINING = ("num_videos", "drawn_mode", "sampling")
 
 
@@ -52,7 +52,7 @@ def source_digest(root: Path, evaluation: tuple[str, ...] | None = None) -> str:
 
 @cache
 def _version() -> str:
-    return source_digest(Path(__file__).resolve().parent.parent, _OF_TRAINING)
+    return source_digest(Path(__file__).resolve().parent.parent, OF_TRAINING)
 
 
 def file_name(unit: Unit, *depends_on: Any) -> str:

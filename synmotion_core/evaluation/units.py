@@ -2,7 +2,8 @@
 
 A unit is (method and its settings, motion, seed). What came out is a small JSON file, named by everything it depends
 on: the weights of backbone and judge, the settings, and the source of this floor and those below. So a run that was
-stopped goes on with the units that are missing; what was trained for them is kept as well (trainings.py).
+stopped goes on with the units that are missing. Adapters (trainings.py) and videos (drawings.py) are kept as well; what
+is judged is the video's file, so that anybody can look at what a number is about.
 """
 
 from __future__ import annotations
@@ -20,25 +21,23 @@ from pathlib import Path
 
 import torch
 
-from synmotion_core import material
 from synmotion_core.backbones import load_backbone
-from synmotion_core.clips.dataset import to_pixels
+from synmotion_core.clips import video
 from synmotion_core.clips.frames import contact_sheet, png
 from synmotion_core.config import to_dict
 from synmotion_core.errors import ConfigError
+from synmotion_core.evaluation.drawings import drawn, pictures
 from synmotion_core.evaluation.figures import decibels
-from synmotion_core.evaluation.tasks import REFERENCE, Unit, portraits, prior_set, reference_clips, targets
-from synmotion_core.evaluation.trainings import adapted, file_name, source_digest
+from synmotion_core.evaluation.tasks import REFERENCE, Unit, prior_set, targets
+from synmotion_core.evaluation.trainings import file_name, source_digest
 from synmotion_core.evaluation.trajectories import Trajectories
-from synmotion_core.generation import default_sampler, sample_frames
-from synmotion_core.interfaces import Backbone, Method
-from synmotion_core.inversion import invert
+from synmotion_core.interfaces import Backbone
 from synmotion_core.methods import find_method
 from synmotion_core.puppets.judge import FOLDER as JUDGE
 from synmotion_core.puppets.judge import Judge
 from synmotion_core.storage import replacing
 from synmotion_core.training.settings import PriorConfig
-from synmotion_core.types import Frames, Mode
+from synmotion_core.types import Frames
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +140,8 @@ def _path(unit: Unit, folder: Path) -> Path:
 
 def _work(unit: Unit, folder: Path, sheets: Path | None) -> Outcome:
     backbone, judge = _loaded(unit.backbone)
-    made, seconds = _train_and_draw(backbone, unit, folder)
+    files, seconds = drawn(backbone, unit, folder)
+    made = [video.read(file)[0] for file in files]
     wanted = targets(unit.motion, unit.num_videos, unit.seed, described=unit.described)
     verdicts = judge.judge(made)
     fits = _trajectories().fit(made, [w[1] for w in wanted], unit.motion)
@@ -153,7 +153,7 @@ def _work(unit: Unit, folder: Path, sheets: Path | None) -> Outcome:
         error=[f.error for f in fits],
         amplitude=[f.amplitude for f in fits],
         seconds=seconds,
-        first_frame_db=_first_frame_db(made, unit) if _drawn_mode(unit) == "i2v" else [],
+        first_frame_db=_first_frame_db(made, unit) if unit.draws_in == "i2v" else [],
     )
     if sheets is not None:
         labels = [f"{m}, {s}\n{w[0].text}" for w, m, s in zip(wanted, verdicts.motion, verdicts.species, strict=True)]
@@ -164,47 +164,6 @@ def _work(unit: Unit, folder: Path, sheets: Path | None) -> Outcome:
     return outcome
 
 
-def _train_and_draw(backbone: Backbone, unit: Unit, root: Path) -> tuple[list[Frames], float]:
-    method = find_method(unit.method).attach(backbone, unit.method_config, unit.reference, unit.num_clips)
-    try:
-        spent = adapted(backbone, unit, method, root)
-        return _draw(backbone, unit, method), spent
-    finally:
-        method.detach()
-
-
-def _draw(backbone: Backbone, unit: Unit, method: Method) -> list[Frames]:
-    sampler = default_sampler(backbone, **to_dict(unit.sampling))
-    wanted = targets(unit.motion, unit.num_videos, unit.seed, described=unit.described)
-    images = None
-    if _drawn_mode(unit) == "i2v":
-        images = torch.cat([to_pixels(picture[None])[:, :, 0] for picture in _pictures(unit)])
-    inverted = None
-    if sampler.noise_prior:  # of the first clip, as one that has only this one would
-        clip = reference_clips(unit.motion, 1, unit.seed, described=unit.described)[0]
-        latents, null = backbone.encode_video(to_pixels(clip.frames)), backbone.encode_text([""])
-        method.set_strength(0.0)
-        steps = sampler.num_inference_steps
-        inverted = material.whole(invert(backbone, latents, null, sampler.shape, steps))
-    made: list[Frames] = []
-    for start in range(0, len(wanted), 4):
-        some = wanted[start : start + 4]
-        seeds = [unit.seed * 1009 + start + i for i in range(len(some))]
-        first = None if images is None else images[start : start + 4]
-        made += sample_frames(
-            backbone, method, [unit.reads(w[0]) for w in some], seeds, sampler, first, inverted=inverted
-        )
-    return made
-
-
-def _drawn_mode(unit: Unit) -> Mode:
-    return unit.mode if unit.drawn_mode is None else unit.drawn_mode
-
-
-def _pictures(unit: Unit) -> Frames:
-    return portraits(unit.motion, unit.num_videos, unit.seed)
-
-
 def _first_frame_db(made: Sequence[Frames], unit: Unit) -> list[float]:
-    errors = (video[0].astype(float) - picture for video, picture in zip(made, _pictures(unit), strict=True))
+    errors = (frames[0].astype(float) - picture for frames, picture in zip(made, pictures(unit), strict=True))
     return [decibels(error) for error in errors]

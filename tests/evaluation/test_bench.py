@@ -15,12 +15,14 @@ import pytest
 import tomllib
 
 from synmotion_core.backbones import load_backbone
+from synmotion_core.clips import video
 from synmotion_core.errors import ConfigError
-from synmotion_core.evaluation import bench, tasks, trainings, units
+from synmotion_core.evaluation import bench, drawings, tasks, trainings, units
 from synmotion_core.evaluation import bench_methods as bench_methods_module
 from synmotion_core.evaluation.bench_backbone import bench_backbone, random_prompts
 from synmotion_core.evaluation.bench_methods import bench_methods
 from synmotion_core.evaluation.figures import Figure
+from synmotion_core.evaluation.suite import Row, Suite
 from synmotion_core.generation import SamplerConfig, default_sampler
 from synmotion_core.puppets.judge import Judge
 from synmotion_core.puppets.motions import MOTIONS
@@ -108,6 +110,7 @@ def test_units_share_the_cores_and_are_kept(tmp_path: Path, monkeypatch: pytest.
     assert len(list((tmp_path / "sheets").iterdir())) == 2
     next((tmp_path / "both" / "units").glob("lora-spin-*")).unlink()  # as if it had been stopped before the second
     next((tmp_path / "both" / "trained").glob("lora-spin-*")).unlink()
+    shutil.rmtree(next((tmp_path / "both" / "drawn").glob("lora-spin-*")))
     trained: list[str] = []
     train = trainings._train
     monkeypatch.setattr(trainings, "_train", lambda b, u, *rest: trained.append(u.motion) or train(b, u, *rest))
@@ -128,15 +131,48 @@ def test_units_share_the_cores_and_are_kept(tmp_path: Path, monkeypatch: pytest.
             table(cache=tmp_path / "both")
     torn.write_text(kept)
     drawn: list[str] = []
-    draw = units._draw
-    monkeypatch.setattr(units, "_draw", lambda b, u, m: drawn.append(u.motion) or draw(b, u, m))
-    monkeypatch.setattr(units, "_version", lambda: "of another day")
+    draw = drawings._draw
+    monkeypatch.setattr(drawings, "_draw", lambda b, u, m: drawn.append(u.motion) or draw(b, u, m))
+    day = "of another day"
+    monkeypatch.setattr(units, "_version", lambda: day)
     table(cache=tmp_path / "both")
-    assert (drawn, trained) == (["squat", "spin"], ["spin"]), "an outcome of another judge or metric is not read"
-    monkeypatch.setattr(units, "_version", lambda: "of yet another day")
-    monkeypatch.setattr(trainings, "_version", lambda: "of another day")
+    assert (drawn, trained) == ([], ["spin"]), "another judge or metric looks at the same videos"
+    monkeypatch.setattr(drawings, "_version", lambda: day)
+    day = "of another sampler"
     table(cache=tmp_path / "both")
-    assert trained == ["spin", "squat", "spin"], "nor an adapter of another trainer"
+    assert (drawn, trained) == (["squat", "spin"], ["spin"]), "another sampler takes the same adapters"
+    monkeypatch.setattr(trainings, "_version", lambda: day)
+    day = "of another trainer"
+    table(cache=tmp_path / "both")
+    assert (drawn, trained) == (["squat", "spin"] * 2, ["spin", "squat", "spin"])
+
+
+def test_a_unit_that_was_stopped_while_it_was_drawn_is_drawn_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite = Suite(rows={"lora": Row(train={"num_steps": 1})}, motions=("squat",), seeds=(4,), num_clips=1, num_videos=2)
+    (unit,), still = suite.units("lora"), np.zeros((17, 64, 64, 3), np.uint8)
+    write, written = video.write, []
+
+    def fails(path: Path, frames: Any, fps: float) -> None:
+        if written:
+            raise OSError("no space")
+        written.append(path)
+        write(path, frames, fps)
+
+    monkeypatch.setattr(drawings, "_draw", lambda b, u, m: [still] * 2)
+    monkeypatch.setattr(video, "write", fails)
+    with pytest.raises(OSError, match="no space"):
+        drawings.drawn(load_backbone("puppet-hunyuan"), unit, tmp_path)
+    monkeypatch.setattr(video, "write", write)
+    files, seconds = drawings.drawn(load_backbone("puppet-hunyuan"), unit, tmp_path)
+    assert [file.name for file in files] == ["00.mp4", "01.mp4"]
+    assert seconds > 0
+    monkeypatch.setattr(drawings, "_draw", lambda b, u, m: pytest.fail("they are there"))
+    assert drawings.drawn(load_backbone("puppet-hunyuan"), unit, tmp_path) == (files, seconds)
+    files[1].unlink()
+    with pytest.raises(ConfigError, match=r"01\.mp4 is not there any more: delete .*, and they are drawn anew"):
+        drawings.drawn(load_backbone("puppet-hunyuan"), unit, tmp_path)
 
 
 def test_what_a_result_does_not_depend_on_is_above_it_in_the_house(tmp_path: Path) -> None:
@@ -149,7 +185,7 @@ def test_what_a_result_does_not_depend_on_is_above_it_in_the_house(tmp_path: Pat
     shutil.copytree(Path(trainings.__file__).parents[1], copy)
 
     def digests() -> tuple[str, str]:
-        return trainings.source_digest(copy), trainings.source_digest(copy, trainings._OF_TRAINING)
+        return trainings.source_digest(copy), trainings.source_digest(copy, trainings.OF_TRAINING)
 
     before = digests()
     for name, changes in (
@@ -185,7 +221,7 @@ def test_other_sampling_and_more_videos_take_the_adapter_that_is_trained(
         drawn.append((config, list(seeds), weights))
         return [np.zeros((17, 64, 64, 3), np.uint8)] * len(prompts)
 
-    monkeypatch.setattr(units, "sample_frames", videos)
+    monkeypatch.setattr(drawings, "sample_frames", videos)
     small = {"train.num_steps": 1, "train.batch_size": 1, "methods": ["lora"], "num_clips": 2, "cache": str(tmp_path)}
 
     def table(**given: Any) -> list[Figure]:
@@ -293,7 +329,7 @@ def test_a_unit_is_trained_and_drawn_in_its_own_words(
     described: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: dict[str, set[str]] = {"clips": set(), "videos": set()}
-    reference_set, sample_frames = tasks.reference_set, units.sample_frames
+    reference_set, sample_frames = tasks.reference_set, drawings.sample_frames
 
     def clips(backbone: Any, clips: Any, cache: Path, mode: str) -> Any:
         assert mode == "t2v"
@@ -307,7 +343,7 @@ def test_a_unit_is_trained_and_drawn_in_its_own_words(
         return sample_frames(backbone, method, prompts, seeds, dataclasses.replace(config, num_inference_steps=2))
 
     monkeypatch.setattr(trainings, "reference_set", clips)
-    monkeypatch.setattr(units, "sample_frames", videos)
+    monkeypatch.setattr(drawings, "sample_frames", videos)
     given: dict[str, Any] = {"num_clips": 2, "num_videos": 2, "train": TrainConfig(num_steps=1, batch_size=1)}
     list(bench_methods(motions=("clap",), seeds=(0,), methods=("lora",), described=described, cache=tmp_path, **given))
     words = MOTIONS["clap"].phrase if described else MOTIONS["clap"].verb
@@ -333,12 +369,13 @@ def test_settings_reach_the_training_and_the_method(monkeypatch: pytest.MonkeyPa
 
 def test_settings_of_one_method_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained: list[tuple[str, Any]] = []
-    monkeypatch.setattr(units, "_train_and_draw", lambda b, u, root: trained.append((u.method, u.config)) or drawn(u))
-    still = np.zeros((17, 64, 64, 3), np.uint8)
-
-    def drawn(unit: Any) -> Any:
-        return [still] * unit.num_videos, 1.0
-
+    still, kept = np.zeros((17, 64, 64, 3), np.uint8), {"seconds": "1"}
+    monkeypatch.setattr(
+        trainings,
+        "_train",
+        lambda b, u, m, r, path: trained.append((u.method, u.config)) or write_tensors(path, m.state_dict(), kept),
+    )
+    monkeypatch.setattr(drawings, "_draw", lambda b, u, m: [still])
     rows = {"methods": ["small", "lora", "large"], "small.method": "lora", "small.rank": 4, "large.method": "lora"}
     given = {"num_clips": 1, "num_videos": 1, "cache": str(tmp_path), **rows, "large.rank": 32}
     given["sheets"] = tmp_path / "sheets"
@@ -349,15 +386,14 @@ def test_settings_of_one_method_side_by_side(tmp_path: Path, monkeypatch: pytest
     assert sheets == ["large/lora-squat-0.png", "lora-squat-0.png", "small/lora-squat-0.png"]
     with pytest.raises(ConfigError, match=r"a row's name is letters a to z, digits, - and _, got '\.\./up'"):
         list(bench_methods(methods=["../up"], configs={"../up": {"method": "lora"}}))
-    given = {"num_clips": 1, "num_videos": 1, "cache": str(tmp_path), "methods": ["whole", "phased"]}
+    given = {"num_clips": 1, "num_videos": 1, "cache": str(tmp_path / "second"), "methods": ["whole", "phased"]}
     given |= {"whole.method": "lora", "phased.method": "lora"}
     monkeypatch.undo()
     drawn_with: list[Any] = []
-    kept = {"seconds": "1"}
     monkeypatch.setattr(
         trainings, "_train", lambda b, u, m, r, path: trained.append(u) or write_tensors(path, m.state_dict(), kept)
     )
-    monkeypatch.setattr(units, "_draw", lambda b, u, m: drawn_with.append(u.sampling) or [still])
+    monkeypatch.setattr(drawings, "_draw", lambda b, u, m: drawn_with.append(u.sampling) or [still])
     trained.clear()
     steps = {"sampling.num_inference_steps": 3, "phased.sampling.adapter_until": 0.5}
     list(bench.run("methods", motions=["squat"], seeds=[0], **given, **steps))
@@ -367,7 +403,7 @@ def test_settings_of_one_method_side_by_side(tmp_path: Path, monkeypatch: pytest
     rows = {"methods": ["keys", "open", "values"], "keys.temporal": "k", "keys.highway": "off", "values.temporal": "v"}
     trained.clear()
     drawn_with.clear()
-    monkeypatch.setattr(units, "_draw", lambda b, u, m: drawn_with.append(u.config) or [still])
+    monkeypatch.setattr(drawings, "_draw", lambda b, u, m: drawn_with.append(u.config) or [still])
     methods = {f"{row}.method": "separation" for row in rows["methods"]}
     list(bench.run("methods", motions=["squat"], seeds=[0], **given, **rows, **methods))
     assert [u.config for u in trained] == [{"temporal": "k", "highway": "off"}, {"temporal": "v"}]

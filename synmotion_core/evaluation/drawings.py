@@ -1,0 +1,84 @@
+"""Videos of `bench run methods`, kept: H.264 files of a unit, in a folder that is named by everything they depend on.
+
+That is what the training depends on (trainings.py), how they are drawn, and this file: another judge or metric looks at
+the very same videos.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from synmotion_core import material
+from synmotion_core.clips import video
+from synmotion_core.clips.dataset import to_pixels
+from synmotion_core.config import to_dict
+from synmotion_core.errors import ConfigError
+from synmotion_core.evaluation.tasks import Unit, portraits, reference_clips, targets
+from synmotion_core.evaluation.trainings import OF_TRAINING, adapted, file_name, source_digest
+from synmotion_core.generation import default_sampler, sample_frames
+from synmotion_core.interfaces import Backbone, Method
+from synmotion_core.inversion import invert
+from synmotion_core.methods import find_method
+from synmotion_core.puppets.kinematics import FPS
+from synmotion_core.storage import replacing
+from synmotion_core.types import Frames
+
+
+def drawn(backbone: Backbone, unit: Unit, folder: Path) -> tuple[list[Path], float]:
+    """The unit's videos in the order of `targets`, drawn where some are missing, and the seconds that training took."""
+    own = folder / "drawn" / file_name(unit, backbone.fingerprint, _version(), to_dict(unit))
+    files, done = [own / f"{i:02d}.mp4" for i in range(unit.num_videos)], own / "drawn.json"
+    if done.exists():
+        for file in files:
+            if not file.exists():
+                raise ConfigError(f"{file} is not there any more: delete {own}, and they are drawn anew")
+        return files, float(json.loads(done.read_text())["seconds"])
+    method = find_method(unit.method).attach(backbone, unit.method_config, unit.reference, unit.num_clips)
+    try:
+        spent = adapted(backbone, unit, method, folder)
+        for file, frames in zip(files, _draw(backbone, unit, method), strict=True):
+            video.write(file, frames, FPS)
+    finally:
+        method.detach()
+    words = [prompt.text for prompt, *_ in targets(unit.motion, unit.num_videos, unit.seed, described=unit.described)]
+    with replacing(done) as partial:  # the last, so that it says they are whole
+        partial.write_text(json.dumps({"seconds": spent, "prompts": words, "unit": to_dict(unit)}, indent=1))
+    return files, spent
+
+
+@cache
+def _version() -> str:
+    return source_digest(Path(__file__).resolve().parent.parent, (*OF_TRAINING, "drawings.py"))
+
+
+def _draw(backbone: Backbone, unit: Unit, method: Method) -> list[Frames]:
+    sampler = default_sampler(backbone, **to_dict(unit.sampling))
+    wanted = targets(unit.motion, unit.num_videos, unit.seed, described=unit.described)
+    images = None
+    if unit.draws_in == "i2v":
+        images = torch.cat([to_pixels(picture[None])[:, :, 0] for picture in pictures(unit)])
+    inverted = None
+    if sampler.noise_prior:  # of the first clip, as one that has only this one would
+        clip = reference_clips(unit.motion, 1, unit.seed, described=unit.described)[0]
+        latents, null = backbone.encode_video(to_pixels(clip.frames)), backbone.encode_text([""])
+        method.set_strength(0.0)
+        steps = sampler.num_inference_steps
+        inverted = material.whole(invert(backbone, latents, null, sampler.shape, steps))
+    made: list[Frames] = []
+    for start in range(0, len(wanted), 4):
+        some = wanted[start : start + 4]
+        seeds = [unit.seed * 1009 + start + i for i in range(len(some))]
+        first = None if images is None else images[start : start + 4]
+        made += sample_frames(
+            backbone, method, [unit.reads(w[0]) for w in some], seeds, sampler, first, inverted=inverted
+        )
+    return made
+
+
+def pictures(unit: Unit) -> Frames:
+    """First pictures of the unit's videos, in I2V."""
+    return portraits(unit.motion, unit.num_videos, unit.seed)
