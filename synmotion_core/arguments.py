@@ -82,6 +82,8 @@ examples:
   {p} bench run methods --motions squat --seeds 0 --set train.num_steps=800 --set synmotion.alpha=0.5
   {p} bench run methods --motions squat --set cache=/tmp/bench --set sampling.eta=0 --set num_videos=84
   {p} bench run sampling --set 'variants=[{{"step_cache": "first-block:0.2"}}]'    what a sampling setting costs
+  {p} bench run separation-one-shot --out results           a suite that ships, with a report of it
+  {p} bench report results                                 the report anew
   {p} bench run step --json                                where a training step's time goes
   {p} bench run memory --set 'rows=["wan2.1-t2v-1.3b"]'     what a large backbone works with, without its weights
 """
@@ -165,9 +167,11 @@ def build_parser() -> argparse.ArgumentParser:
     plan.add_argument("--probe", action="store_true", help=text)
 
     bench = add("bench", _BENCH, "measure: judge, backbone, methods, sampling, step, memory, suites")
-    bench.add_argument("action", choices=["run"], help="what to do")
+    bench.add_argument("action", choices=["run", "report"], help="measure, or make the report of a folder anew")
     text = "judge, backbone, methods, sampling, step, memory; one that ships, as separation-one-shot; or a .yaml file"
-    bench.add_argument("suite", metavar="SUITE", help=text)
+    bench.add_argument("suite", metavar="SUITE", help=f"{text}; for report, a folder that --out made")
+    text = "a folder for results, their videos and a report (methods, and suites that are files)"
+    bench.add_argument("--out", type=Path, metavar="FOLDER", help=text)
     bench.add_argument("--motions", nargs="+", metavar="MOTION", help="only these (suites methods and step)")
     bench.add_argument("--seeds", nargs="+", type=int, metavar="N", help="repeat with these seeds")
     _add_settings(

@@ -350,12 +350,16 @@ def _listing(refused: list[str], fits: list[str]) -> str:
 def _bench(args: argparse.Namespace) -> int:
     from synmotion_core.evaluation import bench
 
-    options = {}
+    if args.action == "report":
+        return _bench_report(args)
+    options: dict[str, Any] = {}
     for text in args.settings:
         key, equals, raw = text.partition("=")
         if not equals or not all(part.isidentifier() for part in key.split(".")):
             raise ConfigError(f"--set takes KEY=VALUE, got {text!r}")
         options[key] = command.value_of(raw)
+    if args.out is not None:
+        options |= {"out": args.out, "command": _bench_command(args)}
     try:
         for figure in bench.run(args.suite, motions=args.motions, seeds=args.seeds, **options):
             if args.json:
@@ -370,6 +374,26 @@ def _bench(args: argparse.Namespace) -> int:
             raise
         raise ConfigError(f"suite {args.suite!r} has no setting {strange[0]!r}") from error
     return OK
+
+
+def _bench_report(args: argparse.Namespace) -> int:
+    from synmotion_core.evaluation.report import write_report
+
+    for option in ("motions", "seeds", "settings", "out"):
+        if getattr(args, option):
+            raise ConfigError(f"bench report makes pages of what was measured: leave --{option} out")
+    folder = Path(args.suite)
+    write_report(folder)
+    print(folder / "report.html")
+    return OK
+
+
+def _bench_command(args: argparse.Namespace) -> str:
+    words = ["bench", "run", args.suite]
+    for option, values in (("--motions", args.motions), ("--seeds", args.seeds)):
+        words += [option, *map(str, values)] if values else []
+    words += [word for text in args.settings for word in ("--set", text)]
+    return f"{PROGRAM} {shlex.join([*words, '--out', str(args.out)])}"
 
 
 def _print_json(values: Any) -> None:

@@ -98,7 +98,7 @@ def run(
 ) -> Iterator[Figure]:
     """The figures of one suite, as they are measured. Raises MissingError for none, ConfigError for what it has not.
 
-    Of a suite that is a file, options are workers, cache and sheets, and fields that are to be others than the file's:
+    Of a suite that is a file, options are those of `bench_suite`, and fields that are to be others than the file's:
     num_videos, train.num_steps.
     """
     if suite in SUITES:
@@ -111,7 +111,7 @@ def run(
         there = ", ".join((*SUITES, *shipped()))
         raise MissingError(f"there is no suite {suite!r}: there are {there}, or name a .yaml file")
     values = suite_to_dict(read_suite(suite))
-    how = {key: options.pop(key) for key in ("workers", "cache", "sheets") if key in options}
+    how = {key: options.pop(key) for key in ("workers", "cache", "sheets", "out", "command") if key in options}
     values |= {key: list(own) for key, own in (("motions", motions), ("seeds", seeds)) if own}
     for key, value in options.items():
         part, dot, name = key.partition(".")

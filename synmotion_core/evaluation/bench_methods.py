@@ -9,9 +9,8 @@
     methods.<method>.<one of these>-<other>   the difference to another row, video by video: `against`
     methods.<method>.seconds           training, priors not counted (they are drawn once and shared)
 
-Rates take the wider of two intervals: whole units redrawn, and Wilson's over all videos. Units (units.py) that share
-a seed share clips and noise, so intervals redraw whole units (figures.cluster_interval). All methods have the same
-steps and batch.
+Units (units.py) that share a seed share clips and noise, so intervals redraw whole units (figures.cluster_interval).
+All methods have the same steps and batch.
 """
 
 from __future__ import annotations
@@ -27,10 +26,12 @@ from typing import Any
 from synmotion_core.backbones import load_backbone
 from synmotion_core.config import Sampling, to_dict
 from synmotion_core.errors import ConfigError
-from synmotion_core.evaluation.figures import Figure, grouped_rate_figure, mean_figure
+from synmotion_core.evaluation.figures import Figure, mean_figure
+from synmotion_core.evaluation.report import write_report
+from synmotion_core.evaluation.results import RowResult, figures, write_results
 from synmotion_core.evaluation.suite import DEFAULT_MOTIONS, Row, Suite
 from synmotion_core.evaluation.tasks import BACKBONE, prior_set, reference_clips, reference_set
-from synmotion_core.evaluation.units import Outcome, measure
+from synmotion_core.evaluation.units import measure
 from synmotion_core.methods import find_method
 from synmotion_core.training import trainer
 from synmotion_core.training.settings import PriorConfig, TrainConfig
@@ -38,8 +39,6 @@ from synmotion_core.training.trainer import TrainingSet
 from synmotion_core.types import Progress
 
 DEFAULT_METHODS = ("synmotion", "lora")
-RATES = ("motion", "species", "colour", "as_person")
-MEANS = ("error", "amplitude")
 
 
 def bench_methods(
@@ -53,10 +52,12 @@ def bench_methods(
     workers: int = 1,
     cache: Path | str | None = None,
     sheets: Path | str | None = None,
+    out: Path | str | None = None,
+    command: str = "",
     **tasks: Any,
 ) -> Iterator[Figure]:
     """The table of methods: a `Suite` from options. `configs` gives a method's own settings; `tasks` are fields of
-    Suite; `workers`, `cache` and `sheets` are as for `bench_suite`.
+    Suite; all else is as for `bench_suite`.
 
     To compare settings of one method, `methods` may hold names of one's own, whose `configs` say the method: such as
     configs={"keys": {"method": "separation", "temporal": "k"}}. Keys that begin with "sampling." or "train.", and
@@ -69,7 +70,7 @@ def bench_methods(
     own = {"train": _changed(train, TrainConfig()), "sampling": _changed(sampling, Sampling())}
     rows = {name: _row(dict((configs or {}).get(name, {}))) for name in methods}
     suite = Suite(rows=rows, motions=tuple(motions or DEFAULT_MOTIONS), seeds=tuple(seeds), **own, **tasks)
-    yield from bench_suite(suite, workers=workers, cache=cache, sheets=sheets)
+    yield from bench_suite(suite, workers=workers, cache=cache, sheets=sheets, out=out, command=command)
 
 
 def _changed(given: Any, default: Any) -> dict[str, Any]:
@@ -87,47 +88,37 @@ def _row(config: dict[str, Any]) -> Row:
 
 
 def bench_suite(
-    suite: Suite, *, workers: int = 1, cache: Path | str | None = None, sheets: Path | str | None = None
+    suite: Suite,
+    *,
+    workers: int = 1,
+    cache: Path | str | None = None,
+    sheets: Path | str | None = None,
+    out: Path | str | None = None,
+    command: str = "",
 ) -> Iterator[Figure]:
     """The figures of a suite, row by row; the one that others are compared with comes first.
 
-    workers: processes, which share the units. cache: a folder where encodings, priors, trained adapters and units stay,
-    so that a run that was stopped goes on, and one with other sampling or more videos trains nothing; sheets: a folder
-    for a contact sheet a unit, with one more in it for each row that is not named as its method.
+    workers: processes, which share the units. cache: a folder where encodings, priors, trained adapters, videos and
+    units stay, so that a run that was stopped goes on, and one with other sampling or more videos trains nothing;
+    sheets: a folder for a contact sheet a unit, with one more in it for each row that is not named as its method. out:
+    a folder for the results and a report of them, which grows row by row; command says how they were made.
     """
     if not isinstance(workers, int) or workers < 1:
         raise ConfigError(f"workers must be a whole number, at least 1, got {workers!r}")
     with tempfile.TemporaryDirectory() as scratch:
         folder, sheet = Path(cache or scratch), None if sheets is None else Path(sheets)
-        yardstick: list[Outcome] = []
+        rows: list[RowResult] = []
         for name in sorted(suite.rows, key=lambda name: name != suite.against):
             own, began = suite.units(name), time.perf_counter()
             # rows of one's own beside each other: a sheet is named by method, motion and seed
             into = sheet if sheet is None or name == own[0].method else sheet / name
             found = {(u.motion, u.seed): outcome for u, outcome in measure(own, folder, workers=workers, sheets=into)}
-            outcomes = [found[u.motion, u.seed] for u in own]
-            how: dict[str, Any] = {"seeds": suite.seeds, "seconds": time.perf_counter() - began}
-            for key in RATES:
-                yield grouped_rate_figure(f"methods.{name}.{key}", _rows(outcomes, key), **how)
-            for key in MEANS:
-                yield mean_figure(f"methods.{name}.{key}", _rows(outcomes, key), **how)
-            kept = _rows(outcomes, "first_frame_db")
-            if all(kept):
-                yield mean_figure(f"methods.{name}.first_frame_db", kept, **how)
-            yardstick = outcomes if name == suite.against else yardstick
-            if suite.against is not None and name != suite.against:
-                for key in (*RATES, *MEANS):
-                    pairs = zip(_rows(outcomes, key), _rows(yardstick, key), strict=True)
-                    differences = [[a - b for a, b in zip(one, other, strict=True)] for one, other in pairs]
-                    yield mean_figure(f"methods.{name}.{key}-{suite.against}", differences, **how)
-            yield mean_figure(f"methods.{name}.seconds", [[o.seconds] for o in outcomes], **how)
-            for motion in suite.motions:
-                rows = _rows([o for u, o in zip(own, outcomes, strict=True) if u.motion == motion], "motion")
-                yield grouped_rate_figure(f"methods.{name}.motion.{motion}", rows, **how)
-
-
-def _rows(outcomes: Sequence[Outcome], key: str) -> list[list[float]]:
-    return [[float(hit) for hit in getattr(o, key)] for o in outcomes]
+            outcomes = tuple(found[u.motion, u.seed] for u in own)
+            rows.append(RowResult(name=name, outcomes=outcomes, seconds=time.perf_counter() - began))
+            if out is not None:
+                write_results(Path(out), suite, rows, folder, command)
+                write_report(Path(out))
+            yield from figures(suite, rows[-1], None if suite.against is None else rows[0])
 
 
 def bench_step(*, motion: str = "squat", seed: int = 0, num_steps: int = 40, batch_size: int = 8) -> Iterator[Figure]:

@@ -15,7 +15,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from synmotion_core.config import to_dict
 from synmotion_core.errors import ConfigError
 from synmotion_core.evaluation.drawings import drawn, pictures
 from synmotion_core.evaluation.figures import decibels
+from synmotion_core.evaluation.results import Outcome
 from synmotion_core.evaluation.tasks import REFERENCE, Unit, prior_set, targets
 from synmotion_core.evaluation.trainings import file_name, source_digest
 from synmotion_core.evaluation.trajectories import Trajectories
@@ -38,25 +39,6 @@ from synmotion_core.puppets.judge import Judge
 from synmotion_core.storage import replacing
 from synmotion_core.training.settings import PriorConfig
 from synmotion_core.types import Frames
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """Per video whether the judge saw the motion, species and colour asked for, and whether it saw the person instead.
-
-    error and amplitude say how it moves (trajectories.py). seconds is the training's, priors not counted: they are
-    drawn once and shared. first_frame_db is, in I2V, how well
-    each video's first frame keeps the picture (PSNR); empty in T2V.
-    """
-
-    motion: list[bool]
-    species: list[bool]
-    colour: list[bool]
-    as_person: list[bool]
-    error: list[float]
-    amplitude: list[float]
-    seconds: float
-    first_frame_db: list[float] = field(default_factory=list)
 
 
 def measure(
@@ -154,6 +136,8 @@ def _work(unit: Unit, folder: Path, sheets: Path | None) -> Outcome:
         amplitude=[f.amplitude for f in fits],
         seconds=seconds,
         first_frame_db=_first_frame_db(made, unit) if unit.draws_in == "i2v" else [],
+        prompts=[w[0].text for w in wanted],
+        videos=[file.relative_to(folder).as_posix() for file in files],
     )
     if sheets is not None:
         labels = [f"{m}, {s}\n{w[0].text}" for w, m, s in zip(wanted, verdicts.motion, verdicts.species, strict=True)]

@@ -22,6 +22,8 @@ from synmotion_core.evaluation import bench_methods as bench_methods_module
 from synmotion_core.evaluation.bench_backbone import bench_backbone, random_prompts
 from synmotion_core.evaluation.bench_methods import bench_methods
 from synmotion_core.evaluation.figures import Figure
+from synmotion_core.evaluation.results import figures as results_figures
+from synmotion_core.evaluation.results import read_results
 from synmotion_core.evaluation.suite import Row, Suite
 from synmotion_core.generation import SamplerConfig, default_sampler
 from synmotion_core.puppets.judge import Judge
@@ -42,8 +44,20 @@ def test_one_unit_of_one_method_is_a_whole_table(tmp_path: Path) -> None:
             train=TrainConfig(num_steps=1, batch_size=1),
             cache=tmp_path / "cache",
             sheets=tmp_path / "sheets",
+            out=tmp_path / "results",
         )
     )
+    assert sorted(p.name for p in (tmp_path / "results").iterdir()) == [
+        "report.html",
+        "report.md",
+        "results.json",
+        "videos",
+    ]
+    kept = read_results(tmp_path / "results")
+    assert list(results_figures(kept.suite, kept.row("synmotion"))) == found
+    made = [video.read(tmp_path / "results" / name)[0] for name in kept.row("synmotion").outcomes[0].videos]
+    seen = Judge.load().judge(made)
+    assert [m == "squat" for m in seen.motion] == kept.row("synmotion").outcomes[0].motion, "the very files"
     figures = {f.name.removeprefix("methods.synmotion."): f for f in found}
     assert list(figures) == [
         "motion",

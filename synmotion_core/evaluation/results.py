@@ -1,0 +1,165 @@
+"""What came out of a suite: per row its units, their outcomes and videos; the figures of it; and all of it as a folder.
+
+    results.json               the suite, the command, versions, and for each video what the judge saw
+    videos/<row>/<motion>-<seed>-<index>.mp4
+
+`report.py` makes pages of such a folder; nothing in it is computed anew.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from synmotion_core.errors import ConfigError, MissingError
+from synmotion_core.evaluation.figures import Figure, grouped_rate_figure, mean_figure
+from synmotion_core.evaluation.suite import Suite, suite_from_dict, suite_to_dict
+from synmotion_core.storage import replacing
+
+RATES = ("motion", "species", "colour", "as_person")
+MEANS = ("error", "amplitude")
+FILE = "results.json"
+_FORMAT = 1
+_PACKAGES = ("torch", "diffusers", "transformers", "peft")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """Per video whether the judge saw the motion, species and colour asked for, and whether it saw the person instead.
+
+    error and amplitude say how it moves (trajectories.py). seconds is the training's, priors not counted: they are
+    drawn once and shared. first_frame_db is, in I2V, how well each video's first frame keeps the picture (PSNR); empty
+    in T2V. prompts are the videos' words, videos their files in the folder that keeps them.
+    """
+
+    motion: list[bool]
+    species: list[bool]
+    colour: list[bool]
+    as_person: list[bool]
+    error: list[float]
+    amplitude: list[float]
+    seconds: float
+    first_frame_db: list[float] = field(default_factory=list)
+    prompts: list[str] = field(default_factory=list)
+    videos: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowResult:
+    """A row's outcomes in the order of `Suite.units`, and how long they took here (what was kept took no time)."""
+
+    name: str
+    outcomes: tuple[Outcome, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Results:
+    """A folder, read."""
+
+    suite: Suite
+    rows: tuple[RowResult, ...]
+    command: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def row(self, name: str) -> RowResult:
+        """Raises MissingError, naming those that there are."""
+        for row in self.rows:
+            if row.name == name:
+                return row
+        raise MissingError(f"there is no row {name!r}: there are {', '.join(row.name for row in self.rows)}")
+
+
+def figures(suite: Suite, row: RowResult, against: RowResult | None = None) -> Iterator[Figure]:
+    """`methods.<row>.<what>`: rates, means, differences to another row video by video, each motion's rate.
+
+    Rates take the wider of two intervals: whole units redrawn, and Wilson's over all videos.
+    """
+    how: dict[str, Any] = {"seeds": suite.seeds, "seconds": row.seconds}
+    name, outcomes = f"methods.{row.name}", row.outcomes
+    for key in RATES:
+        yield grouped_rate_figure(f"{name}.{key}", _values(outcomes, key), **how)
+    for key in MEANS:
+        yield mean_figure(f"{name}.{key}", _values(outcomes, key), **how)
+    kept = _values(outcomes, "first_frame_db")
+    if all(kept):
+        yield mean_figure(f"{name}.first_frame_db", kept, **how)
+    if against is not None and against.name != row.name:
+        for key in (*RATES, *MEANS):
+            pairs = zip(_values(outcomes, key), _values(against.outcomes, key), strict=True)
+            differences = [[a - b for a, b in zip(one, other, strict=True)] for one, other in pairs]
+            yield mean_figure(f"{name}.{key}-{against.name}", differences, **how)
+    yield mean_figure(f"{name}.seconds", [[o.seconds] for o in outcomes], **how)
+    units = suite.units(row.name)
+    for motion in suite.motions:
+        own = [o for unit, o in zip(units, outcomes, strict=True) if unit.motion == motion]
+        yield grouped_rate_figure(f"{name}.motion.{motion}", _values(own, "motion"), **how)
+
+
+def _values(outcomes: Sequence[Outcome], key: str) -> list[list[float]]:
+    return [[float(hit) for hit in getattr(o, key)] for o in outcomes]
+
+
+def write_results(folder: Path, suite: Suite, rows: Sequence[RowResult], kept: Path, command: str) -> None:
+    """The folder, its videos copied from `kept`; results.json is the last, so that it names only what is there."""
+    listed = []
+    for row in rows:
+        outcomes = []
+        for unit, outcome in zip(suite.units(row.name), row.outcomes, strict=True):
+            names = []
+            for index, video in enumerate(outcome.videos):
+                names.append(f"videos/{row.name}/{unit.motion}-{unit.seed}-{index:02d}.mp4")
+                with replacing(folder / names[-1]) as partial:
+                    shutil.copyfile(kept / video, partial)
+            outcomes.append({**asdict(outcome), "videos": names})
+        listed.append({"name": row.name, "seconds": row.seconds, "outcomes": outcomes})
+    values = {
+        "format": _FORMAT,
+        "suite": suite_to_dict(suite),
+        "command": command,
+        "versions": _versions(),
+        "rows": listed,
+    }
+    with replacing(folder / FILE) as partial:
+        partial.write_text(json.dumps(values, indent=1), encoding="utf-8")
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), "machine": platform.machine()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # a source checkout of it
+            found[name] = "unknown"
+    return found
+
+
+def read_results(folder: Path) -> Results:
+    """Raises MissingError where there are none, ConfigError for a file that is damaged or of another version."""
+    path = folder / FILE
+    if not path.is_file():
+        raise MissingError(f"there are no results in {folder}: `bench run SUITE --out {folder}` makes some")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if values["format"] != _FORMAT:
+            raise ConfigError(f"{path} has format {values['format']}, this version reads {_FORMAT}")
+        suite = suite_from_dict(values["suite"], str(path))
+        rows = tuple(
+            RowResult(
+                name=row["name"], seconds=float(row["seconds"]), outcomes=tuple(Outcome(**o) for o in row["outcomes"])
+            )
+            for row in values["rows"]
+        )
+        for row in rows:
+            if len(row.outcomes) != len(suite.units(row.name)):
+                count = len(suite.units(row.name))
+                raise ConfigError(f"{path}: {row.name} has {len(row.outcomes)} units, its suite has {count}")
+    except (ValueError, TypeError, KeyError, AttributeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
+    return Results(suite=suite, rows=rows, command=str(values["command"]), versions=dict(values["versions"]))

@@ -1,0 +1,178 @@
+"""Results as a folder, and the pages of it: what was measured, what was not, and nothing that is not escaped."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from synmotion_core import cli
+from synmotion_core.clips import video
+from synmotion_core.errors import ConfigError, MissingError
+from synmotion_core.evaluation.figures import Figure
+from synmotion_core.evaluation.report import html, markdown, verdict, write_report
+from synmotion_core.evaluation.results import FILE, Outcome, RowResult, figures, read_results, write_results
+from synmotion_core.evaluation.suite import Row, Suite
+
+EVIL = 'squats <img src=x onerror="alert(1)">'
+ROWS = {"plain": Row(method="lora"), "small": Row(method="lora", config={"rank": 4}), "later": Row(method="lora")}
+SUITE = Suite(
+    rows=ROWS,
+    about="Small <b>against</b> plain",
+    motions=("squat", "spin"),
+    seeds=(0, 1),
+    num_videos=2,
+    against="plain",
+)
+
+
+def outcome(kept: Path, name: str, hits: list[bool]) -> Outcome:
+    frames = np.random.default_rng(len(name)).integers(0, 255, (17, 64, 64, 3), dtype=np.uint8)
+    videos = []
+    for index in range(len(hits)):
+        videos.append(f"drawn/{name}/{index:02d}.mp4")
+        video.write(kept / videos[-1], frames, 8.0)
+    every = [True] * len(hits)
+    return Outcome(
+        motion=hits,
+        species=every,
+        colour=every,
+        as_person=[not e for e in every],
+        error=[0.04 + 0.1 * (not hit) for hit in hits],
+        amplitude=[1.0] * len(hits),
+        seconds=12.0,
+        prompts=[EVIL] * len(hits),
+        videos=videos,
+    )
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> list[RowResult]:
+    """Of three rows two are done: plain sees half of the motions, small all of them."""
+    made = []
+    for name, hits in (("plain", [True, False]), ("small", [True, True])):
+        outcomes = tuple(outcome(tmp_path / "kept", f"{name}{i}", hits) for i in range(4))
+        made.append(RowResult(name=name, outcomes=outcomes, seconds=1.0))
+    return made
+
+
+@pytest.fixture
+def folder(tmp_path: Path, rows: list[RowResult]) -> Path:
+    where = tmp_path / "results"
+    write_results(where, SUITE, rows, tmp_path / "kept", "bench run <own>.yaml")
+    write_report(where)
+    return where
+
+
+def test_a_folder_is_what_was_measured(folder: Path, rows: list[RowResult], tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "kept")
+    read = read_results(folder)
+    assert read.suite == SUITE
+    assert read.command == "bench run <own>.yaml"
+    assert read.versions["torch"]
+    for own, theirs in zip(rows, read.rows, strict=True):
+        one, other = (list(figures(SUITE, row, r[0])) for row, r in ((own, rows), (theirs, read.rows)))
+        assert one == other
+    files = [name for row in read.rows for o in row.outcomes for name in o.videos]
+    assert files[:2] == ["videos/plain/squat-0-00.mp4", "videos/plain/squat-0-01.mp4"]
+    assert len(files) == len(set(files)) == 16
+    assert all(video.read(folder / name)[0].shape == (17, 64, 64, 3) for name in files[:2])
+    with pytest.raises(MissingError, match="there is no row 'later': there are plain, small"):
+        read.row("later")
+
+
+def test_the_tables_say_what_the_figures_say(folder: Path) -> None:
+    text = (folder / "report.md").read_text()
+    assert "| plain | 50 % [22, 78] | 100 % [68, 100] |" in text.replace("[21.5, 78.5]", "[22, 78]").replace(
+        "67.6", "68"
+    )
+    assert "Not done yet: later." in text
+    assert "4 trainings a row (2 motions, seeds 0, 1)" in text
+    small = next(line for line in text.split("## Against plain")[1].splitlines() if line.startswith("| small"))
+    assert small.split("|")[2].strip() == "50 % [50, 50] better"
+    assert small.split("|")[3].strip() == "0 % [0, 0] within noise"
+    assert small.split("|")[6].strip().endswith("better"), "a smaller error"
+    assert "| plain | 50 %" in text.split("## By motion")[1]
+
+
+def test_what_a_difference_says() -> None:
+    def figure(value: float, low: float, high: float) -> Figure:
+        return Figure(name="x", value=value, low=low, high=high, n=4, seeds=(0,), seconds=1)
+
+    assert verdict("motion", figure(0.1, 0.02, 0.2)) == "better"
+    assert verdict("motion", figure(-0.1, -0.2, -0.02)) == "worse"
+    assert verdict("as_person", figure(0.1, 0.02, 0.2)) == "worse"
+    assert verdict("error", figure(-0.1, -0.2, -0.02)) == "better"
+    assert verdict("motion", figure(0.1, -0.02, 0.2)) == "within noise"
+
+
+class _Page(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.sources: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.sources += [value or "" for name, value in attrs if name in ("src", "href")]
+        assert not [name for name, _ in attrs if name.startswith("on")]
+
+
+def test_the_page_is_one_file_and_escapes_what_it_shows(folder: Path) -> None:
+    page = _Page()
+    text = (folder / "report.html").read_text()
+    page.feed(text)
+    assert not {"img", "script", "link", "b<"} & set(page.tags)
+    assert len(page.sources) == 2 * 2 * 2, "two rows, two motions, two videos"
+    assert all(source.startswith("data:video/mp4;base64,") for source in page.sources)
+    assert page.tags.count("svg") == 5
+    assert "http" not in re.sub(r"base64,[^\"]+", "", text)
+    assert "Small &lt;b&gt;against&lt;/b&gt; plain" in text
+    assert text.count("✓ </span>") == 6, "of eight videos"
+
+
+def test_a_page_of_a_folder_from_elsewhere_shows_no_other_files(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret.mp4").write_bytes(b"secret")
+    values = json.loads((folder / FILE).read_text())
+    for row in values["rows"]:
+        for own in row["outcomes"]:
+            own["videos"] = ["../secret.mp4", "/etc/passwd", str(tmp_path / "secret.mp4"), "results.json"]
+    (folder / FILE).write_text(json.dumps(values))
+    assert "data:video" not in html(read_results(folder), folder)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda text: text[:40], "cannot be read"),
+        (lambda text: text.replace('"format": 1', '"format": 9'), "has format 9, this version reads 1"),
+        (lambda text: text.replace('"spin"', '"walk"'), "'walk' is not a rare motion"),
+        (lambda text: text.replace('"amplitude"', '"volume"'), "cannot be read"),
+        (
+            lambda text: text.replace('"seeds": [\n   0,', '"seeds": [\n   0,\n   2,'),
+            "4 units, its suite has 6",
+        ),
+    ],
+)
+def test_a_damaged_folder_is_named(damage: Any, words: str, folder: Path) -> None:
+    (folder / FILE).write_text(damage((folder / FILE).read_text()))
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        read_results(folder)
+
+
+def test_the_command_makes_the_pages_anew(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (folder / "report.md").read_text()
+    (folder / "report.md").unlink()
+    assert cli.main(["bench", "report", str(folder)]) == cli.OK
+    assert capsys.readouterr().out.strip() == str(folder / "report.html")
+    assert (folder / "report.md").read_text() == before == markdown(read_results(folder))
+    assert cli.main(["bench", "report", str(tmp_path / "gone")]) == cli.REFUSED
+    assert "there are no results in" in capsys.readouterr().err
+    assert cli.main(["bench", "report", str(folder), "--seeds", "1"]) == cli.REFUSED
+    assert "leave --seeds out" in capsys.readouterr().err
