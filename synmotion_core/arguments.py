@@ -84,6 +84,7 @@ examples:
   {p} bench run sampling --set 'variants=[{{"step_cache": "first-block:0.2"}}]'    what a sampling setting costs
   {p} bench run separation-one-shot --out results           a suite that ships, with a report of it
   {p} bench report results                                 the report anew
+  {p} bench compare results-of-yesterday results            what changed, video by video
   {p} bench run step --json                                where a training step's time goes
   {p} bench run memory --set 'rows=["wan2.1-t2v-1.3b"]'     what a large backbone works with, without its weights
 """
@@ -167,9 +168,13 @@ def build_parser() -> argparse.ArgumentParser:
     plan.add_argument("--probe", action="store_true", help=text)
 
     bench = add("bench", _BENCH, "measure: judge, backbone, methods, sampling, step, memory, suites")
-    bench.add_argument("action", choices=["run", "report"], help="measure, or make the report of a folder anew")
+    bench.add_argument(
+        "action", choices=["run", "report", "compare"], help="measure; make a report anew; or what changed"
+    )
     text = "judge, backbone, methods, sampling, step, memory; one that ships, as separation-one-shot; or a .yaml file"
     bench.add_argument("suite", metavar="SUITE", help=f"{text}; for report, a folder that --out made")
+    text = "compare: the folder of after, where SUITE is that of before"
+    bench.add_argument("after", metavar="FOLDER", nargs="?", type=Path, help=text)
     text = "a folder for results, their videos and a report (methods, and suites that are files)"
     bench.add_argument("--out", type=Path, metavar="FOLDER", help=text)
     bench.add_argument("--motions", nargs="+", metavar="MOTION", help="only these (suites methods and step)")

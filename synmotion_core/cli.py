@@ -27,6 +27,7 @@ from synmotion_core.errors import Cancelled, ConfigError, MissingError, Training
 from synmotion_core.progress_line import ProgressLine, duration
 
 if TYPE_CHECKING:
+    from synmotion_core.evaluation.figures import Figure
     from synmotion_core.types import Event
 
 R = TypeVar("R", bound=TrainRun | GenerateRun)
@@ -350,8 +351,10 @@ def _listing(refused: list[str], fits: list[str]) -> str:
 def _bench(args: argparse.Namespace) -> int:
     from synmotion_core.evaluation import bench
 
-    if args.action == "report":
-        return _bench_report(args)
+    if args.action != "run":
+        return _bench_pages(args)
+    if args.after is not None:
+        raise ConfigError(f"bench run takes one suite, got {args.after} as well")
     options: dict[str, Any] = {}
     for text in args.settings:
         key, equals, raw = text.partition("=")
@@ -362,12 +365,7 @@ def _bench(args: argparse.Namespace) -> int:
         options |= {"out": args.out, "command": _bench_command(args)}
     try:
         for figure in bench.run(args.suite, motions=args.motions, seeds=args.seeds, **options):
-            if args.json:
-                _print_json(figure.as_dict())
-                continue
-            interval = f"[{figure.low:.4g}, {figure.high:.4g}]"
-            source = f"n={figure.n}  seeds={','.join(map(str, figure.seeds))}  {figure.seconds:.0f} s"
-            print(f"{figure.name:<44} {figure.value:>8.4g}  {interval:<20}  {source}", flush=True)
+            _print_figure(figure, args.json)
     except TypeError as error:
         strange = [key for key in options if f"unexpected keyword argument {key!r}" in str(error)]
         if not strange:
@@ -376,13 +374,31 @@ def _bench(args: argparse.Namespace) -> int:
     return OK
 
 
-def _bench_report(args: argparse.Namespace) -> int:
-    from synmotion_core.evaluation.report import write_report
+def _print_figure(figure: Figure, as_json: bool) -> None:
+    if as_json:
+        _print_json(figure.as_dict())
+        return
+    interval = f"[{figure.low:.4g}, {figure.high:.4g}]"
+    source = f"n={figure.n}  seeds={','.join(map(str, figure.seeds))}  {figure.seconds:.0f} s"
+    print(f"{figure.name:<44} {figure.value:>8.4g}  {interval:<20}  {source}", flush=True)
 
-    for option in ("motions", "seeds", "settings", "out"):
+
+def _bench_pages(args: argparse.Namespace) -> int:
+    """What was measured before: nothing is measured now."""
+    from synmotion_core.evaluation.report import write_report
+    from synmotion_core.evaluation.results import compare, read_results
+
+    for option, name in (("motions", "motions"), ("seeds", "seeds"), ("settings", "set"), ("out", "out")):
         if getattr(args, option):
-            raise ConfigError(f"bench report makes pages of what was measured: leave --{option} out")
+            raise ConfigError(f"bench {args.action} is about what was measured: leave --{name} out")
+    if (args.after is None) == (args.action == "compare"):
+        takes = "two folders, of before and of after" if args.action == "compare" else "one folder"
+        raise ConfigError(f"bench {args.action} takes {takes}, that --out made")
     folder = Path(args.suite)
+    if args.action == "compare":
+        for figure in compare(read_results(folder), read_results(args.after)):
+            _print_figure(figure, args.json)
+        return OK
     write_report(folder)
     print(folder / "report.html")
     return OK

@@ -91,15 +91,36 @@ def figures(suite: Suite, row: RowResult, against: RowResult | None = None) -> I
     if all(kept):
         yield mean_figure(f"{name}.first_frame_db", kept, **how)
     if against is not None and against.name != row.name:
-        for key in (*RATES, *MEANS):
-            pairs = zip(_values(outcomes, key), _values(against.outcomes, key), strict=True)
-            differences = [[a - b for a, b in zip(one, other, strict=True)] for one, other in pairs]
-            yield mean_figure(f"{name}.{key}-{against.name}", differences, **how)
+        yield from differences(suite, row, against, against.name)
     yield mean_figure(f"{name}.seconds", [[o.seconds] for o in outcomes], **how)
     units = suite.units(row.name)
     for motion in suite.motions:
         own = [o for unit, o in zip(units, outcomes, strict=True) if unit.motion == motion]
         yield grouped_rate_figure(f"{name}.motion.{motion}", _values(own, "motion"), **how)
+
+
+def differences(suite: Suite, row: RowResult, other: RowResult, called: str) -> Iterator[Figure]:
+    """`methods.<row>.<what>-<called>`: a row less another, video by video; both were asked the same."""
+    for key in (*RATES, *MEANS):
+        pairs = zip(_values(row.outcomes, key), _values(other.outcomes, key), strict=True)
+        found = [[a - b for a, b in zip(one, two, strict=True)] for one, two in pairs]
+        yield mean_figure(f"methods.{row.name}.{key}-{called}", found, seeds=suite.seeds, seconds=row.seconds)
+
+
+def compare(before: Results, after: Results) -> Iterator[Figure]:
+    """`methods.<row>.<what>-before` of each row that both have: what a change of the code or of settings did.
+
+    Raises ConfigError, naming what differs, where they were not asked the same.
+    """
+    for name in ("backbone", "motions", "seeds", "num_videos", "described", "mode", "drawn_mode"):
+        one, two = getattr(before.suite, name), getattr(after.suite, name)
+        if one != two:
+            raise ConfigError(f"these results cannot be compared video by video: their {name} are {one} and {two}")
+    common = [row for row in after.rows if row.name in {r.name for r in before.rows}]
+    if not common:
+        raise ConfigError("these results have no row in common")
+    for row in common:
+        yield from differences(after.suite, row, before.row(row.name), "before")
 
 
 def _values(outcomes: Sequence[Outcome], key: str) -> list[list[float]]:

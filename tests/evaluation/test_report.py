@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
@@ -176,3 +177,25 @@ def test_the_command_makes_the_pages_anew(folder: Path, tmp_path: Path, capsys: 
     assert "there are no results in" in capsys.readouterr().err
     assert cli.main(["bench", "report", str(folder), "--seeds", "1"]) == cli.REFUSED
     assert "leave --seeds out" in capsys.readouterr().err
+
+
+def test_what_changed_video_by_video(
+    folder: Path, rows: list[RowResult], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    better = RowResult(name="plain", outcomes=rows[1].outcomes, seconds=1.0)
+    write_results(tmp_path / "after", SUITE, [better], tmp_path / "kept", "")
+    assert cli.main(["bench", "compare", str(folder), str(tmp_path / "after"), "--json"]) == cli.OK
+    found = {f["name"]: f for f in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert found["methods.plain.motion-before"]["value"] == 0.5
+    assert found["methods.plain.error-before"]["value"] == pytest.approx(-0.05)
+    assert {name.split(".")[1] for name in found} == {"plain"}, "of the rows that both have"
+    other = dataclasses.replace(SUITE, seeds=(0, 2))
+    write_results(tmp_path / "other", other, [better], tmp_path / "kept", "")
+    for words, said in (
+        (["compare", str(folder), str(tmp_path / "other")], r"their seeds are (0, 1) and (0, 2)"),
+        (["compare", str(folder)], "bench compare takes two folders, of before and of after"),
+        (["report", str(folder), str(folder)], "bench report takes one folder"),
+        (["run", "judge", str(folder)], "bench run takes one suite"),
+    ):
+        assert cli.main(["bench", *words]) == cli.REFUSED
+        assert said in capsys.readouterr().err
