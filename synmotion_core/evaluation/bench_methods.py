@@ -28,7 +28,7 @@ from synmotion_core.config import Sampling, to_dict
 from synmotion_core.errors import ConfigError
 from synmotion_core.evaluation.figures import Figure, mean_figure
 from synmotion_core.evaluation.report import write_report
-from synmotion_core.evaluation.results import RowResult, figures, write_results
+from synmotion_core.evaluation.results import RowResult, check_folder, figures, write_results
 from synmotion_core.evaluation.suite import DEFAULT_MOTIONS, Row, Suite
 from synmotion_core.evaluation.tasks import BACKBONE, prior_set, reference_clips, reference_set
 from synmotion_core.evaluation.units import measure
@@ -105,6 +105,8 @@ def bench_suite(
     """
     if not isinstance(workers, int) or workers < 1:
         raise ConfigError(f"workers must be a whole number, at least 1, got {workers!r}")
+    if out is not None:
+        check_folder(Path(out), suite)
     with tempfile.TemporaryDirectory() as scratch:
         folder, sheet = Path(cache or scratch), None if sheets is None else Path(sheets)
         rows: list[RowResult] = []

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import json
 import platform
 import shutil
@@ -136,8 +137,10 @@ def write_results(folder: Path, suite: Suite, rows: Sequence[RowResult], kept: P
             names = []
             for index, video in enumerate(outcome.videos):
                 names.append(f"videos/{row.name}/{unit.motion}-{unit.seed}-{index:02d}.mp4")
-                with replacing(folder / names[-1]) as partial:
-                    shutil.copyfile(kept / video, partial)
+                target = folder / names[-1]
+                if not target.exists() or not filecmp.cmp(kept / video, target, shallow=False):  # of a row before
+                    with replacing(target) as partial:
+                        shutil.copyfile(kept / video, partial)
             outcomes.append({**asdict(outcome), "videos": names})
         listed.append({"name": row.name, "seconds": row.seconds, "outcomes": outcomes})
     values = {
@@ -149,6 +152,12 @@ def write_results(folder: Path, suite: Suite, rows: Sequence[RowResult], kept: P
     }
     with replacing(folder / FILE) as partial:
         partial.write_text(json.dumps(values, indent=1), encoding="utf-8")
+
+
+def check_folder(folder: Path, suite: Suite) -> None:
+    """Raise ConfigError for a folder with results of another suite: videos of both would lie in it."""
+    if (folder / FILE).exists() and read_results(folder).suite != suite:
+        raise ConfigError(f"{folder} holds results of another suite: choose another folder, or delete it")
 
 
 def _versions() -> dict[str, str]:

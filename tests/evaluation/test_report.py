@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import re
 import shutil
+import tempfile
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,15 @@ from synmotion_core.clips import video
 from synmotion_core.errors import ConfigError, MissingError
 from synmotion_core.evaluation.figures import Figure
 from synmotion_core.evaluation.report import html, markdown, verdict, write_report
-from synmotion_core.evaluation.results import FILE, Outcome, RowResult, figures, read_results, write_results
+from synmotion_core.evaluation.results import (
+    FILE,
+    Outcome,
+    RowResult,
+    check_folder,
+    figures,
+    read_results,
+    write_results,
+)
 from synmotion_core.evaluation.suite import Row, Suite
 
 EVIL = 'squats <img src=x onerror="alert(1)">'
@@ -33,12 +43,20 @@ SUITE = Suite(
 )
 
 
+@functools.cache
+def noise() -> bytes:
+    frames = np.random.default_rng(0).integers(0, 255, (17, 64, 64, 3), dtype=np.uint8)
+    with tempfile.TemporaryDirectory() as folder:
+        video.write(Path(folder) / "a.mp4", frames, 8.0)
+        return (Path(folder) / "a.mp4").read_bytes()
+
+
 def outcome(kept: Path, name: str, hits: list[bool]) -> Outcome:
-    frames = np.random.default_rng(len(name)).integers(0, 255, (17, 64, 64, 3), dtype=np.uint8)
     videos = []
     for index in range(len(hits)):
         videos.append(f"drawn/{name}/{index:02d}.mp4")
-        video.write(kept / videos[-1], frames, 8.0)
+        (kept / videos[-1]).parent.mkdir(parents=True, exist_ok=True)
+        (kept / videos[-1]).write_bytes(noise())
     every = [True] * len(hits)
     return Outcome(
         motion=hits,
@@ -100,6 +118,19 @@ def test_the_tables_say_what_the_figures_say(folder: Path) -> None:
     assert small.split("|")[3].strip() == "0 % [0, 0] within noise"
     assert small.split("|")[6].strip().endswith("better"), "a smaller error"
     assert "| plain | 50 %" in text.split("## By motion")[1]
+
+
+def test_results_of_two_suites_do_not_share_a_folder(folder: Path, rows: list[RowResult], tmp_path: Path) -> None:
+    check_folder(folder, SUITE)
+    check_folder(tmp_path / "new", SUITE)
+    with pytest.raises(ConfigError, match="holds results of another suite: choose another folder"):
+        check_folder(folder, dataclasses.replace(SUITE, num_clips=3))
+    seen = (folder / "videos/plain/squat-0-00.mp4").stat().st_mtime_ns
+    other = rows[1].outcomes[0].videos[0]
+    video.write(tmp_path / "kept" / other, np.zeros((17, 64, 64, 3), np.uint8), 8.0)
+    write_results(folder, SUITE, rows, tmp_path / "kept", "")
+    assert (folder / "videos/plain/squat-0-00.mp4").stat().st_mtime_ns == seen, "what is there is left"
+    assert not video.read(folder / "videos/small/squat-0-00.mp4")[0].max() > 40, "and what changed is not"
 
 
 def test_what_a_difference_says() -> None:
