@@ -5,6 +5,7 @@
     methods.<method>.as_person         the judge sees the reference subject instead: leakage
     methods.<method>.error             how far its joints are from the nearest true performance, in body heights
     methods.<method>.amplitude         how much it moves, 1 as the true ones
+    methods.<method>.common            the judge sees a motion that the base knows, the adapter at work (num_common)
     methods.<method>.first_frame_db    image to video: how well the first frame keeps the picture, PSNR
     methods.<method>.<one of these>-<other>   the difference to another row, video by video: `against`
     methods.<method>.seconds           training, priors not counted (they are drawn once and shared)

@@ -17,7 +17,7 @@ from synmotion_core.clips import video
 from synmotion_core.clips.dataset import to_pixels
 from synmotion_core.config import to_dict
 from synmotion_core.errors import ConfigError
-from synmotion_core.evaluation.tasks import Unit, portraits, reference_clips, targets
+from synmotion_core.evaluation.tasks import Unit, common_targets, portraits, reference_clips, targets
 from synmotion_core.evaluation.trainings import OF_TRAINING, adapted, file_name, source_digest
 from synmotion_core.generation import default_sampler, sample_frames
 from synmotion_core.interfaces import Backbone, Method
@@ -29,9 +29,12 @@ from synmotion_core.types import Frames
 
 
 def drawn(backbone: Backbone, unit: Unit, folder: Path) -> tuple[list[Path], float]:
-    """The unit's videos in the order of `targets`, drawn where some are missing, and the seconds that training took."""
+    """The unit's videos, drawn where they are missing, and the seconds that training took.
+
+    They come in the order of `targets`, then of `common_targets`. Raises ConfigError for a file that was taken away.
+    """
     own = folder / "drawn" / file_name(unit, backbone.fingerprint, _version(), to_dict(unit))
-    files, done = [own / f"{i:02d}.mp4" for i in range(unit.num_videos)], own / "drawn.json"
+    files, done = [own / f"{i:02d}.mp4" for i in range(unit.num_videos + unit.num_common)], own / "drawn.json"
     if done.exists():
         for file in files:
             if not file.exists():
@@ -40,13 +43,13 @@ def drawn(backbone: Backbone, unit: Unit, folder: Path) -> tuple[list[Path], flo
     method = find_method(unit.method).attach(backbone, unit.method_config, unit.reference, unit.num_clips)
     try:
         spent = adapted(backbone, unit, method, folder)
-        for file, frames in zip(files, _draw(backbone, unit, method), strict=True):
+        made = _draw(backbone, unit, method) + _draw_common(backbone, unit, method)
+        for file, frames in zip(files, made, strict=True):
             video.write(file, frames, FPS)
     finally:
         method.detach()
-    words = [prompt.text for prompt, *_ in targets(unit.motion, unit.num_videos, unit.seed, described=unit.described)]
     with replacing(done) as partial:  # the last, so that it says they are whole
-        partial.write_text(json.dumps({"seconds": spent, "prompts": words, "unit": to_dict(unit)}, indent=1))
+        partial.write_text(json.dumps({"seconds": spent, "unit": to_dict(unit)}, indent=1))
     return files, spent
 
 
@@ -76,6 +79,16 @@ def _draw(backbone: Backbone, unit: Unit, method: Method) -> list[Frames]:
         made += sample_frames(
             backbone, method, [unit.reads(w[0]) for w in some], seeds, sampler, first, inverted=inverted
         )
+    return made
+
+
+def _draw_common(backbone: Backbone, unit: Unit, method: Method) -> list[Frames]:
+    sampler = default_sampler(backbone, **(to_dict(unit.sampling) | {"noise_prior": 0.0}))
+    wanted = [unit.reads(prompt) for prompt, _ in common_targets(unit.num_common, unit.seed)]
+    made: list[Frames] = []
+    for start in range(0, len(wanted), 4):
+        seeds = [unit.seed * 1009 + 500 + start + i for i in range(len(wanted[start : start + 4]))]
+        made += sample_frames(backbone, method, wanted[start : start + 4], seeds, sampler)
     return made
 
 

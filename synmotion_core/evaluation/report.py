@@ -12,7 +12,7 @@ from html import escape
 from pathlib import Path
 
 from synmotion_core.evaluation.figures import Figure
-from synmotion_core.evaluation.results import MEANS, RATES, Results, RowResult, figures, read_results
+from synmotion_core.evaluation.results import RATES, Results, RowResult, figures, read_results
 from synmotion_core.storage import replacing
 
 VIDEOS = 4  # of each row and motion in report.html; all are in the folder
@@ -23,6 +23,7 @@ _SAYS = {
     "as_person": "judged as the person",
     "error": "error of joints",
     "amplitude": "amplitude",
+    "common": "known motions",
     "first_frame_db": "first frame, dB",
     "seconds": "training, s",
 }
@@ -34,6 +35,7 @@ _ABOUT = {
     "as_person": "the judge sees the person of the clips instead: leakage",
     "error": "distance of the joints from the nearest true performance, in body heights: 0.02 to 0.05 for true ones",
     "amplitude": "how much it moves, 1 as true ones",
+    "common": "the judge names a motion that the base knows, with the adapter at work: what is lacking is forgotten",
     "first_frame_db": "how well the first frame keeps the picture, PSNR",
     "seconds": "of one training, as busy as the machine was",
 }
@@ -83,7 +85,7 @@ def cell(name: str, figure: Figure) -> str:
     >>> cell("motion", Figure(name="x", value=0.5, low=0.25, high=0.755, n=4, seeds=(0,), seconds=1))
     '50 % [25, 75.5]'
     """
-    if name.partition(".")[0].partition("-")[0] in RATES:
+    if name.partition(".")[0].partition("-")[0] in (*RATES, "common"):
         return f"{100 * figure.value:.3g} % [{100 * figure.low:.3g}, {100 * figure.high:.3g}]"
     return f"{figure.value:.3g} [{figure.low:.3g}, {figure.high:.3g}]"
 
@@ -118,7 +120,7 @@ def markdown(results: Results) -> str:
     lines += ["", *(f"- {_SAYS[c]}: {_ABOUT[c]}" for c in table.columns), ""]
     compared = [name for name in table.rows if suite.against is not None and name != suite.against]
     if compared:
-        keys = (*RATES, *MEANS)
+        keys = [k for k in _SAYS if all(f"{k}-{suite.against}" in table.rows[n] for n in compared)]
         lines += [f"## Against {suite.against}", ""]
         lines += _lines(["", *(_SAYS[k] for k in keys)], [
             [name, *(_difference(k, table.rows[name][f"{k}-{suite.against}"]) for k in keys)] for name in compared
@@ -177,7 +179,7 @@ def html(results: Results, folder: Path) -> str:
     body.append(f'<div class="plots">{"".join(_plot(c, table) for c in plotted)}</div>')
     compared = [name for name in table.rows if suite.against is not None and name != suite.against]
     if compared:
-        keys = (*RATES, *MEANS)
+        keys = [k for k in _SAYS if all(f"{k}-{suite.against}" in table.rows[n] for n in compared)]
         body.append(f"<h2>Against {escape(str(suite.against))}</h2>")
         body.append(_html_table(["", *(_SAYS[k] for k in keys)], [
             [name, *(_difference(k, table.rows[name][f"{k}-{suite.against}"]) for k in keys)] for name in compared

@@ -36,7 +36,8 @@ class Outcome:
 
     error and amplitude say how it moves (trajectories.py). seconds is the training's, priors not counted: they are
     drawn once and shared. first_frame_db is, in I2V, how well each video's first frame keeps the picture (PSNR); empty
-    in T2V. prompts are the videos' words, videos their files in the folder that keeps them.
+    in T2V. common says of the videos of known motions whether the judge saw them; they are the last of prompts, the
+    videos' words, and of videos, their files in the folder that keeps them.
     """
 
     motion: list[bool]
@@ -47,6 +48,7 @@ class Outcome:
     amplitude: list[float]
     seconds: float
     first_frame_db: list[float] = field(default_factory=list)
+    common: list[bool] = field(default_factory=list)
     prompts: list[str] = field(default_factory=list)
     videos: list[str] = field(default_factory=list)
 
@@ -88,6 +90,9 @@ def figures(suite: Suite, row: RowResult, against: RowResult | None = None) -> I
         yield grouped_rate_figure(f"{name}.{key}", _values(outcomes, key), **how)
     for key in MEANS:
         yield mean_figure(f"{name}.{key}", _values(outcomes, key), **how)
+    known = _values(outcomes, "common")
+    if all(known):
+        yield grouped_rate_figure(f"{name}.common", known, **how)
     kept = _values(outcomes, "first_frame_db")
     if all(kept):
         yield mean_figure(f"{name}.first_frame_db", kept, **how)
@@ -102,7 +107,8 @@ def figures(suite: Suite, row: RowResult, against: RowResult | None = None) -> I
 
 def differences(suite: Suite, row: RowResult, other: RowResult, called: str) -> Iterator[Figure]:
     """`methods.<row>.<what>-<called>`: a row less another, video by video; both were asked the same."""
-    for key in (*RATES, *MEANS):
+    both = all(o.common for o in (*row.outcomes, *other.outcomes))
+    for key in (*RATES, *MEANS, *["common"] * both):
         pairs = zip(_values(row.outcomes, key), _values(other.outcomes, key), strict=True)
         found = [[a - b for a, b in zip(one, two, strict=True)] for one, two in pairs]
         yield mean_figure(f"methods.{row.name}.{key}-{called}", found, seeds=suite.seeds, seconds=row.seconds)
@@ -113,7 +119,7 @@ def compare(before: Results, after: Results) -> Iterator[Figure]:
 
     Raises ConfigError, naming what differs, where they were not asked the same.
     """
-    for name in ("backbone", "motions", "seeds", "num_videos", "described", "mode", "drawn_mode"):
+    for name in ("backbone", "motions", "seeds", "num_videos", "num_common", "described", "mode", "drawn_mode"):
         one, two = getattr(before.suite, name), getattr(after.suite, name)
         if one != two:
             raise ConfigError(f"these results cannot be compared video by video: their {name} are {one} and {two}")

@@ -59,7 +59,8 @@ class Suite:
     described: clips and videos are captioned by the motion's verb and what its limbs do, as a person would who trains
     a rare motion; False takes the verb alone. `bench run backbone` says what the words do without an adapter.
     mode "i2v" trains and draws videos from first pictures, of puppets that stand, and its clips begin with a person who
-    stands; drawn_mode draws in another mode. num_videos are of the unseen species in turn.
+    stands; drawn_mode draws in another mode. num_videos are of the unseen species in turn; num_common more are
+    of motions that the base knows, with the adapter at work: what it forgets (text to video only).
     against: a row that all others are compared with. Its units share clips, prompts and noise with theirs, so the
     differences say more than two intervals beside each other: one around 0 is within the noise.
     sampling: how the adapters' videos are drawn; priors always take the backbone's own settings.
@@ -72,6 +73,7 @@ class Suite:
     seeds: tuple[int, ...] = (0, 1, 2)
     num_clips: int = 20
     num_videos: int = 14
+    num_common: int = 0
     described: bool = True
     mode: Mode = "t2v"
     drawn_mode: Mode | None = None
@@ -91,6 +93,9 @@ class Suite:
         if self.against is not None and self.against not in self.rows:
             raise ConfigError(f"against must be one of the rows, {', '.join(self.rows)}, got {self.against!r}")
         _check_count("num_videos", self.num_videos)
+        _check_count("num_common", self.num_common, least=0)
+        if self.num_common and "i2v" in (self.mode, self.drawn_mode):
+            raise ConfigError("num_common is drawn from words alone: leave it out of i2v")
         if not isinstance(self.described, bool):
             raise ConfigError(f"described must be true or false, got {self.described!r}")
         for name in self.rows:
@@ -120,6 +125,7 @@ class Suite:
                 seed=seed,
                 num_clips=num_clips,
                 num_videos=self.num_videos,
+                num_common=self.num_common,
                 described=self.described,
                 mode=self.mode,
                 drawn_mode=self.drawn_mode,
@@ -137,9 +143,9 @@ def check_train_setting(key: str) -> None:
         raise ConfigError(f"train.{key} has no effect here: seeds are the suite's, and nothing is saved or sampled")
 
 
-def _check_count(what: str, value: Any) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ConfigError(f"{what} must be a whole number, at least 1, got {value!r}")
+def _check_count(what: str, value: Any, least: int = 1) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ConfigError(f"{what} must be a whole number, at least {least}, got {value!r}")
 
 
 def suite_from_dict(values: Any, where: str) -> Suite:

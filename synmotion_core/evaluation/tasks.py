@@ -19,7 +19,7 @@ from synmotion_core.interfaces import Backbone, reworded
 from synmotion_core.methods import find_method
 from synmotion_core.puppets.captions import subject_phrase
 from synmotion_core.puppets.kinematics import FPS
-from synmotion_core.puppets.motions import MOTIONS, ONSET, RARE
+from synmotion_core.puppets.motions import COMMON, MOTIONS, ONSET, RARE
 from synmotion_core.puppets.species import SPECIES
 from synmotion_core.puppets.stage import BACKGROUNDS, COLOURS, Scene, render
 from synmotion_core.training.settings import PriorConfig, TrainConfig
@@ -94,6 +94,17 @@ def targets(motion: str, num: int, seed: int, *, described: bool = True) -> list
     return rows
 
 
+def common_targets(num: int, seed: int) -> list[tuple[Prompt, str]]:
+    """(prompt, motion) that the base knows, of unseen species: what an adapter should leave as it is."""
+    rng = np.random.default_rng((seed, 0xC0))
+    rows = []
+    for i in range(num):
+        motion, colour = COMMON[int(rng.integers(len(COMMON)))], str(rng.choice(list(COLOURS)))
+        subject = subject_phrase(UNSEEN[i % len(UNSEEN)], colour)
+        rows.append((Prompt(subject=subject, motion=MOTIONS[motion].phrase), motion))
+    return rows
+
+
 def portraits(motion: str, num: int, seed: int) -> Frames:
     """First pictures for `targets`, uint8 [num, H, W, 3]: each puppet as it stands, on a random background."""
     rng = np.random.default_rng((seed, 0x1F2))
@@ -115,7 +126,8 @@ def portraits(motion: str, num: int, seed: int) -> Frames:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
-    """One training on `num_clips` renders of a person and `num_videos` videos over the unseen species in turn.
+    """One training on `num_clips` renders of a person and `num_videos` videos over the unseen species in turn; and
+    `num_common` of motions that the base knows, with the adapter at work, from fresh noise.
 
     described: prompts say the motion's verb and what its limbs do ("squats, bobs apart deep"); else the verb alone.
     mode "i2v" trains on clips that begin with the person standing, from their first frames, and draws from pictures of
@@ -128,6 +140,7 @@ class Unit:
     seed: int
     num_clips: int
     num_videos: int
+    num_common: int = 0
     train: TrainConfig
     backbone: str = BACKBONE
     described: bool = True

@@ -33,7 +33,7 @@ NOT_OURS = (
     "progress_line.py", "events.py", "puppets/pretrain",
 )  # fmt: skip
 OF_TRAINING = ("tasks.py", "trainings.py")
-_AFTER_TRAINING = ("num_videos", "drawn_mode", "sampling")
+_AFTER_TRAINING = ("num_videos", "num_common", "drawn_mode", "sampling")
 
 
 def source_digest(root: Path, evaluation: tuple[str, ...] | None = None) -> str:

@@ -29,7 +29,7 @@ from synmotion_core.errors import ConfigError
 from synmotion_core.evaluation.drawings import drawn, pictures
 from synmotion_core.evaluation.figures import decibels
 from synmotion_core.evaluation.results import Outcome
-from synmotion_core.evaluation.tasks import REFERENCE, Unit, prior_set, targets
+from synmotion_core.evaluation.tasks import REFERENCE, Unit, common_targets, prior_set, targets
 from synmotion_core.evaluation.trainings import file_name, source_digest
 from synmotion_core.evaluation.trajectories import Trajectories
 from synmotion_core.interfaces import Backbone
@@ -123,7 +123,9 @@ def _path(unit: Unit, folder: Path) -> Path:
 def _work(unit: Unit, folder: Path, sheets: Path | None) -> Outcome:
     backbone, judge = _loaded(unit.backbone)
     files, seconds = drawn(backbone, unit, folder)
-    made = [video.read(file)[0] for file in files]
+    made = [video.read(file)[0] for file in files[: unit.num_videos]]
+    known = common_targets(unit.num_common, unit.seed)
+    as_known = judge.judge([video.read(file)[0] for file in files[unit.num_videos :]])
     wanted = targets(unit.motion, unit.num_videos, unit.seed, described=unit.described)
     verdicts = judge.judge(made)
     fits = _trajectories().fit(made, [w[1] for w in wanted], unit.motion)
@@ -136,7 +138,8 @@ def _work(unit: Unit, folder: Path, sheets: Path | None) -> Outcome:
         amplitude=[f.amplitude for f in fits],
         seconds=seconds,
         first_frame_db=_first_frame_db(made, unit) if unit.draws_in == "i2v" else [],
-        prompts=[w[0].text for w in wanted],
+        common=[seen == motion for seen, (_, motion) in zip(as_known.motion, known, strict=True)],
+        prompts=[w[0].text for w in wanted] + [prompt.text for prompt, _ in known],
         videos=[file.relative_to(folder).as_posix() for file in files],
     )
     if sheets is not None:

@@ -41,6 +41,7 @@ def test_one_unit_of_one_method_is_a_whole_table(tmp_path: Path) -> None:
             configs={"synmotion": {"alpha": 1.0}},  # no priors to draw
             num_clips=2,
             num_videos=2,
+            num_common=3,
             train=TrainConfig(num_steps=1, batch_size=1),
             cache=tmp_path / "cache",
             sheets=tmp_path / "sheets",
@@ -57,7 +58,12 @@ def test_one_unit_of_one_method_is_a_whole_table(tmp_path: Path) -> None:
     assert list(results_figures(kept.suite, kept.row("synmotion"))) == found
     made = [video.read(tmp_path / "results" / name)[0] for name in kept.row("synmotion").outcomes[0].videos]
     seen = Judge.load().judge(made)
-    assert [m == "squat" for m in seen.motion] == kept.row("synmotion").outcomes[0].motion, "the very files"
+    (own,) = kept.row("synmotion").outcomes
+    assert [m == "squat" for m in seen.motion[:2]] == own.motion, "the very files"
+    known = tasks.common_targets(3, 4)
+    assert [m == motion for m, (_, motion) in zip(seen.motion[2:], known, strict=True)] == own.common
+    assert any(own.common), "one step forgets little"
+    assert own.prompts[2:] == [prompt.text for prompt, _ in known]
     figures = {f.name.removeprefix("methods.synmotion."): f for f in found}
     assert list(figures) == [
         "motion",
@@ -66,6 +72,7 @@ def test_one_unit_of_one_method_is_a_whole_table(tmp_path: Path) -> None:
         "as_person",
         "error",
         "amplitude",
+        "common",
         "seconds",
         "motion.squat",
     ]

@@ -93,6 +93,8 @@ def test_a_file_of_ones_own_and_what_is_said_beside_it(tmp_path: Path, asked: li
         ("{rows: {lra: {}}}", ConfigError, "lra"),
         ("{rows: {Lo/ra: {method: lora}}}", ConfigError, "a row's name is letters a to z"),
         ("{rows: {lora: {num_clips: 0}}}", ConfigError, "num_clips must be a whole number, at least 1, got 0"),
+        ("{rows: {lora: {}}, num_common: -1}", ConfigError, "num_common must be a whole number, at least 0, got -1"),
+        ("{rows: {lora: {}}, num_common: 2, mode: i2v}", ConfigError, "num_common is drawn from words alone"),
         ("{rows: {lora: {}}, num_videos: true}", ConfigError, "num_videos must be"),
         ("{rows: {lora: {train: {seed: 3}}}}", ConfigError, "train.seed has no effect here"),
         ("{rows: {lora: {sampling: {eat: 3}}}}", ConfigError, "did you mean 'eta'?"),
