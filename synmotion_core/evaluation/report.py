@@ -236,7 +236,7 @@ def _videos(results: Results, row: RowResult, motion: str, folder: Path) -> str:
     units = results.suite.units(row.name)
     outcome = next(o for unit, o in zip(units, row.outcomes, strict=True) if unit.motion == motion)
     shown = []
-    for index, name in enumerate(outcome.videos[:VIDEOS]):
+    for index, name in enumerate(outcome.videos[: min(VIDEOS, len(outcome.motion))]):
         path = folder / name
         # a results.json from elsewhere may name any file
         if not path.resolve().is_relative_to(folder.resolve()) or path.suffix != ".mp4" or not path.is_file():
