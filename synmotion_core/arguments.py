@@ -85,6 +85,8 @@ examples:
   {p} bench run separation-one-shot --out results           a suite that ships, with a report of it
   {p} bench report results                                 the report anew
   {p} bench compare results-of-yesterday results            what changed, video by video
+  {p} bench study results tap director --set pairs=20       a page on which people compare two rows, blind
+  {p} bench answers results answers.csv                     what they said
   {p} bench run step --json                                where a training step's time goes
   {p} bench run memory --set 'rows=["wan2.1-t2v-1.3b"]'     what a large backbone works with, without its weights
 """
@@ -168,13 +170,12 @@ def build_parser() -> argparse.ArgumentParser:
     plan.add_argument("--probe", action="store_true", help=text)
 
     bench = add("bench", _BENCH, "measure: judge, backbone, methods, sampling, step, memory, suites")
-    bench.add_argument(
-        "action", choices=["run", "report", "compare"], help="measure; make a report anew; or what changed"
-    )
+    what = ["run", "report", "compare", "study", "answers"]
+    bench.add_argument("action", choices=what, help="measure; else about what was measured")
     text = "judge, backbone, methods, sampling, step, memory; one that ships, as separation-one-shot; or a .yaml file"
-    bench.add_argument("suite", metavar="SUITE", help=f"{text}; for report, a folder that --out made")
-    text = "compare: the folder of after, where SUITE is that of before"
-    bench.add_argument("after", metavar="FOLDER", nargs="?", type=Path, help=text)
+    bench.add_argument("suite", metavar="SUITE", help=f"{text}; else a folder that --out made")
+    text = "compare: a second folder, of after the change; study: two rows; answers: people's CSV files"
+    bench.add_argument("more", metavar="MORE", nargs="*", help=text)
     text = "a folder for results, their videos and a report (methods, and suites that are files)"
     bench.add_argument("--out", type=Path, metavar="FOLDER", help=text)
     bench.add_argument("--motions", nargs="+", metavar="MOTION", help="only these (suites methods and step)")

@@ -349,28 +349,9 @@ def _listing(refused: list[str], fits: list[str]) -> str:
 
 
 def _bench(args: argparse.Namespace) -> int:
-    from synmotion_core.evaluation import bench
+    from synmotion_core import measuring
 
-    if args.action != "run":
-        return _bench_pages(args)
-    if args.after is not None:
-        raise ConfigError(f"bench run takes one suite, got {args.after} as well")
-    options: dict[str, Any] = {}
-    for text in args.settings:
-        key, equals, raw = text.partition("=")
-        if not equals or not all(part.isidentifier() for part in key.split(".")):
-            raise ConfigError(f"--set takes KEY=VALUE, got {text!r}")
-        options[key] = command.value_of(raw)
-    if args.out is not None:
-        options |= {"out": args.out, "command": _bench_command(args)}
-    try:
-        for figure in bench.run(args.suite, motions=args.motions, seeds=args.seeds, **options):
-            _print_figure(figure, args.json)
-    except TypeError as error:
-        strange = [key for key in options if f"unexpected keyword argument {key!r}" in str(error)]
-        if not strange:
-            raise
-        raise ConfigError(f"suite {args.suite!r} has no setting {strange[0]!r}") from error
+    measuring.bench(args, lambda figure: _print_figure(figure, args.json), lambda line: print(line, flush=True))
     return OK
 
 
@@ -381,35 +362,6 @@ def _print_figure(figure: Figure, as_json: bool) -> None:
     interval = f"[{figure.low:.4g}, {figure.high:.4g}]"
     source = f"n={figure.n}  seeds={','.join(map(str, figure.seeds))}  {figure.seconds:.0f} s"
     print(f"{figure.name:<44} {figure.value:>8.4g}  {interval:<20}  {source}", flush=True)
-
-
-def _bench_pages(args: argparse.Namespace) -> int:
-    """What was measured before: nothing is measured now."""
-    from synmotion_core.evaluation.report import write_report
-    from synmotion_core.evaluation.results import compare, read_results
-
-    for option, name in (("motions", "motions"), ("seeds", "seeds"), ("settings", "set"), ("out", "out")):
-        if getattr(args, option):
-            raise ConfigError(f"bench {args.action} is about what was measured: leave --{name} out")
-    if (args.after is None) == (args.action == "compare"):
-        takes = "two folders, of before and of after" if args.action == "compare" else "one folder"
-        raise ConfigError(f"bench {args.action} takes {takes}, that --out made")
-    folder = Path(args.suite)
-    if args.action == "compare":
-        for figure in compare(read_results(folder), read_results(args.after)):
-            _print_figure(figure, args.json)
-        return OK
-    write_report(folder)
-    print(folder / "report.html")
-    return OK
-
-
-def _bench_command(args: argparse.Namespace) -> str:
-    words = ["bench", "run", args.suite]
-    for option, values in (("--motions", args.motions), ("--seeds", args.seeds)):
-        words += [option, *map(str, values)] if values else []
-    words += [word for text in args.settings for word in ("--set", text)]
-    return f"{PROGRAM} {shlex.join([*words, '--out', str(args.out)])}"
 
 
 def _print_json(values: Any) -> None:

@@ -224,7 +224,7 @@ def test_what_changed_video_by_video(
     write_results(tmp_path / "other", other, [better], tmp_path / "kept", "")
     for words, said in (
         (["compare", str(folder), str(tmp_path / "other")], r"their seeds are (0, 1) and (0, 2)"),
-        (["compare", str(folder)], "bench compare takes two folders, of before and of after"),
+        (["compare", str(folder)], "bench compare takes two folders, of before and of after the change"),
         (["report", str(folder), str(folder)], "bench report takes one folder"),
         (["run", "judge", str(folder)], "bench run takes one suite"),
     ):
