@@ -52,6 +52,17 @@ class Outcome:
     prompts: list[str] = field(default_factory=list)
     videos: list[str] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        count = len(self.motion)
+        for name in ("species", "colour", "as_person", "error", "amplitude"):
+            if len(getattr(self, name)) != count:
+                raise ValueError(f"{count} videos, {len(getattr(self, name))} values of {name}")
+        if len(self.first_frame_db) not in (0, count):
+            raise ValueError(f"{count} videos, {len(self.first_frame_db)} values of first_frame_db")
+        for name in ("prompts", "videos"):
+            if len(getattr(self, name)) not in (0, count + len(self.common)):
+                raise ValueError(f"{count + len(self.common)} videos, {len(getattr(self, name))} {name}")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowResult:

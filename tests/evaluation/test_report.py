@@ -169,12 +169,15 @@ def test_the_page_is_one_file_and_escapes_what_it_shows(folder: Path) -> None:
     assert text.count("✓ </span>") == 6, "of eight videos"
 
 
-def test_a_page_of_a_folder_from_elsewhere_shows_no_other_files(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "names", [["../secret.mp4", "/etc/passwd"], ["results.json", "videos/../../secret.mp4"], ["gone.mp4", "videos"]]
+)
+def test_a_page_of_a_folder_from_elsewhere_shows_no_other_files(names: list[str], folder: Path, tmp_path: Path) -> None:
     (tmp_path / "secret.mp4").write_bytes(b"secret")
     values = json.loads((folder / FILE).read_text())
     for row in values["rows"]:
         for own in row["outcomes"]:
-            own["videos"] = ["../secret.mp4", "/etc/passwd", str(tmp_path / "secret.mp4"), "results.json"]
+            own["videos"] = names
     (folder / FILE).write_text(json.dumps(values))
     assert "data:video" not in html(read_results(folder), folder)
 
@@ -186,6 +189,8 @@ def test_a_page_of_a_folder_from_elsewhere_shows_no_other_files(folder: Path, tm
         (lambda text: text.replace('"format": 1', '"format": 9'), "has format 9, this version reads 1"),
         (lambda text: text.replace('"spin"', '"walk"'), "'walk' is not a rare motion"),
         (lambda text: text.replace('"amplitude"', '"volume"'), "cannot be read"),
+        (lambda text: text.replace('"videos/plain/squat-0-00.mp4",', ""), "2 videos, 1 videos"),
+        (lambda text: text.replace('"error": [', '"error": [1.0, ', 1), "2 videos, 3 values of error"),
         (
             lambda text: text.replace('"seeds": [\n   0,', '"seeds": [\n   0,\n   2,'),
             "4 units, its suite has 6",
