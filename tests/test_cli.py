@@ -502,6 +502,15 @@ def test_an_index_that_is_wrong(index: Any, error: type[Exception], words: str, 
 # ------------------------------------------------------------------------------------------------ generate's options
 
 
+@pytest.mark.parametrize("name", ["a.mp4", '{"path": "a.mp4"}', "3", "-a.mp4"])
+def test_a_clip_whose_noise_is_taken_is_a_file_or_a_part_of_one(name: str) -> None:
+    for footage in (Footage(path=Path(name)), Footage(path=Path(name), start_s=1.0, end_s=3.125)):
+        run = GenerateRun(subjects=("a cat",), motion="walks", noise_clip=footage, noise_prior=0.5)
+        args = build_parser().parse_args(command.arguments(run))
+        assert Path(command.generate_run(args).noise_clip.path) == Path(name)  # type: ignore[union-attr]
+        assert dataclasses.replace(command.generate_run(args).noise_clip, path=footage.path) == footage
+
+
 def test_motion_and_backbone_come_from_the_adapter(tmp_path: Path) -> None:
     import torch
 

@@ -179,7 +179,7 @@ def test_what_the_doctor_warns_of_is_said(tmp_path: Path) -> None:
     assert anew in said
     run = dataclasses.replace(run, eta=0.0)
     said = [e.message for e in runs.generate(run, tmp_path / "out", cancel=threading.Event()) if isinstance(e, Warned)]
-    assert anew not in said
+    assert not any("draws noise anew" in message for message in said)
 
 
 def test_a_bench_inverts_the_first_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,9 +57,10 @@ def test_a_file_of_ones_own_and_what_is_said_beside_it(tmp_path: Path, asked: li
         seeds: [0, 1]
         num_videos: 2
         train: {num_steps: 30}
+        sampling: {eta: 0.25}
         against: plain
         rows:
-          small: {method: lora, config: {rank: 4}, train: {num_steps: 60}, num_clips: 3}
+          small: {method: lora, config: {rank: 4}, train: {num_steps: 60}, sampling: {eta: 0.5}, num_clips: 3}
           plain: {method: lora}
           lora:
         """,
@@ -71,6 +72,7 @@ def test_a_file_of_ones_own_and_what_is_said_beside_it(tmp_path: Path, asked: li
         ({"rank": 4}, 3, 60),
         ({}, 20, 30),
     ], "the one that others are compared with comes first"
+    assert [own[0].sampling.eta for own in by_row] == [0.25, 0.5, 0.25], "a row's own wins over the suite's"
     assert [(u.motion, u.seed) for u in asked[:2]] == [("squat", 0), ("squat", 1)]
     assert found["methods.small.motion-plain"].n == 4
     asked.clear()

@@ -44,7 +44,7 @@ def test_still_half_reversed_and_shifted(trajectories: Trajectories) -> None:
     true = clip("cat", "squat", 5)
     still = np.repeat(true[:1], len(true), 0)
     slow = true[np.arange(len(true)) // 2]
-    moved = np.roll(true, 3, axis=2)
+    moved = np.roll(true, 5, axis=2)
     fits = dict(
         zip(
             ("true", "still", "slow", "backwards", "moved"),
