@@ -98,7 +98,7 @@ def _sentences(results: Results) -> list[str]:
         f"{suite.about or 'A suite'}: {suite.backbone}, {mode}. {len(units)} trainings a row "
         f"({len(suite.motions)} motions, seeds {', '.join(map(str, suite.seeds))}), {suite.num_clips} clips of a "
         f"person each, {suite.num_videos} videos of species that were never in them. Intervals are 95 %, over "
-        "trainings.",
+        + ("trainings." if len(units) > 1 else "the videos of one training: another one may differ by more."),
     ]
     if suite.against is not None:
         said.append(f"Differences are to {suite.against}, video by video: the same clips, prompts and noise.")

@@ -120,6 +120,14 @@ def test_the_tables_say_what_the_figures_say(folder: Path) -> None:
     assert "| plain | 50 %" in text.split("## By motion")[1]
 
 
+def test_one_training_is_said_to_be_one(rows: list[RowResult], tmp_path: Path) -> None:
+    one = dataclasses.replace(SUITE, motions=("squat",), seeds=(0,))
+    write_results(
+        tmp_path / "one", one, [dataclasses.replace(rows[0], outcomes=rows[0].outcomes[:1])], tmp_path / "kept", ""
+    )
+    assert "over the videos of one training: another one may differ by more" in markdown(read_results(tmp_path / "one"))
+
+
 def test_results_of_two_suites_do_not_share_a_folder(folder: Path, rows: list[RowResult], tmp_path: Path) -> None:
     check_folder(folder, SUITE)
     check_folder(tmp_path / "new", SUITE)
