@@ -84,6 +84,10 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
         key, equals, raw = text.partition("=")
         if not equals or not all(part.isidentifier() for part in key.split(".")):
             raise ConfigError(f"--set takes KEY=VALUE, got {text!r}")
+        if key in ("suite", "motions", "seeds", "out", "command"):
+            raise ConfigError(
+                f"--set {key} has no effect: suite is an argument, --motions, --seeds and --out are options"
+            )
         options[key] = value_of(raw)
     return options
 

@@ -104,14 +104,14 @@ def run(
     if suite in SUITES:
         yield from SUITES[suite](motions=motions, seeds=seeds, **options)
         return
-    from synmotion_core.evaluation.bench_methods import bench_suite
+    from synmotion_core.evaluation.bench_methods import HOW, bench_suite
     from synmotion_core.evaluation.suite import read_suite, shipped, suite_from_dict, suite_to_dict
 
     if suite not in shipped() and not suite.endswith((".yaml", ".yml")):
         there = ", ".join((*SUITES, *shipped()))
         raise MissingError(f"there is no suite {suite!r}: there are {there}, or name a .yaml file")
     values = suite_to_dict(read_suite(suite))
-    how = {key: options.pop(key) for key in ("workers", "cache", "sheets", "out", "command") if key in options}
+    how = {key: options.pop(key) for key in HOW if key in options}
     values |= {key: list(own) for key, own in (("motions", motions), ("seeds", seeds)) if own}
     for key, value in options.items():
         part, dot, name = key.partition(".")

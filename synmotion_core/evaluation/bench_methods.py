@@ -11,7 +11,7 @@
     methods.<method>.seconds           training, priors not counted (they are drawn once and shared)
 
 Units (units.py) that share a seed share clips and noise, so intervals redraw whole units (figures.cluster_interval).
-All methods have the same steps and batch.
+All methods have the same steps and batch, unless a row says otherwise.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from synmotion_core.training.trainer import TrainingSet
 from synmotion_core.types import Progress
 
 DEFAULT_METHODS = ("synmotion", "lora")
+HOW = ("workers", "cache", "sheets", "out", "command")  # what `bench_suite` takes beside the suite
 
 
 def bench_methods(
@@ -50,28 +51,24 @@ def bench_methods(
     configs: Mapping[str, Mapping[str, Any]] | None = None,
     train: TrainConfig | None = None,
     sampling: Sampling | None = None,
-    workers: int = 1,
-    cache: Path | str | None = None,
-    sheets: Path | str | None = None,
-    out: Path | str | None = None,
-    command: str = "",
-    **tasks: Any,
+    **options: Any,
 ) -> Iterator[Figure]:
-    """The table of methods: a `Suite` from options. `configs` gives a method's own settings; `tasks` are fields of
-    Suite; all else is as for `bench_suite`.
+    """The table of methods: a `Suite` from options. `configs` gives a method's own settings; options are fields of
+    Suite, and what `bench_suite` takes beside one.
 
     To compare settings of one method, `methods` may hold names of one's own, whose `configs` say the method: such as
     configs={"keys": {"method": "separation", "temporal": "k"}}. Keys that begin with "sampling." or "train.", and
     num_clips, are of that row alone.
     """
+    how = {name: options.pop(name) for name in HOW if name in options}
     known = {f.name for f in dataclasses.fields(Suite)} - {"rows", "about", "motions", "seeds", "train", "sampling"}
-    for name in tasks:
+    for name in options:
         if name not in known:
             raise TypeError(f"bench_methods() got an unexpected keyword argument {name!r}")
     own = {"train": _changed(train, TrainConfig()), "sampling": _changed(sampling, Sampling())}
     rows = {name: _row(dict((configs or {}).get(name, {}))) for name in methods}
-    suite = Suite(rows=rows, motions=tuple(motions or DEFAULT_MOTIONS), seeds=tuple(seeds), **own, **tasks)
-    yield from bench_suite(suite, workers=workers, cache=cache, sheets=sheets, out=out, command=command)
+    suite = Suite(rows=rows, motions=tuple(motions or DEFAULT_MOTIONS), seeds=tuple(seeds), **own, **options)
+    yield from bench_suite(suite, **how)
 
 
 def _changed(given: Any, default: Any) -> dict[str, Any]:

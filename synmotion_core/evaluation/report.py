@@ -6,6 +6,7 @@ Numbers are those of results.json, as `results.figures` makes them; prompts and 
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -93,11 +94,13 @@ def cell(name: str, figure: Figure) -> str:
 def _sentences(results: Results) -> list[str]:
     suite, missing = results.suite, [name for name in results.suite.rows if name not in {r.name for r in results.rows}]
     units = results.rows[0].outcomes if results.rows else ()
+    counts = sorted({suite.units(name)[0].num_clips for name in suite.rows})
+    clips = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}, by row,"
     mode = suite.mode if suite.drawn_mode is None else f"{suite.mode}, drawn in {suite.drawn_mode}"
     said = [
-        f"{suite.about or 'A suite'}: {suite.backbone}, {mode}. {len(units)} trainings a row "
-        f"({len(suite.motions)} motions, seeds {', '.join(map(str, suite.seeds))}), {suite.num_clips} clips of a "
-        f"person each, {suite.num_videos} videos of species that were never in them. Intervals are 95 %, over "
+        f"{suite.about or 'A suite'}: {suite.backbone}, {mode}. Trainings a row: {len(units)} (motions: "
+        f"{len(suite.motions)}, seeds: {', '.join(map(str, suite.seeds))}), {clips} clips of a person "
+        f"each, {suite.num_videos} videos of species that were never in them. Intervals are 95 %, over "
         + ("trainings." if len(units) > 1 else "the videos of one training: another one may differ by more."),
     ]
     if suite.against is not None:
@@ -105,6 +108,22 @@ def _sentences(results: Results) -> list[str]:
     if missing:
         said.append(f"Not done yet: {', '.join(missing)}.")
     return said
+
+
+def _rows(results: Results) -> list[str]:
+    """What each row is: its method, and the settings that are not the method's or the suite's own."""
+    said = []
+    for row in results.rows:
+        own = results.suite.rows[row.name]
+        parts = {**own.config, **{f"train.{k}": v for k, v in own.train.items()}}
+        parts |= {f"sampling.{k}": v for k, v in own.sampling.items()}
+        parts |= {} if own.num_clips is None else {"num_clips": own.num_clips}
+        words = "".join(f", {key}={json.dumps(value)}" for key, value in parts.items())
+        said.append(f"{row.name}: {own.method or row.name}{words}")
+    shared = {**{f"train.{k}": v for k, v in results.suite.train.items()}}
+    shared |= {f"sampling.{k}": v for k, v in results.suite.sampling.items()}
+    words = ", ".join(f"{key}={json.dumps(value)}" for key, value in shared.items())
+    return said + ([f"all rows: {words}"] if words else [])
 
 
 def markdown(results: Results) -> str:
@@ -118,6 +137,7 @@ def markdown(results: Results) -> str:
         [name, *(cell(c, found[c]) for c in table.columns)] for name, found in table.rows.items()
     ])  # fmt: skip
     lines += ["", *(f"- {_SAYS[c]}: {_ABOUT[c]}" for c in table.columns), ""]
+    lines += ["## Rows", "", *(f"- {row}" for row in _rows(results)), ""]
     compared = [name for name in table.rows if suite.against is not None and name != suite.against]
     if compared:
         keys = [k for k in _SAYS if all(f"{k}-{suite.against}" in table.rows[n] for n in compared)]
@@ -175,6 +195,7 @@ def html(results: Results, folder: Path) -> str:
     body.append(_html_table(["", *(_SAYS[c] for c in table.columns)], [
         [name, *(cell(c, found[c]) for c in table.columns)] for name, found in table.rows.items()
     ]))  # fmt: skip
+    body.append(f"<h2>Rows</h2><ul>{''.join(f'<li>{escape(row)}</li>' for row in _rows(results))}</ul>")
     plotted = [c for c in ("motion", "species", "as_person", "error", "amplitude") if c in table.columns]
     body.append(f'<div class="plots">{"".join(_plot(c, table) for c in plotted)}</div>')
     compared = [name for name in table.rows if suite.against is not None and name != suite.against]

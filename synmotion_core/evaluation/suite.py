@@ -175,7 +175,21 @@ def read_suite(wanted: str) -> Suite:
     if not path.is_file():
         raise MissingError(f"there is no suite {wanted!r}: there are {', '.join(shipped())}, or name a .yaml file")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), _loader())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is no YAML: {error}") from error
     return suite_from_dict(values, str(path))
+
+
+@cache
+def _loader() -> Any:
+    """yaml.SafeLoader without YAML 1.1's other booleans: `highway: off` is a word, true and false are not."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        yaml_implicit_resolvers = {  # noqa: RUF012  (as the base class has it)
+            first: [pair for pair in pairs if pair[0] != "tag:yaml.org,2002:bool" or first in "tTfF"]
+            for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        }
+
+    return Loader

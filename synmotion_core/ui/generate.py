@@ -329,8 +329,9 @@ def build(studio: Studio, library: Library, pictures: Pictures) -> dict[str, Any
 
         spec = spec_of(values)
         updates: Updates = describe_guiding(guiding, spec, values[guidance])
-        updates |= describe_adapter(adapted, info_of(values))
-        if not open_settings(info_of(values)):
+        own = info_of(values)
+        updates |= describe_adapter(adapted, own)
+        if not open_settings(own):
             values = {**values, adapted["method_settings"]: ""}
         if values[described] != spec.name:
             fresh = {**memory.defaults(), **dict.fromkeys(guiding.values(), "")} if values[described] else {}

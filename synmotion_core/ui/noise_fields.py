@@ -50,7 +50,7 @@ def _choices(clips: Sequence[ClipChoice]) -> list[tuple[str, str]]:
 
 def mark(choice: ClipChoice) -> str:
     """What the page calls a clip: its source and its cut, never a path."""
-    return f"{choice.source} {choice.start_s:g} {choice.end_s} {choice.resample_fps}"
+    return f"{choice.source} {choice.start_s!r} {choice.end_s!r} {choice.resample_fps!r}"
 
 
 def noise_clip(wanted: Any, clips: Sequence[ClipChoice], library: Library, spec: BackboneSpec) -> Footage | None:

@@ -112,7 +112,8 @@ def test_the_tables_say_what_the_figures_say(folder: Path) -> None:
         "67.6", "68"
     )
     assert "Not done yet: later." in text
-    assert "4 trainings a row (2 motions, seeds 0, 1)" in text
+    assert "Trainings a row: 4 (motions: 2, seeds: 0, 1), 20 clips of a person each" in text
+    assert "- plain: lora\n- small: lora, rank=4\n" in text
     small = next(line for line in text.split("## Against plain")[1].splitlines() if line.startswith("| small"))
     assert small.split("|")[2].strip() == "50 % [50, 50] better"
     assert small.split("|")[3].strip() == "0 % [0, 0] within noise"
@@ -240,6 +241,8 @@ def test_what_changed_video_by_video(
         (["compare", str(folder)], "bench compare takes two folders, of before and of after the change"),
         (["report", str(folder), str(folder)], "bench report takes one folder"),
         (["run", "judge", str(folder)], "bench run takes one suite"),
+        (["run", "methods", "--set", "seeds=[1]"], "--set seeds has no effect"),
+        (["run", "judge", "--out", str(folder)], "suite 'judge' has no setting 'out'"),
     ):
         assert cli.main(["bench", *words]) == cli.REFUSED
         assert said in capsys.readouterr().err

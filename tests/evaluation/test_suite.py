@@ -49,6 +49,13 @@ def test_suites_that_ship_can_be_run() -> None:
         assert suite_from_dict(suite_to_dict(suite), name) == suite
 
 
+def test_off_is_a_word_and_false_is_not(tmp_path: Path) -> None:
+    text = "{backbone: puppet-unet3d, described: false, rows: {separation: {config: {highway: off, debiased: false}}}}"
+    suite = read_suite(a_file(tmp_path, text))
+    assert suite.described is False
+    assert suite.rows["separation"].config == {"highway": "off", "debiased": False}
+
+
 def test_a_file_of_ones_own_and_what_is_said_beside_it(tmp_path: Path, asked: list[Any]) -> None:
     path = a_file(
         tmp_path,

@@ -11,7 +11,7 @@ import torch
 
 from synmotion_core.backbones import SPECS
 from synmotion_core.errors import AdapterError, ConfigError, IncompatibleError
-from synmotion_core.interfaces import check_compatible, why_incompatible
+from synmotion_core.interfaces import check_compatible, drawing_settings, why_incompatible
 from synmotion_core.methods import METHODS, find_method
 from synmotion_core.types import Prompt
 from tests.backbones.tiny import tiny_backbone
@@ -175,6 +175,12 @@ def test_compatibility_is_the_features(spec: Any, name: str) -> None:
     entry = METHODS[name]
     reason = why_incompatible(spec, entry.name, entry.requires)
     assert (reason is None) == (entry.requires <= spec.features)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_what_is_open_after_training_is_a_setting(name: str) -> None:
+    entry = METHODS[name]
+    assert drawing_settings(entry) <= {field.name for field in dataclasses.fields(entry.config)}
 
 
 def test_a_pair_that_does_not_fit_names_the_feature() -> None:

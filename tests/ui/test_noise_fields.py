@@ -18,7 +18,8 @@ def test_a_mark_is_found_again_as_a_part_of_a_file(library: Library) -> None:
     whole = example(library)
     part = replace(whole, start_s=0.0, end_s=2.125, resample_fps=8.0)
     clips = (whole, part)
-    assert len({mark(choice) for choice in clips}) == 2
+    late = [replace(whole, start_s=start) for start in (100.1229, 100.1231)]
+    assert len({mark(choice) for choice in (*clips, *late)}) == 4
     assert noise_clip(FRESH, clips, library, PUPPETS) is None
     found = noise_clip(mark(part), clips, library, PUPPETS)
     assert found is not None
