@@ -8,8 +8,8 @@
 The renders are of the species that was asked for, in `MANNERS` ways (tempo, phase, the side that leads, view), and are
 seen by the same eyes, so that what these miss (the far hand of a turning puppet) is missed on both sides. An error is
 the distance to the nearest way of doing it right: renders of the motion itself come to 0.02 to 0.05, of other motions
-to 0.08 to 0.5. It shares the judge's eyes, not its verdict. A still clip has an amplitude of 0.1 instead of 0: the eyes
-look one frame back and one ahead, and at the ends there is none.
+to 0.07 to 0.5. It shares the judge's eyes, not its verdict. A still clip has an amplitude up to 0.1 instead of 0: the
+eyes look one frame back and one ahead, and at the ends there is none.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Joints = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fit:
-    """error of (13) in body heights, 0 exactly as a render; amplitude of (14), 0.1 still, 1 as much as the renders."""
+    """error of (13) in body heights, 0 exactly as a render; amplitude of (14), 0 to 0.1 still, 1 as the renders."""
 
     error: float
     amplitude: float
