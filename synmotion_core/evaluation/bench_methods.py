@@ -1,14 +1,11 @@
 """How well a method learns rare motions from clips of a person, shown on species that were never in the clips.
 
-    methods.<method>.motion            the judge sees the rare motion
-    methods.<method>.species|colour    the judge sees the subject that was asked for
-    methods.<method>.as_person         the judge sees the reference subject instead: leakage
-    methods.<method>.error             how far its joints are from the nearest true performance, in body heights
-    methods.<method>.amplitude         how much it moves, 1 as the true ones
-    methods.<method>.common            the judge sees a motion that the base knows, the adapter at work (num_common)
-    methods.<method>.first_frame_db    image to video: how well the first frame keeps the picture, PSNR
+    methods.<method>.<column>          of the suite's metrics, each with its about: metrics/__init__.py
+    methods.<method>.hit|harmonic      motion and subject right in the same video; harmonic mean of both accuracies
     methods.<method>.<one of these>-<other>   the difference to another row, video by video: `against`
+    methods.<method>.wins-<other>      how often it is right where the other is not
     methods.<method>.seconds           training, priors not counted (they are drawn once and shared)
+    methods.<method>.motion.<motion>   the motion's accuracy, motion by motion
 
 Units (units.py) that share a seed share clips and noise, so intervals redraw whole units (figures.cluster_interval).
 All methods have the same steps and batch, unless a row says otherwise.
@@ -57,8 +54,8 @@ def bench_methods(
     Suite, and what `bench_suite` takes beside one.
 
     To compare settings of one method, `methods` may hold names of one's own, whose `configs` say the method: such as
-    configs={"keys": {"method": "separation", "temporal": "k"}}. Keys that begin with "sampling." or "train.", and
-    num_clips, are of that row alone.
+    configs={"keys": {"method": "separation", "temporal": "k"}}. Keys that begin with "sampling." or "train.",
+    num_clips and after are of that row alone.
     """
     how = {name: options.pop(name) for name in HOW if name in options}
     known = {f.name for f in dataclasses.fields(Suite)} - {"rows", "about", "motions", "seeds", "train", "sampling"}
@@ -77,12 +74,12 @@ def _changed(given: Any, default: Any) -> dict[str, Any]:
 
 
 def _row(config: dict[str, Any]) -> Row:
-    parts: dict[str, dict[str, Any]] = {"train": {}, "sampling": {}}
+    own: dict[str, Any] = {key: config.pop(key) for key in ("method", "num_clips", "after") if key in config}
     for key in list(config):
         part, dot, name = key.partition(".")
-        if dot and part in parts:
-            parts[part][name] = config.pop(key)
-    return Row(method=config.pop("method", ""), num_clips=config.pop("num_clips", None), config=config, **parts)
+        if dot and part in ("train", "sampling"):
+            own.setdefault(part, {})[name] = config.pop(key)
+    return Row(**own, config=config)
 
 
 def bench_suite(

@@ -33,7 +33,8 @@ def drawn(backbone: Backbone, unit: Unit, folder: Path) -> tuple[list[Path], flo
 
     They come in the order of `targets`, then of `common_targets`. Raises ConfigError for a file that was taken away.
     """
-    own = folder / "drawn" / file_name(unit, backbone.fingerprint, _version(), to_dict(unit))
+    values = {key: value for key, value in to_dict(unit).items() if key != "metrics"}
+    own = folder / "drawn" / file_name(unit, backbone.fingerprint, _version(), values)
     files, done = [own / f"{i:02d}.mp4" for i in range(unit.num_videos + unit.num_common)], own / "drawn.json"
     if done.exists():
         for file in files:

@@ -139,3 +139,75 @@ def mean_figure(name: str, groups: Sequence[Sequence[float]], *, seeds: Sequence
         seeds=tuple(seeds),
         seconds=seconds,
     )
+
+
+def harmonic_figure(
+    name: str, one: Sequence[Sequence[float]], other: Sequence[Sequence[float]], *, seeds: Sequence[int], seconds: float
+) -> Figure:
+    """The harmonic mean of two rates of the same groups, 2 a b / (a + b), 0 where both are; whole groups redrawn.
+
+    High only where both are: a method that copies the clips' person, or draws the subject at rest, has one of them.
+    """
+
+    if len(one) != len(other) or any(len(x) != len(y) for x, y in zip(one, other, strict=True)):
+        raise ValueError("a harmonic mean of two rates is of the same groups")
+    if len(one) == 1:  # a single group's values are redrawn one by one
+        one, other = ([[v] for v in groups[0]] for groups in (one, other))
+    sums = np.array([[np.sum(group) for group in groups] for groups in (one, other)], float)
+    counts = np.array([len(group) for group in one], float)
+    picks = np.random.default_rng(0).integers(len(one), size=(10_000, len(one)))
+
+    def harmonic(picked: NDArray[Any]) -> NDArray[Any]:
+        a, b = sums[:, picked].sum(-1) / counts[picked].sum(-1)
+        return 2 * a * b / np.maximum(a + b, 1e-12)
+
+    value = float(harmonic(np.arange(len(one))[None])[0])
+    low, high = np.percentile(harmonic(picks), (2.5, 97.5))
+    n = sum(len(group) for group in one)
+    return Figure(
+        name=name,
+        value=value,
+        low=min(float(low), value),
+        high=max(float(high), value),
+        n=n,
+        seeds=tuple(seeds),
+        seconds=seconds,
+    )
+
+
+def spearman(one: Sequence[float], other: Sequence[float]) -> float:
+    """Spearman's rank correlation, equal values sharing their mean rank; 0 where one side does not vary.
+
+    >>> spearman([1, 2, 3], [10, 20, 15])
+    0.5
+    """
+    ranks = [_ranks(np.asarray(values, float)) for values in (one, other)]
+    spread = [r.std() for r in ranks]
+    if min(spread) == 0:
+        return 0.0
+    product = np.mean((ranks[0] - ranks[0].mean()) * (ranks[1] - ranks[1].mean()))
+    return float(np.clip(product / (spread[0] * spread[1]), -1, 1))
+
+
+def _ranks(values: NDArray[Any]) -> NDArray[Any]:
+    below, same = values[None] < values[:, None], values[None] == values[:, None]
+    return below.sum(1) + (same.sum(1) - 1) / 2
+
+
+def spearman_figure(name: str, one: Sequence[float], other: Sequence[float], *, seeds: Sequence[int]) -> Figure:
+    """`spearman` with a percentile bootstrap over the pairs."""
+    if len(one) != len(other) or len(one) < 3:
+        raise ValueError(f"a rank correlation needs at least three pairs, got {len(one)} and {len(other)} values")
+    a, b, rng = np.asarray(one, float), np.asarray(other, float), np.random.default_rng(0)
+    picks = rng.integers(len(a), size=(2000, len(a)))
+    value = spearman(one, other)
+    low, high = np.percentile([spearman(a[p].tolist(), b[p].tolist()) for p in picks], (2.5, 97.5))
+    return Figure(
+        name=name,
+        value=value,
+        low=min(float(low), value),
+        high=max(float(high), value),
+        n=len(a),
+        seeds=tuple(seeds),
+        seconds=0.0,
+    )

@@ -19,49 +19,64 @@ from pathlib import Path
 from typing import Any
 
 from synmotion_core.errors import ConfigError, MissingError
-from synmotion_core.evaluation.figures import Figure, grouped_rate_figure, mean_figure
+from synmotion_core.evaluation.figures import (
+    Figure,
+    grouped_rate_figure,
+    harmonic_figure,
+    mean_figure,
+    spearman_figure,
+)
+from synmotion_core.evaluation.metrics import COLUMNS, Column
 from synmotion_core.evaluation.suite import Suite, suite_from_dict, suite_to_dict
 from synmotion_core.storage import replacing
 
-RATES = ("motion", "species", "colour", "as_person")
-MEANS = ("error", "amplitude")
+ACCURACIES = (("motion", "species"),)  # columns for motion and subject, the surest judges first
+DERIVED = {
+    column.name: column
+    for column in (
+        Column(name="hit", title="both right", rate=True, about="motion and subject are right in the same video"),
+        Column(
+            name="harmonic",
+            title="harmonic mean",
+            rate=True,
+            about="of the accuracies of motion and subject: high only where both are",
+        ),
+        Column(name="wins", title="wins", rate=True, about="how often this one has both right and the other has not"),
+        Column(name="seconds", title="training, s", better="less", about="of one training, as busy as the machine was"),
+    )
+}
 FILE = "results.json"
-_FORMAT = 1
+_FORMAT = 2
 _PACKAGES = ("torch", "diffusers", "transformers", "peft")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """Per video whether the judge saw the motion, species and colour asked for, and whether it saw the person instead.
+    """values: the metrics' columns, a value for each of num_videos videos, num_common known ones, or one for the unit.
 
-    error and amplitude say how it moves (trajectories.py). seconds is the training's, priors not counted: they are
-    drawn once and shared. first_frame_db is, in I2V, how well each video's first frame keeps the picture (PSNR); empty
-    in T2V. common says of the videos of known motions whether the judge saw them; they are the last of prompts, the
-    videos' words, and of videos, their files in the folder that keeps them.
+    A column that is not there was not measured. seconds is the training's, priors not counted: they are drawn once and
+    shared. prompts and videos are of all videos, known ones last: their words, and their files in the folder that keeps
+    them.
     """
 
-    motion: list[bool]
-    species: list[bool]
-    colour: list[bool]
-    as_person: list[bool]
-    error: list[float]
-    amplitude: list[float]
+    values: Mapping[str, list[float]]
+    num_videos: int
+    num_common: int = 0
     seconds: float
-    first_frame_db: list[float] = field(default_factory=list)
-    common: list[bool] = field(default_factory=list)
     prompts: list[str] = field(default_factory=list)
     videos: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        count = len(self.motion)
-        for name in ("species", "colour", "as_person", "error", "amplitude"):
-            if len(getattr(self, name)) != count:
-                raise ValueError(f"{count} videos, {len(getattr(self, name))} values of {name}")
-        if len(self.first_frame_db) not in (0, count):
-            raise ValueError(f"{count} videos, {len(self.first_frame_db)} values of first_frame_db")
+        counts = {"video": self.num_videos, "known": self.num_common, "unit": 1}
+        for name, values in self.values.items():
+            if name not in COLUMNS:
+                raise ValueError(f"no metric has the column {name!r}")
+            if len(values) != counts[COLUMNS[name].per]:
+                raise ValueError(f"{name}: {len(values)} values for {counts[COLUMNS[name].per]}")
+        total = self.num_videos + self.num_common
         for name in ("prompts", "videos"):
-            if len(getattr(self, name)) not in (0, count + len(self.common)):
-                raise ValueError(f"{count + len(self.common)} videos, {len(getattr(self, name))} {name}")
+            if len(getattr(self, name)) not in (0, total):
+                raise ValueError(f"{total} videos, {len(getattr(self, name))} {name}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,38 +106,106 @@ class Results:
 
 
 def figures(suite: Suite, row: RowResult, against: RowResult | None = None) -> Iterator[Figure]:
-    """`methods.<row>.<what>`: rates, means, differences to another row video by video, each motion's rate.
+    """`methods.<row>.<what>`: the metrics' columns, then `hit` and `harmonic` of motion and subject, differences to
+    another row and `wins` against it, and the rate of each motion.
 
     Rates take the wider of two intervals: whole units redrawn, and Wilson's over all videos.
     """
     how: dict[str, Any] = {"seeds": suite.seeds, "seconds": row.seconds}
     name, outcomes = f"methods.{row.name}", row.outcomes
-    for key in RATES:
-        yield grouped_rate_figure(f"{name}.{key}", _values(outcomes, key), **how)
-    for key in MEANS:
-        yield mean_figure(f"{name}.{key}", _values(outcomes, key), **how)
-    known = _values(outcomes, "common")
-    if all(known):
-        yield grouped_rate_figure(f"{name}.common", known, **how)
-    kept = _values(outcomes, "first_frame_db")
-    if all(kept):
-        yield mean_figure(f"{name}.first_frame_db", kept, **how)
+    for key in columns_of(outcomes):
+        figure = grouped_rate_figure if COLUMNS[key].rate else mean_figure
+        yield figure(f"{name}.{key}", _values(outcomes, key), **how)
+    pair = accuracies(outcomes)
+    if pair is not None:
+        yield grouped_rate_figure(f"{name}.hit", _hits(outcomes, pair), **how)
+        yield harmonic_figure(f"{name}.harmonic", *(_values(outcomes, key) for key in pair), **how)
     if against is not None and against.name != row.name:
         yield from differences(suite, row, against, against.name)
     yield mean_figure(f"{name}.seconds", [[o.seconds] for o in outcomes], **how)
-    units = suite.units(row.name)
-    for motion in suite.motions:
-        own = [o for unit, o in zip(units, outcomes, strict=True) if unit.motion == motion]
-        yield grouped_rate_figure(f"{name}.motion.{motion}", _values(own, "motion"), **how)
+    if pair is not None:
+        units = suite.units(row.name)
+        for motion in suite.motions:
+            own = [o for unit, o in zip(units, outcomes, strict=True) if unit.motion == motion]
+            yield grouped_rate_figure(f"{name}.motion.{motion}", _values(own, pair[0]), **how)
+
+
+def column_of(figure: str) -> Column:
+    """What a figure's last part is of: "motion", "motion.squat" or "motion-plain", of metrics or derived."""
+    name = figure.partition(".")[0].partition("-")[0]
+    return DERIVED[name] if name in DERIVED else COLUMNS[name]
+
+
+def columns_of(outcomes: Sequence[Outcome]) -> list[str]:
+    """The columns that all of them have, in the registry's order."""
+    return [key for key in COLUMNS if all(o.values.get(key) for o in outcomes)]
+
+
+def accuracies(outcomes: Sequence[Outcome]) -> tuple[str, str] | None:
+    """The columns that say whether the motion and whether the subject is right; None where none does."""
+    there = columns_of(outcomes)
+    return next((pair for pair in ACCURACIES if set(pair) <= set(there)), None)
+
+
+def _hits(outcomes: Sequence[Outcome], pair: tuple[str, str]) -> list[list[float]]:
+    """Of each video whether both are right."""
+    one, other = (_values(outcomes, key) for key in pair)
+    return [[a * b for a, b in zip(x, y, strict=True)] for x, y in zip(one, other, strict=True)]
 
 
 def differences(suite: Suite, row: RowResult, other: RowResult, called: str) -> Iterator[Figure]:
-    """`methods.<row>.<what>-<called>`: a row less another, video by video; both were asked the same."""
-    both = all(o.common for o in (*row.outcomes, *other.outcomes))
-    for key in (*RATES, *MEANS, *["common"] * both):
+    """`methods.<row>.<what>-<called>`: a row less another, video by video; both were asked the same.
+
+    `wins-<called>`: the share of videos in which this one is right in motion and subject and the other is not, and
+    half of those in which both or neither are                                                                    (16)
+    """
+    there = columns_of([*row.outcomes, *other.outcomes])
+    how: dict[str, Any] = {"seeds": suite.seeds, "seconds": row.seconds}
+    for key in there:
         pairs = zip(_values(row.outcomes, key), _values(other.outcomes, key), strict=True)
         found = [[a - b for a, b in zip(one, two, strict=True)] for one, two in pairs]
-        yield mean_figure(f"methods.{row.name}.{key}-{called}", found, seeds=suite.seeds, seconds=row.seconds)
+        yield mean_figure(f"methods.{row.name}.{key}-{called}", found, **how)
+    pair = accuracies([*row.outcomes, *other.outcomes])
+    if pair is not None:
+        hits = zip(_hits(row.outcomes, pair), _hits(other.outcomes, pair), strict=True)
+        wins = [[(1 + a - b) / 2 for a, b in zip(one, two, strict=True)] for one, two in hits]  # (16)
+        yield mean_figure(f"methods.{row.name}.wins-{called}", wins, **how)
+
+
+def agreement(results: Results) -> Iterator[Figure]:
+    """`agreement.<column>`: Spearman's rank correlation of a column with the motion's accuracy over rows x motions.
+
+    What a metric is worth as a judge of motion, where the truth is known: 1 ranks alike, -1 the other way round. For a
+    column whose better end is less, or nearness to 1, the sign is turned, so that 1 is always the good one.
+    """
+    rows = results.rows
+    everything = [o for row in rows for o in row.outcomes]
+    pair = accuracies(everything)
+    if pair is None:
+        return
+    cells: list[list[Outcome]] = []
+    for row in rows:
+        units = results.suite.units(row.name)
+        for motion in results.suite.motions:
+            cells.append([o for unit, o in zip(units, row.outcomes, strict=True) if unit.motion == motion])
+    if len(cells) < 3:
+        return
+    truth = [_mean(cell, pair[0]) for cell in cells]
+    for key in columns_of(everything):
+        column = COLUMNS[key]
+        if key == pair[0] or column.per == "known" or key == pair[1]:
+            continue
+        found = [_mean(cell, key) for cell in cells]
+        if column.better == "less":
+            found = [-value for value in found]
+        if column.better == "one":
+            found = [-abs(value - 1) for value in found]
+        yield spearman_figure(f"agreement.{key}", truth, found, seeds=results.suite.seeds)
+
+
+def _mean(outcomes: Sequence[Outcome], key: str) -> float:
+    values = [v for own in _values(outcomes, key) for v in own]
+    return sum(values) / len(values)
 
 
 def compare(before: Results, after: Results) -> Iterator[Figure]:
@@ -130,7 +213,8 @@ def compare(before: Results, after: Results) -> Iterator[Figure]:
 
     Raises ConfigError, naming what differs, where they were not asked the same.
     """
-    for name in ("backbone", "motions", "seeds", "num_videos", "num_common", "described", "mode", "drawn_mode"):
+    asked = ("backbone", "motions", "seeds", "num_videos", "num_common", "described", "mode", "drawn_mode")
+    for name in asked:
         one, two = getattr(before.suite, name), getattr(after.suite, name)
         if one != two:
             raise ConfigError(f"these results cannot be compared video by video: their {name} are {one} and {two}")
@@ -142,7 +226,7 @@ def compare(before: Results, after: Results) -> Iterator[Figure]:
 
 
 def _values(outcomes: Sequence[Outcome], key: str) -> list[list[float]]:
-    return [[float(hit) for hit in getattr(o, key)] for o in outcomes]
+    return [[float(value) for value in o.values[key]] for o in outcomes]
 
 
 def write_results(folder: Path, suite: Suite, rows: Sequence[RowResult], kept: Path, command: str) -> None:

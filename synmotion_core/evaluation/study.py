@@ -66,7 +66,7 @@ def _pairs(results: Results, rows: Sequence[str], folder: Path) -> list[tuple[st
     one, other = (results.row(name).outcomes for name in rows)
     found = []
     for a, b in zip(one, other, strict=True):
-        for index in range(len(a.motion)):
+        for index in range(a.num_videos):
             paths = [folder / outcome.videos[index] for outcome in (a, b)]
             for path in paths:
                 if not path.resolve().is_relative_to(folder.resolve()) or path.suffix != ".mp4" or not path.is_file():

@@ -28,7 +28,8 @@ from typing import Any
 from synmotion_core.backbones import find_spec
 from synmotion_core.config import Sampling, from_dict, to_dict
 from synmotion_core.errors import ConfigError, MissingError
-from synmotion_core.evaluation.tasks import BACKBONE, Unit, check_backbone
+from synmotion_core.evaluation.metrics import METRICS, find_metric
+from synmotion_core.evaluation.tasks import BACKBONE, SHARES, Unit, check_backbone
 from synmotion_core.interfaces import check_compatible
 from synmotion_core.methods import find_method
 from synmotion_core.puppets.motions import RARE
@@ -43,11 +44,13 @@ _NOT_HERE = ("seed", "save_every", "sample_every", "sample_subjects", "sample_im
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """One line of the table. method "" is the row's name; config, train and sampling are what differs from the
-    method's defaults and from the suite's own; num_clips None takes the suite's."""
+    method's defaults and from the suite's own; num_clips None takes the suite's. after: the adapter as it is after that
+    share of the training's steps, one of SHARES."""
 
     method: str = ""
     config: Mapping[str, Any] = field(default_factory=dict)
     num_clips: int | None = None
+    after: float = 1.0
     train: Mapping[str, Any] = field(default_factory=dict)
     sampling: Mapping[str, Any] = field(default_factory=dict)
 
@@ -64,6 +67,7 @@ class Suite:
     against: a row that all others are compared with. Its units share clips, prompts and noise with theirs, so the
     differences say more than two intervals beside each other: one around 0 is within the noise.
     sampling: how the adapters' videos are drawn; priors always take the backbone's own settings.
+    metrics: what looks at the videos, rows of `metrics.METRICS`.
     """
 
     rows: Mapping[str, Row]
@@ -80,6 +84,7 @@ class Suite:
     train: Mapping[str, Any] = field(default_factory=dict)
     sampling: Mapping[str, Any] = field(default_factory=dict)
     against: str | None = None
+    metrics: tuple[str, ...] = tuple(METRICS)
 
     def __post_init__(self) -> None:
         check_backbone(self.backbone)
@@ -96,6 +101,10 @@ class Suite:
         _check_count("num_common", self.num_common, least=0)
         if self.num_common and "i2v" in (self.mode, self.drawn_mode):
             raise ConfigError("num_common is drawn from words alone: leave it out of i2v")
+        if not self.metrics:
+            raise ConfigError(f"a suite needs metrics, at least one of {', '.join(METRICS)}")
+        for name in self.metrics:
+            find_metric(name)
         if not isinstance(self.described, bool):
             raise ConfigError(f"described must be true or false, got {self.described!r}")
         for name in self.rows:
@@ -116,6 +125,8 @@ class Suite:
             raise ConfigError("videos begin with pictures or with the noise of a clip: leave noise_prior out of i2v")
         num_clips = self.num_clips if row.num_clips is None else row.num_clips
         _check_count("num_clips", num_clips)
+        if row.after not in SHARES:
+            raise ConfigError(f"after must be one of {', '.join(map(str, SHARES))} of the steps, got {row.after!r}")
         return [
             Unit(
                 method=entry.name,
@@ -126,11 +137,13 @@ class Suite:
                 num_clips=num_clips,
                 num_videos=self.num_videos,
                 num_common=self.num_common,
+                after=row.after,
                 described=self.described,
                 mode=self.mode,
                 drawn_mode=self.drawn_mode,
                 train=from_dict(TrainConfig, {**self.train, **row.train}),
                 sampling=drawn,
+                metrics=self.metrics,
             )
             for motion in self.motions
             for seed in self.seeds

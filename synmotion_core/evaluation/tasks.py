@@ -28,6 +28,7 @@ from synmotion_core.types import Clip, Frames, Mode, Prompt
 
 BACKBONE = "puppet-hunyuan"
 REFERENCE = "person"
+SHARES = (0.25, 0.5, 0.75, 1.0)  # of a training, after which an adapter can be looked at
 UNSEEN = tuple(name for name in SPECIES if name != REFERENCE)
 
 
@@ -132,6 +133,8 @@ class Unit:
     described: prompts say the motion's verb and what its limbs do ("squats, bobs apart deep"); else the verb alone.
     mode "i2v" trains on clips that begin with the person standing, from their first frames, and draws from pictures of
     puppets that stand; drawn_mode, unless it is None, draws in another mode than was trained.
+    after: the share of the training's steps after which the adapter is taken, one of SHARES; 1 is its end.
+    metrics: rows of the registry that look at the videos.
     """
 
     method: str
@@ -141,12 +144,14 @@ class Unit:
     num_clips: int
     num_videos: int
     num_common: int = 0
+    after: float = 1.0
     train: TrainConfig
     backbone: str = BACKBONE
     described: bool = True
     mode: Mode = "t2v"
     drawn_mode: Mode | None = None
     sampling: Sampling = field(default_factory=Sampling)
+    metrics: tuple[str, ...] = ()
 
     @property
     def method_config(self) -> Any:

@@ -19,13 +19,14 @@ from typing import Any
 
 from synmotion_core.config import from_dict, to_dict
 from synmotion_core.errors import AdapterError, ConfigError
-from synmotion_core.evaluation.tasks import Unit, prior_set, reference_clips, reference_set
+from synmotion_core.evaluation.tasks import SHARES, Unit, prior_set, reference_clips, reference_set
 from synmotion_core.interfaces import Backbone, Method, drawing_settings
 from synmotion_core.methods import find_method
 from synmotion_core.storage import read_tensors, write_tensors
 from synmotion_core.training import trainer
 from synmotion_core.training.settings import PriorConfig, TrainConfig
 from synmotion_core.training.trainer import TrainingSet
+from synmotion_core.types import Progress
 
 # what stands above or beside this floor, and pretraining, which nothing imports: never part of a result
 NOT_OURS = (
@@ -33,7 +34,7 @@ NOT_OURS = (
     "command.py", "progress_line.py", "events.py", "puppets/pretrain",
 )  # fmt: skip
 OF_TRAINING = ("tasks.py", "trainings.py")
-_AFTER_TRAINING = ("num_videos", "num_common", "drawn_mode", "sampling")
+_AFTER_TRAINING = ("num_videos", "num_common", "drawn_mode", "sampling", "metrics", "after")
 
 
 def source_digest(root: Path, evaluation: tuple[str, ...] | None = None) -> str:
@@ -43,8 +44,8 @@ def source_digest(root: Path, evaluation: tuple[str, ...] | None = None) -> str:
         name = path.relative_to(root).as_posix()
         if any(name == part or name.startswith(f"{part}/") for part in NOT_OURS):
             continue
-        folder, _, file = name.rpartition("/")
-        if folder == "evaluation" and evaluation is not None and file not in evaluation:
+        own = name.removeprefix("evaluation/")
+        if own != name and evaluation is not None and own not in evaluation:
             continue
         digest.update(name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
@@ -64,13 +65,19 @@ def file_name(unit: Unit, *depends_on: Any) -> str:
 def adapted(backbone: Backbone, unit: Unit, method: Method, folder: Path) -> float:
     """The method as the unit trains it, from the folder where it is there; the seconds that it took."""
     path = trained_path(backbone, unit, folder)
-    if not path.exists():
+    wanted = _at(path, unit.after)
+    if not wanted.exists():
         _train(backbone, unit, method, folder, path)
-    return _take_up(method, path)
+    return _take_up(method, wanted)
+
+
+def _at(path: Path, share: float) -> Path:
+    return path if share == 1 else path.with_suffix(f".{round(100 * share)}.safetensors")
 
 
 def trained_path(backbone: Backbone, unit: Unit, folder: Path) -> Path:
-    """Where a training is kept. Units share one that differ only in what no training sees."""
+    """Where a training is kept. Units share one that differ only in what no training sees. Beside it lie the adapters
+    after the other SHARES of its steps."""
     values = {key: value for key, value in to_dict(unit).items() if key not in _AFTER_TRAINING}
     open_ones = drawing_settings(find_method(unit.method))
     values["config"] = {key: value for key, value in to_dict(unit.method_config).items() if key not in open_ones}
@@ -78,7 +85,7 @@ def trained_path(backbone: Backbone, unit: Unit, folder: Path) -> Path:
 
 
 def _train(backbone: Backbone, unit: Unit, method: Method, root: Path, path: Path) -> None:
-    """The adapter's tensors go to `path`, with the seconds that it took."""
+    """The adapter's tensors go to `path`, with the seconds that it took, and those after SHARES of its steps beside."""
     standing = unit.mode == "i2v"
     clips = reference_clips(unit.motion, unit.num_clips, unit.seed, described=unit.described, standing=standing)
     clips = [replace(clip, prompt=unit.reads(clip.prompt)) for clip in clips]
@@ -86,9 +93,10 @@ def _train(backbone: Backbone, unit: Unit, method: Method, root: Path, path: Pat
     if find_method(unit.method).draws_priors(unit.method_config):
         data["prior"] = prior_set(backbone, root, PriorConfig(), unit.mode)
     own = from_dict(TrainConfig, {**to_dict(unit.train), "seed": unit.seed, "save_every": 0, "sample_every": 0})
+    marks = {share: max(1, round(share * own.num_steps)) for share in SHARES[:-1]}
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        for _ in trainer.train(
+        for event in trainer.train(
             backbone=backbone,
             method=method,
             data=data,
@@ -97,9 +105,13 @@ def _train(backbone: Backbone, unit: Unit, method: Method, root: Path, path: Pat
             settings="bench",
             cancel=threading.Event(),
         ):
-            pass
-    spent = time.perf_counter() - began
-    write_tensors(path, method.state_dict(), {"seconds": repr(spent)})
+            for share in [s for s, step in marks.items() if isinstance(event, Progress) and event.step == step]:
+                _write(_at(path, share), method, began)
+    _write(path, method, began)
+
+
+def _write(path: Path, method: Method, began: float) -> None:
+    write_tensors(path, method.state_dict(), {"seconds": repr(time.perf_counter() - began)})
 
 
 def _take_up(method: Method, path: Path) -> float:

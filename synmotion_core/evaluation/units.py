@@ -13,11 +13,12 @@ import json
 import multiprocessing
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -27,18 +28,24 @@ from synmotion_core.clips.frames import contact_sheet, png
 from synmotion_core.config import to_dict
 from synmotion_core.errors import ConfigError
 from synmotion_core.evaluation.drawings import drawn, pictures
-from synmotion_core.evaluation.figures import decibels
+from synmotion_core.evaluation.metrics import COLUMNS, Asked, Shot, score
 from synmotion_core.evaluation.results import Outcome
-from synmotion_core.evaluation.tasks import REFERENCE, Unit, common_targets, prior_set, targets
+from synmotion_core.evaluation.tasks import (
+    REFERENCE,
+    Unit,
+    common_targets,
+    prior_set,
+    reference_clips,
+    targets,
+)
 from synmotion_core.evaluation.trainings import file_name, source_digest
-from synmotion_core.evaluation.trajectories import Trajectories
 from synmotion_core.interfaces import Backbone
 from synmotion_core.methods import find_method
 from synmotion_core.puppets.judge import FOLDER as JUDGE
-from synmotion_core.puppets.judge import Judge
+from synmotion_core.puppets.kinematics import FPS
 from synmotion_core.storage import replacing
 from synmotion_core.training.settings import PriorConfig
-from synmotion_core.types import Frames
+from synmotion_core.types import Prompt
 
 
 def measure(
@@ -62,7 +69,7 @@ def measure(
             yield unit, _work(unit, folder, sheets)
         return
     if any(find_method(u.method).draws_priors(u.method_config) for u in missing):
-        backbone, _ = _loaded(units[0].backbone)
+        backbone = _loaded(units[0].backbone)
         prior_set(backbone, folder, PriorConfig())  # once, on all cores, before the workers want them
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(missing)), context, _start_worker, (workers,)) as pool:
@@ -95,18 +102,8 @@ def _start_worker(workers: int) -> None:
 
 
 @cache
-def _loaded(name: str) -> tuple[Backbone, Judge]:
-    return load_backbone(name), _judge()
-
-
-@cache
-def _judge() -> Judge:
-    return Judge.load()
-
-
-@cache
-def _trajectories() -> Trajectories:
-    return Trajectories(_judge())
+def _loaded(name: str) -> Backbone:
+    return load_backbone(name)
 
 
 @cache
@@ -116,41 +113,59 @@ def _version() -> str:
 
 
 def _path(unit: Unit, folder: Path) -> Path:
-    fingerprint = _loaded(unit.backbone)[0].fingerprint
+    fingerprint = _loaded(unit.backbone).fingerprint
     return folder / "units" / f"{file_name(unit, fingerprint, _version(), to_dict(unit))}.json"
 
 
 def _work(unit: Unit, folder: Path, sheets: Path | None) -> Outcome:
-    backbone, judge = _loaded(unit.backbone)
+    backbone = _loaded(unit.backbone)
     files, seconds = drawn(backbone, unit, folder)
-    made = [video.read(file)[0] for file in files[: unit.num_videos]]
-    known = common_targets(unit.num_common, unit.seed)
-    as_known = judge.judge([video.read(file)[0] for file in files[unit.num_videos :]])
-    wanted = targets(unit.motion, unit.num_videos, unit.seed, described=unit.described)
-    verdicts = judge.judge(made)
-    fits = _trajectories().fit(made, [w[1] for w in wanted], unit.motion)
+    asked = _asked(unit, files)
+    values = score(unit.metrics, asked)
     outcome = Outcome(
-        motion=[v == unit.motion for v in verdicts.motion],
-        species=[v == w[1] for v, w in zip(verdicts.species, wanted, strict=True)],
-        colour=[v == w[2] for v, w in zip(verdicts.colour, wanted, strict=True)],
-        as_person=[v == REFERENCE for v in verdicts.species],
-        error=[f.error for f in fits],
-        amplitude=[f.amplitude for f in fits],
+        values=values,
+        num_videos=unit.num_videos,
+        num_common=unit.num_common,
         seconds=seconds,
-        first_frame_db=_first_frame_db(made, unit) if unit.draws_in == "i2v" else [],
-        common=[seen == motion for seen, (_, motion) in zip(as_known.motion, known, strict=True)],
-        prompts=[w[0].text for w in wanted] + [prompt.text for prompt, _ in known],
+        prompts=[shot.prompt.text for shot in (*asked.shots, *asked.known)],
         videos=[file.relative_to(folder).as_posix() for file in files],
     )
     if sheets is not None:
-        labels = [f"{m}, {s}\n{w[0].text}" for w, m, s in zip(wanted, verdicts.motion, verdicts.species, strict=True)]
+        labels = [f"{_said(values, i)}\n{shot.prompt.text}" for i, shot in enumerate(asked.shots)]
         with replacing(sheets / f"{unit.method}-{unit.motion}-{unit.seed}.png") as partial:
-            partial.write_bytes(png(contact_sheet(made, labels)))
+            partial.write_bytes(png(contact_sheet([shot.frames for shot in asked.shots], labels)))
     with replacing(_path(unit, folder)) as partial:
         partial.write_text(json.dumps(asdict(outcome)))
     return outcome
 
 
-def _first_frame_db(made: Sequence[Frames], unit: Unit) -> list[float]:
-    errors = (frames[0].astype(float) - picture for frames, picture in zip(made, pictures(unit), strict=True))
-    return [decibels(error) for error in errors]
+def _asked(unit: Unit, files: Sequence[Path]) -> Asked:
+    """What the files show, as players see it, and what was asked of each."""
+    wanted = targets(unit.motion, unit.num_videos, unit.seed, described=unit.described)
+    begin = pictures(unit) if unit.draws_in == "i2v" else [None] * len(wanted)
+    shots = [
+        _shot(file, prompt, unit.motion, species=species, colour=colour, picture=picture)
+        for file, (prompt, species, colour), picture in zip(files, wanted, begin, strict=False)
+    ]
+    known = common_targets(unit.num_common, unit.seed)
+    return Asked(
+        motion=unit.motion,
+        shots=tuple(shots),
+        known=tuple(_shot(file, *one) for file, one in zip(files[len(shots) :], known, strict=True)),
+        references=tuple(
+            Shot(frames=clip.frames, fps=clip.fps, prompt=clip.prompt, motion=unit.motion, species=REFERENCE)
+            for clip in reference_clips(
+                unit.motion, unit.num_clips, unit.seed, described=unit.described, standing=unit.mode == "i2v"
+            )
+        ),
+    )
+
+
+def _shot(file: Path, prompt: Prompt, motion: str, **of_the_puppet: Any) -> Shot:
+    return Shot(frames=video.read(file)[0], fps=FPS, prompt=prompt, motion=motion, **of_the_puppet)
+
+
+def _said(values: Mapping[str, Sequence[float]], index: int) -> str:
+    """What the judges of a video say of it, for its place on a contact sheet."""
+    found = [COLUMNS[name] for name in values if COLUMNS[name].rate and COLUMNS[name].per == "video"]
+    return ", ".join(column.title for column in found if values[column.name][index]) or "none of what was asked for"

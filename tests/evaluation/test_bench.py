@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tomllib
+import torch
 
 from synmotion_core.backbones import load_backbone
 from synmotion_core.clips import video
@@ -22,10 +23,12 @@ from synmotion_core.evaluation import bench_methods as bench_methods_module
 from synmotion_core.evaluation.bench_backbone import bench_backbone, random_prompts
 from synmotion_core.evaluation.bench_methods import bench_methods
 from synmotion_core.evaluation.figures import Figure
+from synmotion_core.evaluation.metrics import fidelity
 from synmotion_core.evaluation.results import figures as results_figures
 from synmotion_core.evaluation.results import read_results
 from synmotion_core.evaluation.suite import Row, Suite
 from synmotion_core.generation import SamplerConfig, default_sampler
+from synmotion_core.methods import find_method
 from synmotion_core.puppets.judge import Judge
 from synmotion_core.puppets.motions import MOTIONS
 from synmotion_core.storage import write_tensors
@@ -59,10 +62,10 @@ def test_one_unit_of_one_method_is_a_whole_table(tmp_path: Path) -> None:
     made = [video.read(tmp_path / "results" / name)[0] for name in kept.row("synmotion").outcomes[0].videos]
     seen = Judge.load().judge(made)
     (own,) = kept.row("synmotion").outcomes
-    assert [m == "squat" for m in seen.motion[:2]] == own.motion, "the very files"
+    assert [m == "squat" for m in seen.motion[:2]] == own.values["motion"], "the very files"
     known = tasks.common_targets(3, 4)
-    assert [m == motion for m, (_, motion) in zip(seen.motion[2:], known, strict=True)] == own.common
-    assert any(own.common), "one step forgets little"
+    assert [m == motion for m, (_, motion) in zip(seen.motion[2:], known, strict=True)] == own.values["common"]
+    assert any(own.values["common"]), "one step forgets little"
     assert own.prompts[2:] == [prompt.text for prompt, _ in known]
     figures = {f.name.removeprefix("methods.synmotion."): f for f in found}
     assert list(figures) == [
@@ -70,9 +73,17 @@ def test_one_unit_of_one_method_is_a_whole_table(tmp_path: Path) -> None:
         "species",
         "colour",
         "as_person",
+        "common",
         "error",
         "amplitude",
-        "common",
+        "background_db",
+        "flow",
+        "dynamic",
+        "smoothness",
+        "fidelity",
+        "fidelity_floor",
+        "hit",
+        "harmonic",
         "seconds",
         "motion.squat",
     ]
@@ -80,6 +91,9 @@ def test_one_unit_of_one_method_is_a_whole_table(tmp_path: Path) -> None:
     assert figures["motion"].high - figures["motion"].low > 0.5, "two videos say little"
     assert 0.01 < figures["error"].value < 1
     assert 0.05 < figures["amplitude"].value < 2
+    clips = tasks.reference_clips("squat", 2, 4)
+    motions = [fidelity.tracks(frames) for frames in (made[0], *(clip.frames for clip in clips))]
+    assert own.values["fidelity"][0] == max(fidelity.motion_fidelity(motions[0], clip) for clip in motions[1:])
     assert figures["seconds"].n == 1
     assert [p.name for p in (tmp_path / "sheets").iterdir()] == ["synmotion-squat-4.png"]
     with pytest.raises(ConfigError, match="'walk' is not a rare motion"):
@@ -130,7 +144,8 @@ def test_units_share_the_cores_and_are_kept(tmp_path: Path, monkeypatch: pytest.
     assert len(list((tmp_path / "both" / "units").iterdir())) == 2
     assert len(list((tmp_path / "sheets").iterdir())) == 2
     next((tmp_path / "both" / "units").glob("lora-spin-*")).unlink()  # as if it had been stopped before the second
-    next((tmp_path / "both" / "trained").glob("lora-spin-*")).unlink()
+    for kept in (tmp_path / "both" / "trained").glob("lora-spin-*"):
+        kept.unlink()
     shutil.rmtree(next((tmp_path / "both" / "drawn").glob("lora-spin-*")))
     trained: list[str] = []
     train = trainings._train
@@ -213,7 +228,7 @@ def test_what_a_result_does_not_depend_on_is_above_it_in_the_house(tmp_path: Pat
         ("ui/train.py", (False, False)),
         ("run/training.py", (False, False)),
         ("puppets/pretrain/loop.py", (False, False)),
-        ("evaluation/trajectories.py", (True, False)),
+        ("evaluation/metrics/trajectory.py", (True, False)),
         ("evaluation/tasks.py", (True, True)),
         ("training/trainer.py", (True, True)),
         ("diffusion.py", (True, True)),
@@ -261,7 +276,7 @@ def test_other_sampling_and_more_videos_take_the_adapter_that_is_trained(
     assert len({weights for *_, weights in drawn}) == 1, "it is the trained adapter that draws"
     seconds = [next(f.value for f in found if f.name.endswith("seconds")) for found in (first, other)]
     assert seconds[0] == seconds[1] > 0
-    kept = next((tmp_path / "trained").iterdir())
+    kept = next(p for p in (tmp_path / "trained").iterdir() if len(p.suffixes) == 1)  # the end's, no share's
     for damage in (b"", kept.read_bytes()[:500], b"no safetensors at all"):
         kept.write_bytes(damage)
         with pytest.raises(ConfigError, match=f"{kept.name} cannot be read .* delete it"):
@@ -273,6 +288,43 @@ def test_other_sampling_and_more_videos_take_the_adapter_that_is_trained(
         table(**{"sampling.eta": 2})
     with pytest.raises(ConfigError, match="Sampling has no setting 'gudance_scale': did you mean 'guidance_scale'"):
         table(**{"sampling.gudance_scale": 2})
+
+
+def test_adapters_after_a_share_of_the_steps_come_of_one_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[int] = []
+    train = trainings._train
+    monkeypatch.setattr(trainings, "_train", lambda b, u, *rest: trained.append(1) or train(b, u, *rest))
+    rows = {name: Row(method="lora", after=share) for name, share in (("half", 0.5), ("end", 1.0), ("most", 0.75))}
+    suite = Suite(rows=rows, motions=("squat",), seeds=(4,), num_clips=1, num_videos=1, train={"num_steps": 4})
+    backbone, found = load_backbone("puppet-hunyuan"), {}
+    for name in rows:
+        (unit,) = suite.units(name)
+        method = find_method("lora").attach(backbone, unit.method_config, unit.reference, 1)
+        try:
+            seconds = trainings.adapted(backbone, unit, method, tmp_path)
+            found[name] = (seconds, {key: value.clone() for key, value in method.state_dict().items()})
+        finally:
+            method.detach()
+    assert trained == [1]
+    assert found["half"][0] < found["most"][0] < found["end"][0]
+    states = [found[name][1] for name in ("half", "most", "end")]
+    for one, other in ((0, 1), (1, 2), (0, 2)):
+        assert any(not torch.equal(states[one][key], states[other][key]) for key in states[one])
+    (early,) = dataclasses.replace(suite, train={"num_steps": 2, "lr_scheduler": "constant"}).units("end")
+    (half,) = dataclasses.replace(suite, train={"num_steps": 4, "lr_scheduler": "constant"}).units("half")
+    ends = []
+    for unit in (early, half):
+        method = find_method("lora").attach(backbone, unit.method_config, unit.reference, 1)
+        try:
+            trainings.adapted(backbone, unit, method, tmp_path)
+            ends.append(method.state_dict())
+        finally:
+            method.detach()
+    assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0]), "two steps are two steps"
+    with pytest.raises(ConfigError, match=r"after must be one of 0\.25, 0\.5, 0\.75, 1\.0 of the steps, got 0\.3"):
+        dataclasses.replace(suite, rows={"lora": Row(after=0.3)})
 
 
 WORKER = """
@@ -329,7 +381,8 @@ def test_rows_are_compared_video_by_video(monkeypatch: pytest.MonkeyPatch) -> No
         for unit in own:
             hits = [bool(hit) for hit in seen["ab"[unit.config["rank"] - 1], unit.motion]]
             flags = dict.fromkeys(("motion", "species", "colour", "as_person"), hits)
-            yield unit, units.Outcome(**flags, error=[0.5, 0.25], amplitude=[1.0, 1.0], seconds=1.0)
+            values = {**flags, "error": [0.5, 0.25], "amplitude": [1.0, 1.0]}
+            yield unit, units.Outcome(values=values, num_videos=2, seconds=1.0)
 
     monkeypatch.setattr(bench_methods_module, "measure", measured)
     rows = {name: {"method": "lora", "rank": rank} for name, rank in (("a", 1), ("b", 2))}

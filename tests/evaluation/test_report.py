@@ -19,8 +19,10 @@ from synmotion_core import cli
 from synmotion_core.clips import video
 from synmotion_core.errors import ConfigError, MissingError
 from synmotion_core.evaluation.figures import Figure
+from synmotion_core.evaluation.metrics import COLUMNS
 from synmotion_core.evaluation.report import html, markdown, verdict, write_report
 from synmotion_core.evaluation.results import (
+    DERIVED,
     FILE,
     Outcome,
     RowResult,
@@ -57,14 +59,17 @@ def outcome(kept: Path, name: str, hits: list[bool]) -> Outcome:
         videos.append(f"drawn/{name}/{index:02d}.mp4")
         (kept / videos[-1]).parent.mkdir(parents=True, exist_ok=True)
         (kept / videos[-1]).write_bytes(noise())
-    every = [True] * len(hits)
+    every = [1.0] * len(hits)
     return Outcome(
-        motion=hits,
-        species=every,
-        colour=every,
-        as_person=[not e for e in every],
-        error=[0.04 + 0.1 * (not hit) for hit in hits],
-        amplitude=[1.0] * len(hits),
+        values={
+            "motion": [float(hit) for hit in hits],
+            "species": every,
+            "colour": every,
+            "as_person": [0.0] * len(hits),
+            "error": [0.04 + 0.1 * (not hit) for hit in hits],
+            "amplitude": [1.0] * len(hits),
+        },
+        num_videos=len(hits),
         seconds=12.0,
         prompts=[EVIL] * len(hits),
         videos=videos,
@@ -146,11 +151,15 @@ def test_what_a_difference_says() -> None:
     def figure(value: float, low: float, high: float) -> Figure:
         return Figure(name="x", value=value, low=low, high=high, n=4, seeds=(0,), seconds=1)
 
-    assert verdict("motion", figure(0.1, 0.02, 0.2)) == "better"
-    assert verdict("motion", figure(-0.1, -0.2, -0.02)) == "worse"
-    assert verdict("as_person", figure(0.1, 0.02, 0.2)) == "worse"
-    assert verdict("error", figure(-0.1, -0.2, -0.02)) == "better"
-    assert verdict("motion", figure(0.1, -0.02, 0.2)) == "within noise"
+    assert verdict(COLUMNS["motion"], figure(0.1, 0.02, 0.2)) == "better"
+    assert verdict(COLUMNS["motion"], figure(-0.1, -0.2, -0.02)) == "worse"
+    assert verdict(COLUMNS["as_person"], figure(0.1, 0.02, 0.2)) == "worse"
+    assert verdict(COLUMNS["error"], figure(-0.1, -0.2, -0.02)) == "better"
+    assert verdict(COLUMNS["motion"], figure(0.1, -0.02, 0.2)) == "within noise"
+    assert verdict(COLUMNS["amplitude"], figure(0.1, 0.02, 0.2)) == "more", "which may be too much"
+    assert verdict(COLUMNS["flow"], figure(-0.1, -0.2, -0.02)) == "less"
+    wins = [figure(0.6, 0.52, 0.7), figure(0.4, 0.2, 0.48), figure(0.55, 0.45, 0.6)]
+    assert [verdict(DERIVED["wins"], one) for one in wins] == ["better", "worse", "within noise"]
 
 
 class _Page(HTMLParser):
@@ -172,7 +181,7 @@ def test_the_page_is_one_file_and_escapes_what_it_shows(folder: Path) -> None:
     assert not {"img", "script", "link", "b<"} & set(page.tags)
     assert len(page.sources) == 2 * 2 * 2, "two rows, two motions, two videos"
     assert all(source.startswith("data:video/mp4;base64,") for source in page.sources)
-    assert page.tags.count("svg") == 5
+    assert page.tags.count("svg") == 7
     assert "http" not in re.sub(r"base64,[^\"]+", "", text)
     assert "Small &lt;b&gt;against&lt;/b&gt; plain" in text
     assert text.count("✓ </span>") == 6, "of eight videos"
@@ -195,11 +204,11 @@ def test_a_page_of_a_folder_from_elsewhere_shows_no_other_files(names: list[str]
     ("damage", "words"),
     [
         (lambda text: text[:40], "cannot be read"),
-        (lambda text: text.replace('"format": 1', '"format": 9'), "has format 9, this version reads 1"),
+        (lambda text: text.replace('"format": 2', '"format": 9'), "has format 9, this version reads 2"),
         (lambda text: text.replace('"spin"', '"walk"'), "'walk' is not a rare motion"),
         (lambda text: text.replace('"amplitude"', '"volume"'), "cannot be read"),
         (lambda text: text.replace('"videos/plain/squat-0-00.mp4",', ""), "2 videos, 1 videos"),
-        (lambda text: text.replace('"error": [', '"error": [1.0, ', 1), "2 videos, 3 values of error"),
+        (lambda text: text.replace('"error": [', '"error": [1.0, ', 1), "error: 3 values for 2"),
         (
             lambda text: text.replace('"seeds": [\n   0,', '"seeds": [\n   0,\n   2,'),
             "4 units, its suite has 6",

@@ -14,13 +14,16 @@ eyes look one frame back and one ahead, and at the ends there is none.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from synmotion_core.evaluation.metrics import Asked
+from synmotion_core.evaluation.metrics.verdicts import judge
 from synmotion_core.puppets.judge import Judge
 from synmotion_core.puppets.stage import BACKGROUNDS, COLOURS, Scene, render
 
@@ -29,6 +32,19 @@ BODY_PX = 43.0  # the middle of what the stage draws: 41 to 45
 _SEED = 1_000_000  # of the true renders; no clip or corpus has these
 
 Joints = NDArray[np.float64]
+
+
+def score(asked: Asked) -> Mapping[str, Sequence[float]]:
+    """error and amplitude."""
+    fits = _trajectories().fit(
+        [shot.frames for shot in asked.shots], [shot.species for shot in asked.shots], asked.motion
+    )
+    return {"error": [fit.error for fit in fits], "amplitude": [fit.amplitude for fit in fits]}
+
+
+@cache
+def _trajectories() -> Trajectories:
+    return Trajectories(judge())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

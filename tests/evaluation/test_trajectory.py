@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from synmotion_core.clips import video
-from synmotion_core.evaluation.trajectories import Trajectories
+from synmotion_core.evaluation.metrics.trajectory import Trajectories
 from synmotion_core.puppets.judge import Judge
 from synmotion_core.puppets.kinematics import FPS
 from synmotion_core.puppets.stage import Scene, render

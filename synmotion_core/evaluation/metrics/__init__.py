@@ -1,0 +1,223 @@
+"""The registry of metrics. A new metric is one file with a function `score`, and one row.
+
+    score(asked: Asked) -> Mapping[str, Sequence[float]]     a list a column: a value a video, or one for the unit
+
+A row says what its columns are called, what they mean and which end is better, so that tables, plots and comparisons
+need to know no metric. Modules load when they are asked, and their models when they are first needed. A metric that
+has nothing to say (a first picture where there is none) leaves its columns out; that is never a zero.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from synmotion_core.errors import ConfigError
+from synmotion_core.types import Frames, Prompt
+
+Better = Literal["more", "less", "one", "neither"]  # "one": as much as true ones, less and more are both off
+Per = Literal["video", "known", "unit"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shot:
+    """A video, frames uint8 [F, H, W, 3] as its file holds them, and what it was asked to show.
+
+    motion is the task's name for it; species and colour are a puppet's, "" elsewhere; picture [H, W, 3] is what it
+    begins with in I2V.
+    """
+
+    frames: Frames
+    fps: float
+    prompt: Prompt
+    motion: str
+    species: str = ""
+    colour: str = ""
+    picture: Frames | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """One unit's videos; `known`, of motions that the base knows; and the clips that the adapter has learnt from."""
+
+    motion: str
+    shots: tuple[Shot, ...]
+    known: tuple[Shot, ...] = ()
+    references: tuple[Shot, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One line of values: `title` heads a table, `about` explains it. rate: values are 0 or 1, shown in per cent.
+
+    per "video": a value for each; "known": for each video of a motion that the base knows; "unit": one for all.
+    """
+
+    name: str
+    title: str
+    about: str
+    rate: bool = False
+    better: Better = "more"
+    per: Per = "video"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricRow:
+    """One row of the registry. puppets: it needs the puppets' ground truth, or their judge."""
+
+    name: str
+    module: str
+    columns: tuple[Column, ...]
+    puppets: bool = False
+
+    def score(self, asked: Asked) -> dict[str, list[float]]:
+        """Its columns, in their order. Raises ValueError for a column that is not its own, has another length than
+        what it is of, or holds what is no number."""
+        found = importlib.import_module(f"{__name__}.{self.module}").score(asked)
+        counts = {"video": len(asked.shots), "known": len(asked.known), "unit": 1}
+        columns = {column.name: column for column in self.columns}
+        for name, values in found.items():
+            if name not in columns:
+                raise ValueError(f"{self.name} has no column {name!r}")
+            if len(values) != counts[columns[name].per]:
+                raise ValueError(f"{name}: {len(values)} values for {counts[columns[name].per]}")
+            if not all(math.isfinite(value) for value in values):
+                raise ValueError(f"{name} is not finite: {list(values)}")
+        return {name: [float(v) for v in found[name]] for name in columns if name in found}
+
+
+METRICS: dict[str, MetricRow] = {
+    row.name: row
+    for row in (
+        MetricRow(
+            name="judge",
+            module="verdicts",
+            puppets=True,
+            columns=(
+                Column(name="motion", title="rare motion", rate=True, about="the judge names the rare motion"),
+                Column(name="species", title="species", rate=True, about="the judge names the species asked for"),
+                Column(name="colour", title="colour", rate=True, about="the judge names the colour asked for"),
+                Column(
+                    name="as_person",
+                    title="judged as the person",
+                    rate=True,
+                    better="less",
+                    about="the judge sees the person of the clips instead: leakage",
+                ),
+                Column(
+                    name="common",
+                    title="known motions",
+                    rate=True,
+                    per="known",
+                    about="the judge names a motion that the base knows, with the adapter at work: what is lacking is "
+                    "forgotten",
+                ),
+            ),
+        ),
+        MetricRow(
+            name="trajectory",
+            module="trajectory",
+            puppets=True,
+            columns=(
+                Column(
+                    name="error",
+                    title="error of joints",
+                    better="less",
+                    about="distance of the joints from the nearest true performance, in body heights: 0.02 to 0.05 for "
+                    "true ones",
+                ),
+                Column(
+                    name="amplitude",
+                    title="amplitude",
+                    better="one",
+                    about="how much it moves, 1 as true ones",
+                ),
+            ),
+        ),
+        MetricRow(
+            name="picture",
+            module="picture",
+            columns=(
+                Column(
+                    name="first_frame_db",
+                    title="first frame, dB",
+                    about="how well the first frame keeps the picture, PSNR",
+                ),
+            ),
+        ),
+        MetricRow(
+            name="background",
+            module="background",
+            columns=(
+                Column(
+                    name="background_db",
+                    title="background, dB",
+                    about="how still the rim of the picture stays around its median over time (in I2V: as the first "
+                    "picture has it), PSNR",
+                ),
+            ),
+        ),
+        MetricRow(
+            name="flow",
+            module="flow",
+            columns=(
+                Column(
+                    name="flow",
+                    title="flow",
+                    better="neither",
+                    about="mean length of the optical flow, in percent of the picture's height a frame",
+                ),
+                Column(
+                    name="dynamic",
+                    title="dynamic",
+                    rate=True,
+                    better="neither",
+                    about="VBench's dynamic degree, one bit a video: enough frames whose fastest 5 % move enough",
+                ),
+                Column(
+                    name="smoothness",
+                    title="smoothness",
+                    about="VBench's motion smoothness, by flow: frames are as their neighbours say; 1 for a still",
+                ),
+            ),
+        ),
+        MetricRow(
+            name="fidelity",
+            module="fidelity",
+            columns=(
+                Column(
+                    name="fidelity",
+                    title="motion fidelity",
+                    about="how alike points move in the video and in the nearest clip, -1 to 1 (Yatim et al., both "
+                    "ways); read it beside its floor",
+                ),
+                Column(
+                    name="fidelity_floor",
+                    title="its floor",
+                    better="neither",
+                    about="the same with the steps of the clips in another order: what chance gives",
+                ),
+            ),
+        ),
+    )
+}
+COLUMNS: dict[str, Column] = {column.name: column for row in METRICS.values() for column in row.columns}
+
+
+def find_metric(name: str) -> MetricRow:
+    """The row called `name`; raises ConfigError naming the nearest."""
+    if name not in METRICS:
+        close = difflib.get_close_matches(name, METRICS, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(METRICS)}"
+        raise ConfigError(f"there is no metric {name!r}: {hint}")
+    return METRICS[name]
+
+
+def score(names: Sequence[str], asked: Asked) -> Mapping[str, list[float]]:
+    """All columns of these metrics, in the registry's order. Raises as `find_metric` and `MetricRow.score`."""
+    rows = {find_metric(name).name for name in names}
+    return {key: values for name, row in METRICS.items() if name in rows for key, values in row.score(asked).items()}
