@@ -23,7 +23,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from synmotion_core import arguments, command
 from synmotion_core.command import PROGRAM, RUN_FILE, same_command
 from synmotion_core.config import GenerateRun, TrainRun, to_dict
-from synmotion_core.errors import Cancelled, ConfigError, MissingError, TrainingDiverged, UserInputError
+from synmotion_core.errors import (
+    Cancelled,
+    ConfigError,
+    ExpectationError,
+    MissingError,
+    TrainingDiverged,
+    UserInputError,
+)
 from synmotion_core.progress_line import ProgressLine, duration
 
 if TYPE_CHECKING:
@@ -31,7 +38,7 @@ if TYPE_CHECKING:
     from synmotion_core.types import Event
 
 R = TypeVar("R", bound=TrainRun | GenerateRun)
-OK, BUG, REFUSED, STOPPED = 0, 1, 2, 130
+OK, BUG, REFUSED, UNMET, STOPPED = 0, 1, 2, 3, 130
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -51,6 +58,9 @@ def main(argv: list[str] | None = None) -> int:
     except (UserInputError, TrainingDiverged) as error:
         print(error, file=sys.stderr)
         return REFUSED
+    except ExpectationError as error:
+        print(error, file=sys.stderr)
+        return UNMET
     except (Cancelled, KeyboardInterrupt):
         print("stopped", file=sys.stderr)
         return STOPPED
@@ -385,4 +395,4 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "export": _exchange,
 }
 
-__all__ = ["BUG", "COMMANDS", "OK", "REFUSED", "STOPPED", "main", "same_command"]
+__all__ = ["BUG", "COMMANDS", "OK", "REFUSED", "STOPPED", "UNMET", "main", "same_command"]

@@ -10,6 +10,7 @@
     │   ├── AdapterError            an adapter file that is broken or not one
     │   ├── MissingError            a file, a model, a package or a device that is not there
     │   └── StorageError            the disk is full or not writable; what was there before is intact
+    ├── ExpectationError            what was measured is not what the suite says it should be
     ├── TrainingDiverged            the watchdog stopped a run; the last good state is saved
     └── Cancelled                   somebody pressed Stop
 
@@ -57,6 +58,10 @@ class MissingError(UserInputError):
 
 class StorageError(UserInputError):
     """Writing failed (no space, no permission); the previous state is intact."""
+
+
+class ExpectationError(SynMotionError):
+    """A suite's figures are not what it expects of them; all of it was measured, and is kept."""
 
 
 class TrainingDiverged(SynMotionError):

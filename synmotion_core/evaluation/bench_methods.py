@@ -23,7 +23,7 @@ from typing import Any
 
 from synmotion_core.backbones import load_backbone
 from synmotion_core.config import Sampling, to_dict
-from synmotion_core.errors import ConfigError
+from synmotion_core.errors import ConfigError, ExpectationError
 from synmotion_core.evaluation.figures import Figure, mean_figure
 from synmotion_core.evaluation.report import write_report
 from synmotion_core.evaluation.results import RowResult, check_folder, figures, write_results
@@ -97,6 +97,7 @@ def bench_suite(
     units stay, so that a run that was stopped goes on, and one with other sampling or more videos trains nothing;
     sheets: a folder for a contact sheet a unit, with one more in it for each row that is not named as its method. out:
     a folder for the results and a report of them, which grows row by row; command says how they were made.
+    Raises ExpectationError, when all is measured, where a figure is not what the suite expects.
     """
     if not isinstance(workers, int) or workers < 1:
         raise ConfigError(f"workers must be a whole number, at least 1, got {workers!r}")
@@ -105,6 +106,7 @@ def bench_suite(
     with tempfile.TemporaryDirectory() as scratch:
         folder, sheet = Path(cache or scratch), None if sheets is None else Path(sheets)
         rows: list[RowResult] = []
+        values: dict[str, float] = {}
         for name in sorted(suite.rows, key=lambda name: name != suite.against):
             own, began = suite.units(name), time.perf_counter()
             # rows of one's own beside each other: a sheet is named by method, motion and seed
@@ -115,7 +117,12 @@ def bench_suite(
             if out is not None:
                 write_results(Path(out), suite, rows, folder, command)
                 write_report(Path(out))
-            yield from figures(suite, rows[-1], None if suite.against is None else rows[0])
+            for figure in figures(suite, rows[-1], None if suite.against is None else rows[0]):
+                values[figure.name.removeprefix("methods.")] = figure.value
+                yield figure
+    unmet = suite.unmet(values)
+    if unmet:
+        raise ExpectationError("; ".join(unmet))
 
 
 def bench_step(*, motion: str = "squat", seed: int = 0, num_steps: int = 40, batch_size: int = 8) -> Iterator[Figure]:

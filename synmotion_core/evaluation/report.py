@@ -99,7 +99,7 @@ def sections(results: Results, table: Table) -> list[Section]:
     found = [
         Section(
             title=suite.about or "Results",
-            said=(*_sentences(results), *([f"`{results.command}`"] if results.command else []), versions),
+            said=(*_sentences(results, table), *([f"`{results.command}`"] if results.command else []), versions),
             head=("", *(c.title for c in table.columns)),
             rows=[[name, *(cell(c, own[c.name]) for c in table.columns)] for name, own in table.rows.items()],
             notes=tuple(f"{c.title}: {c.about}" for c in table.columns),
@@ -140,7 +140,7 @@ def sections(results: Results, table: Table) -> list[Section]:
     return found
 
 
-def _sentences(results: Results) -> list[str]:
+def _sentences(results: Results, table: Table) -> list[str]:
     suite, missing = results.suite, [name for name in results.suite.rows if name not in {r.name for r in results.rows}]
     units = results.rows[0].outcomes if results.rows else ()
     counts = sorted({suite.units(name)[0].num_clips for name in suite.rows})
@@ -152,6 +152,9 @@ def _sentences(results: Results) -> list[str]:
         f"each, {suite.num_videos} videos of species that were never in them. Intervals are 95 %, over "
         + ("trainings." if len(units) > 1 else "the videos of one training: another one may differ by more."),
     ]
+    unmet = suite.unmet({f"{name}.{key}": f.value for name, own in table.rows.items() for key, f in own.items()})
+    if suite.expects and not missing:
+        said.append(f"Not as expected: {'; '.join(unmet)}." if unmet else "All is as the suite expects it.")
     if missing:
         said.append(f"Not done yet: {', '.join(missing)}.")
     return said

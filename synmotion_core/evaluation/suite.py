@@ -8,6 +8,7 @@ one's own is the same:
     train: {num_steps: 200}                     # TrainConfig, of all rows
     sampling: {noise_prior: 0.5}                # Sampling, of all rows
     against: everything
+    expects: {keys.motion: {least: 0.5}}        # else the command fails, in the end
     rows:
       everything: {method: separation, config: {temporal: qkvof, highway: off}}
       keys: {method: separation, config: {temporal: k, highway: off}, train: {learning_rate: 0.005}, num_clips: 1}
@@ -18,6 +19,7 @@ trained once. Everything is checked before the first training.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -56,6 +58,27 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """What a figure's value should be: at least, at most, or both."""
+
+    least: float | None = None
+    most: float | None = None
+
+    def __post_init__(self) -> None:
+        ends = [end for end in (self.least, self.most) if end is not None]
+        if not ends or not all(isinstance(end, int | float) and math.isfinite(end) for end in ends):
+            raise ConfigError(f"what is expected has a least or a most, as numbers, got {self.least} and {self.most}")
+
+    def met(self, value: float) -> bool:
+        """Whether a value is what was expected."""
+        return (self.least is None or value >= self.least) and (self.most is None or value <= self.most)
+
+    def __str__(self) -> str:
+        said = {"at least": self.least, "at most": self.most}
+        return " and ".join(f"{words} {end:g}" for words, end in said.items() if end is not None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Suite:
     """The tasks, and who is asked. Raises ConfigError (or ShapeError, IncompatibleError) for what cannot be.
 
@@ -68,6 +91,7 @@ class Suite:
     differences say more than two intervals beside each other: one around 0 is within the noise.
     sampling: how the adapters' videos are drawn; priors always take the backbone's own settings.
     metrics: what looks at the videos, rows of `metrics.METRICS`.
+    expects: what figures should be, by "row.column"; where one is not, the command fails when all is measured.
     """
 
     rows: Mapping[str, Row]
@@ -85,6 +109,7 @@ class Suite:
     sampling: Mapping[str, Any] = field(default_factory=dict)
     against: str | None = None
     metrics: tuple[str, ...] = tuple(METRICS)
+    expects: Mapping[str, Expected] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_backbone(self.backbone)
@@ -105,6 +130,10 @@ class Suite:
             raise ConfigError(f"a suite needs metrics, at least one of {', '.join(METRICS)}")
         for name in self.metrics:
             find_metric(name)
+        for key in self.expects:
+            row, _, column = key.partition(".")
+            if row not in self.rows or not column:
+                raise ConfigError(f"expects is about ROW.COLUMN of the rows {', '.join(self.rows)}, got {key!r}")
         if not isinstance(self.described, bool):
             raise ConfigError(f"described must be true or false, got {self.described!r}")
         for name in self.rows:
@@ -149,6 +178,16 @@ class Suite:
             for seed in self.seeds
         ]
 
+    def unmet(self, found: Mapping[str, float]) -> list[str]:
+        """Sentences about values, by "row.column", that are not what the suite expects, or are not there."""
+        said = []
+        for key, expected in self.expects.items():
+            if key not in found:
+                said.append(f"{key} was not measured: {expected} was expected")
+            elif not expected.met(found[key]):
+                said.append(f"{key} is {found[key]:.3g}: {expected} was expected")
+        return said
+
 
 def check_train_setting(key: str) -> None:
     """Raise ConfigError for a setting of a training that would have no effect in a suite."""
@@ -166,7 +205,11 @@ def suite_from_dict(values: Any, where: str) -> Suite:
     if not isinstance(values, Mapping) or not isinstance(values.get("rows"), Mapping):
         raise ConfigError(f"{where}: a suite is a mapping with rows, such as {{rows: {{lora: {{}}}}}}")
     rows = {str(name): from_dict(Row, row or {}) for name, row in values["rows"].items()}
-    return from_dict(Suite, {**values, "rows": rows})
+    expects = values.get("expects", {})
+    if not isinstance(expects, Mapping):
+        raise ConfigError(f"{where}: expects is a mapping such as {{lora.motion: {{least: 0.5}}}}, got {expects!r}")
+    wanted = {str(key): from_dict(Expected, one) for key, one in expects.items()}
+    return from_dict(Suite, {**values, "rows": rows, "expects": wanted})
 
 
 def suite_to_dict(suite: Suite) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from synmotion_core import cli
 from synmotion_core.errors import ConfigError, IncompatibleError, MissingError, UserInputError
 from synmotion_core.evaluation import bench
 from synmotion_core.evaluation import bench_methods as bench_methods_module
@@ -146,3 +147,38 @@ def test_options_make_the_same_suite(asked: list[Any]) -> None:
     row = Row(method="lora", config={"rank": 4}, train={"num_steps": 60}, sampling={"eta": 0.5}, num_clips=3)
     suite = Suite(rows={"small": row}, motions=("squat",), seeds=(0,), num_videos=2)
     assert asked == suite.units("small")
+
+
+def test_a_suite_that_is_not_as_expected_fails_when_all_is_measured(
+    tmp_path: Path, asked: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every unit sees everything right: motion is 1, leakage is 1, the error 0.5."""
+    text = """
+motions: [squat]
+seeds: [0]
+num_videos: 2
+rows: {lora: {}, small: {method: lora, config: {rank: 2}}}
+expects: {lora.motion: {least: 0.9}, %s}
+"""
+    good = a_file(tmp_path, text % "small.error: {least: 0.1, most: 0.6}")
+    assert cli.main(["bench", "run", good, "--out", str(tmp_path / "good")]) == cli.OK
+    assert "All is as the suite expects it." in (tmp_path / "good" / "report.md").read_text()
+    bad = a_file(tmp_path, text % "lora.as_person: {most: 0.1}, small.motion.squat: {least: 1.5, most: 2}")
+    assert cli.main(["bench", "run", bad, "--out", str(tmp_path / "bad")]) == cli.UNMET
+    shown = capsys.readouterr()
+    words = "lora.as_person is 1: at most 0.1 was expected; small.motion.squat is 1: at least 1.5 and at most 2 was"
+    assert words in shown.err
+    assert shown.out.count("methods.small.motion") == 4, "it was measured all the same"
+    assert words in (tmp_path / "bad" / "report.md").read_text()
+    typo = a_file(tmp_path, text % "lora.motoin: {least: 0}")
+    assert cli.main(["bench", "run", typo]) == cli.UNMET
+    assert "lora.motoin was not measured: at least 0 was expected" in capsys.readouterr().err
+    for wrong, said in (
+        ("gone.motion: {least: 0}", "expects is about ROW.COLUMN of the rows lora, small, got 'gone.motion'"),
+        ("lora: {least: 0}", "got 'lora'"),
+        ("lora.hit: {}", "has a least or a most, as numbers, got None and None"),
+        ("lora.hit: {least: .nan}", "as numbers, got nan"),
+        ("lora.hit: {lest: 1}", "Expected has no setting 'lest': did you mean 'least'"),
+    ):
+        assert cli.main(["bench", "run", a_file(tmp_path, text % wrong)]) == cli.REFUSED
+        assert said in capsys.readouterr().err
