@@ -27,7 +27,7 @@ from synmotion_core.errors import ConfigError, ExpectationError
 from synmotion_core.evaluation.figures import Figure, mean_figure
 from synmotion_core.evaluation.report import write_report
 from synmotion_core.evaluation.results import RowResult, check_folder, figures, write_results
-from synmotion_core.evaluation.suite import DEFAULT_MOTIONS, Row, Suite
+from synmotion_core.evaluation.suite import Row, Suite
 from synmotion_core.evaluation.tasks import BACKBONE, prior_set, reference_clips, reference_set
 from synmotion_core.evaluation.units import measure
 from synmotion_core.methods import find_method
@@ -64,7 +64,7 @@ def bench_methods(
             raise TypeError(f"bench_methods() got an unexpected keyword argument {name!r}")
     own = {"train": _changed(train, TrainConfig()), "sampling": _changed(sampling, Sampling())}
     rows = {name: _row(dict((configs or {}).get(name, {}))) for name in methods}
-    suite = Suite(rows=rows, motions=tuple(motions or DEFAULT_MOTIONS), seeds=tuple(seeds), **own, **options)
+    suite = Suite(rows=rows, motions=tuple(motions or ()), seeds=tuple(seeds), **own, **options)
     yield from bench_suite(suite, **how)
 
 

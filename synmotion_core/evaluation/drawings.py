@@ -17,13 +17,12 @@ from synmotion_core.clips import video
 from synmotion_core.clips.dataset import to_pixels
 from synmotion_core.config import to_dict
 from synmotion_core.errors import ConfigError
-from synmotion_core.evaluation.tasks import Unit, common_targets, portraits, reference_clips, targets
+from synmotion_core.evaluation.tasks import Unit, common_targets
 from synmotion_core.evaluation.trainings import OF_TRAINING, adapted, file_name, source_digest
 from synmotion_core.generation import default_sampler, sample_frames
 from synmotion_core.interfaces import Backbone, Method
 from synmotion_core.inversion import invert
 from synmotion_core.methods import find_method
-from synmotion_core.puppets.kinematics import FPS
 from synmotion_core.storage import replacing
 from synmotion_core.types import Frames
 
@@ -31,10 +30,10 @@ from synmotion_core.types import Frames
 def drawn(backbone: Backbone, unit: Unit, folder: Path) -> tuple[list[Path], float]:
     """The unit's videos, drawn where they are missing, and the seconds that training took.
 
-    They come in the order of `targets`, then of `common_targets`. Raises ConfigError for a file that was taken away.
+    They come as `Unit.wanted`, then as `common_targets`. Raises ConfigError for a file that was taken away.
     """
     values = {key: value for key, value in to_dict(unit).items() if key != "metrics"}
-    own = folder / "drawn" / file_name(unit, backbone.fingerprint, _version(), values)
+    own = folder / "drawn" / file_name(unit, backbone.fingerprint, _version(), values, unit.material())
     files, done = [own / f"{i:02d}.mp4" for i in range(unit.num_videos + unit.num_common)], own / "drawn.json"
     if done.exists():
         for file in files:
@@ -46,7 +45,7 @@ def drawn(backbone: Backbone, unit: Unit, folder: Path) -> tuple[list[Path], flo
         spent = adapted(backbone, unit, method, folder)
         made = _draw(backbone, unit, method) + _draw_common(backbone, unit, method)
         for file, frames in zip(files, made, strict=True):
-            video.write(file, frames, FPS)
+            video.write(file, frames, unit.fps)
     finally:
         method.detach()
     with replacing(done) as partial:  # the last, so that it says they are whole
@@ -61,13 +60,12 @@ def _version() -> str:
 
 def _draw(backbone: Backbone, unit: Unit, method: Method) -> list[Frames]:
     sampler = default_sampler(backbone, **to_dict(unit.sampling))
-    wanted = targets(unit.motion, unit.num_videos, unit.seed, described=unit.described)
-    images = None
-    if unit.draws_in == "i2v":
-        images = torch.cat([to_pixels(picture[None])[:, :, 0] for picture in pictures(unit)])
+    wanted = unit.wanted()
+    begin = [one.picture for one in wanted if one.picture is not None]
+    images = torch.cat([to_pixels(picture[None])[:, :, 0] for picture in begin]) if begin else None
     inverted = None
     if sampler.noise_prior:  # of the first clip, as one that has only this one would
-        clip = reference_clips(unit.motion, 1, unit.seed, described=unit.described)[0]
+        clip = unit.clips()[0]
         latents, null = backbone.encode_video(to_pixels(clip.frames)), backbone.encode_text([""])
         method.set_strength(0.0)
         steps = sampler.num_inference_steps
@@ -78,7 +76,7 @@ def _draw(backbone: Backbone, unit: Unit, method: Method) -> list[Frames]:
         seeds = [unit.seed * 1009 + start + i for i in range(len(some))]
         first = None if images is None else images[start : start + 4]
         made += sample_frames(
-            backbone, method, [unit.reads(w[0]) for w in some], seeds, sampler, first, inverted=inverted
+            backbone, method, [unit.reads(w.prompt) for w in some], seeds, sampler, first, inverted=inverted
         )
     return made
 
@@ -91,8 +89,3 @@ def _draw_common(backbone: Backbone, unit: Unit, method: Method) -> list[Frames]
         seeds = [unit.seed * 1009 + 500 + start + i for i in range(len(wanted[start : start + 4]))]
         made += sample_frames(backbone, method, wanted[start : start + 4], seeds, sampler)
     return made
-
-
-def pictures(unit: Unit) -> Frames:
-    """First pictures of the unit's videos, in I2V."""
-    return portraits(unit.motion, unit.num_videos, unit.seed)

@@ -145,12 +145,13 @@ def _sentences(results: Results, table: Table) -> list[str]:
     units = results.rows[0].outcomes if results.rows else ()
     counts = sorted({suite.units(name)[0].num_clips for name in suite.rows})
     clips = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}, by row,"
+    others = ", ".join(suite.subjects) or "species that were never in them"
     mode = suite.mode if suite.drawn_mode is None else f"{suite.mode}, drawn in {suite.drawn_mode}"
     said = [
         f"{suite.backbone}, {mode}. Trainings a row: {len(units)} (motions: "
-        f"{len(suite.motions)}, seeds: {', '.join(map(str, suite.seeds))}), {clips} clips of a person "
-        f"each, {suite.num_videos} videos of species that were never in them. Intervals are 95 %, over "
-        + ("trainings." if len(units) > 1 else "the videos of one training: another one may differ by more."),
+        f"{len(suite.motions)}, seeds: {', '.join(map(str, suite.seeds))}), {clips} clips "
+        f"{'' if suite.footage else 'of a person '}each, {suite.num_videos} videos of {others}. Intervals are 95 %, "
+        "over " + ("trainings." if len(units) > 1 else "the videos of one training: another one may differ by more."),
     ]
     unmet = suite.unmet({f"{name}.{key}": f.value for name, own in table.rows.items() for key, f in own.items()})
     if suite.expects and not missing:

@@ -13,6 +13,9 @@ one's own is the same:
       everything: {method: separation, config: {temporal: qkvof, highway: off}}
       keys: {method: separation, config: {temporal: k, highway: off}, train: {learning_rate: 0.005}, num_clips: 1}
 
+Clips of one's own take the place of puppets: `footage: {clap: {clips: FOLDER, words: claps}}`, FOLDER beside the file,
+and `subjects: [a cat, a sea lion]`.
+
 A row without a method is named by it. Rows that differ only in `sampling`, or in settings that no training sees, are
 trained once. Everything is checked before the first training.
 """
@@ -22,7 +25,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,13 +33,14 @@ from typing import Any
 from synmotion_core.backbones import find_spec
 from synmotion_core.config import Sampling, from_dict, to_dict
 from synmotion_core.errors import ConfigError, MissingError
-from synmotion_core.evaluation.metrics import METRICS, find_metric
+from synmotion_core.evaluation.footage import Footage
+from synmotion_core.evaluation.metrics import METRICS, MetricRow, find_metric
 from synmotion_core.evaluation.tasks import BACKBONE, SHARES, Unit, check_backbone
 from synmotion_core.interfaces import check_compatible
 from synmotion_core.methods import find_method
 from synmotion_core.puppets.motions import RARE
 from synmotion_core.training.settings import TrainConfig
-from synmotion_core.types import Mode
+from synmotion_core.types import Mode, Prompt
 
 FOLDER = Path(__file__).parent / "suites"
 DEFAULT_MOTIONS = ("wave", "squat", "clap", "spin", "doublewave", "handstand")
@@ -92,12 +96,15 @@ class Suite:
     sampling: how the adapters' videos are drawn; priors always take the backbone's own settings.
     metrics: what looks at the videos, rows of `metrics.METRICS`.
     expects: what figures should be, by "row.column"; where one is not, the command fails when all is measured.
+    footage: clips of one's own, by motion (footage.py), instead of puppets; subjects are then who is drawn, in turn.
+    motions and metrics, where they are empty: all of the footage, or DEFAULT_MOTIONS; and all that need no weights and,
+    for footage, no ground truth.
     """
 
     rows: Mapping[str, Row]
     about: str = ""
     backbone: str = BACKBONE
-    motions: tuple[str, ...] = DEFAULT_MOTIONS
+    motions: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0, 1, 2)
     num_clips: int = 20
     num_videos: int = 14
@@ -108,16 +115,27 @@ class Suite:
     train: Mapping[str, Any] = field(default_factory=dict)
     sampling: Mapping[str, Any] = field(default_factory=dict)
     against: str | None = None
-    metrics: tuple[str, ...] = tuple(METRICS)
+    metrics: tuple[str, ...] = ()
     expects: Mapping[str, Expected] = field(default_factory=dict)
+    footage: Mapping[str, Footage] = field(default_factory=dict)
+    subjects: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        check_backbone(self.backbone)
-        unknown = [m for m in self.motions if m not in RARE]
+        if not self.motions:
+            object.__setattr__(self, "motions", tuple(self.footage) or DEFAULT_MOTIONS)
+        if not self.metrics:
+            object.__setattr__(self, "metrics", tuple(n for n, row in METRICS.items() if self._by_default(row)))
+        if self.footage or self.subjects:
+            self._check_footage()
+        else:
+            check_backbone(self.backbone)
+        known = tuple(self.footage) or RARE
+        unknown = [m for m in self.motions if m not in known]
         if unknown:
-            raise ConfigError(f"{unknown[0]!r} is not a rare motion: choose among {', '.join(RARE)}")
-        if not self.rows or not self.motions or not self.seeds:
-            raise ConfigError("a suite needs rows, motions and seeds, at least one of each")
+            what = "of the footage" if self.footage else "a rare motion"
+            raise ConfigError(f"{unknown[0]!r} is not {what}: choose among {', '.join(known)}")
+        if not self.rows or not self.seeds:
+            raise ConfigError("a suite needs rows and seeds, at least one of each")
         if self.mode not in ("t2v", "i2v") or self.drawn_mode not in (None, "t2v", "i2v"):
             raise ConfigError(f"mode and drawn_mode must be t2v or i2v, got {self.mode!r} and {self.drawn_mode!r}")
         if self.against is not None and self.against not in self.rows:
@@ -126,10 +144,9 @@ class Suite:
         _check_count("num_common", self.num_common, least=0)
         if self.num_common and "i2v" in (self.mode, self.drawn_mode):
             raise ConfigError("num_common is drawn from words alone: leave it out of i2v")
-        if not self.metrics:
-            raise ConfigError(f"a suite needs metrics, at least one of {', '.join(METRICS)}")
         for name in self.metrics:
-            find_metric(name)
+            if find_metric(name).puppets and self.footage:
+                raise ConfigError(f"the metric {name!r} knows puppets alone: leave it out of a suite with footage")
         for key in self.expects:
             row, _, column = key.partition(".")
             if row not in self.rows or not column:
@@ -140,6 +157,22 @@ class Suite:
             if not re.fullmatch(r"[a-z0-9_-]+", name):
                 raise ConfigError(f"a row's name is letters a to z, digits, - and _, got {name!r}")
             self.units(name)
+
+    def _by_default(self, row: MetricRow) -> bool:
+        return not (row.puppets and self.footage)
+
+    def _check_footage(self) -> None:
+        if not self.footage or not self.subjects:
+            raise ConfigError("footage and subjects belong together: whose motion it is, and who is to do it")
+        for motion in self.footage:
+            if not re.fullmatch(r"[a-z0-9_-]+", motion):
+                raise ConfigError(f"a motion's name is letters a to z, digits, - and _, got {motion!r}")
+        if "i2v" in (self.mode, self.drawn_mode):
+            raise ConfigError("footage is measured from text to video: leave mode and drawn_mode out")
+        if self.num_common or not self.described:
+            raise ConfigError("num_common and described are about puppets: leave them out of a suite with footage")
+        for subject in self.subjects:
+            Prompt(subject=subject, motion="moves")  # raises PromptError
 
     def units(self, name: str) -> list[Unit]:
         """What a row is asked, motion by motion and seed by seed: the same of each row."""
@@ -173,6 +206,8 @@ class Suite:
                 train=from_dict(TrainConfig, {**self.train, **row.train}),
                 sampling=drawn,
                 metrics=self.metrics,
+                footage=self.footage.get(motion),
+                subjects=self.subjects,
             )
             for motion in self.motions
             for seed in self.seeds
@@ -209,7 +244,11 @@ def suite_from_dict(values: Any, where: str) -> Suite:
     if not isinstance(expects, Mapping):
         raise ConfigError(f"{where}: expects is a mapping such as {{lora.motion: {{least: 0.5}}}}, got {expects!r}")
     wanted = {str(key): from_dict(Expected, one) for key, one in expects.items()}
-    return from_dict(Suite, {**values, "rows": rows, "expects": wanted})
+    footage = values.get("footage", {})
+    if not isinstance(footage, Mapping):
+        raise ConfigError(f"{where}: footage is a mapping such as {{clap: {{clips: FOLDER, words: claps}}}}")
+    own = {str(key): from_dict(Footage, one) for key, one in footage.items()}
+    return from_dict(Suite, {**values, "rows": rows, "expects": wanted, "footage": own})
 
 
 def suite_to_dict(suite: Suite) -> dict[str, Any]:
@@ -234,7 +273,10 @@ def read_suite(wanted: str) -> Suite:
         values = yaml.load(path.read_text(encoding="utf-8"), _loader())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is no YAML: {error}") from error
-    return suite_from_dict(values, str(path))
+    suite = suite_from_dict(values, str(path))
+    beside = Path() if wanted in shipped() else path.resolve().parent  # those that ship look where one stands
+    own = {name: replace(one, clips=(beside / one.clips).resolve()) for name, one in suite.footage.items()}
+    return replace(suite, footage=own)
 
 
 @cache

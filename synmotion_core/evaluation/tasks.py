@@ -1,20 +1,25 @@
-"""What a method is asked: to learn a rare motion from clips of a person, and to draw unseen species doing it."""
+"""What a method is asked: to learn a rare motion from clips of a person, and to draw others doing it.
+
+The others are the puppets' unseen species, whose every truth is known, or subjects of one's own (footage.py).
+"""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from synmotion_core import material
-from synmotion_core.backbones import SPECS
+from synmotion_core.backbones import SPECS, find_spec
 from synmotion_core.clips.dataset import content_hash
 from synmotion_core.config import Sampling, from_dict
 from synmotion_core.errors import ConfigError
+from synmotion_core.evaluation import footage
+from synmotion_core.evaluation.footage import Footage
 from synmotion_core.interfaces import Backbone, reworded
 from synmotion_core.methods import find_method
 from synmotion_core.puppets.captions import subject_phrase
@@ -126,6 +131,16 @@ def portraits(motion: str, num: int, seed: int) -> Frames:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """One video that is asked for: its words, a puppet's species and colour, and the picture it begins with."""
+
+    prompt: Prompt
+    species: str = ""
+    colour: str = ""
+    picture: Frames | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
     """One training on `num_clips` renders of a person and `num_videos` videos over the unseen species in turn; and
     `num_common` of motions that the base knows, with the adapter at work, from fresh noise.
@@ -135,6 +150,7 @@ class Unit:
     puppets that stand; drawn_mode, unless it is None, draws in another mode than was trained.
     after: the share of the training's steps after which the adapter is taken, one of SHARES; 1 is its end.
     metrics: rows of the registry that look at the videos.
+    footage and subjects: clips of one's own, and who is to be drawn; None: puppets.
     """
 
     method: str
@@ -152,6 +168,35 @@ class Unit:
     drawn_mode: Mode | None = None
     sampling: Sampling = field(default_factory=Sampling)
     metrics: tuple[str, ...] = ()
+    footage: Footage | None = None
+    subjects: tuple[str, ...] = ()
+
+    def clips(self) -> list[Clip]:
+        """What the adapter learns from. Raises as `footage.read`."""
+        if self.footage is not None:
+            return footage.read(self.footage, self.num_clips, find_spec(self.backbone))
+        standing = self.mode == "i2v"
+        return reference_clips(self.motion, self.num_clips, self.seed, described=self.described, standing=standing)
+
+    def material(self) -> str:
+        """Names the files that it depends on, "" for puppets: source and settings name these."""
+        return "" if self.footage is None else footage.digest(self.clips())
+
+    def wanted(self) -> list[Wanted]:
+        """What its videos are to show, in their order; in I2V with the pictures that they begin with."""
+        if self.footage is not None:
+            return [Wanted(prompt=p) for p in footage.prompts(self.footage, self.subjects, self.num_videos)]
+        rows = targets(self.motion, self.num_videos, self.seed, described=self.described)
+        found = [Wanted(prompt=prompt, species=species, colour=colour) for prompt, species, colour in rows]
+        if self.draws_in == "i2v":
+            pictures = portraits(self.motion, self.num_videos, self.seed)
+            found = [replace(one, picture=picture) for one, picture in zip(found, pictures, strict=True)]
+        return found
+
+    @property
+    def fps(self) -> float:
+        """Frames a second of its videos."""
+        return find_spec(self.backbone).default_shape.fps
 
     @property
     def method_config(self) -> Any:
@@ -161,6 +206,8 @@ class Unit:
     @property
     def reference(self) -> Prompt:
         """What the first reference clip shows, in the method's words."""
+        if self.footage is not None:
+            return self.reads(Prompt(subject=self.footage.subject, motion=self.footage.words))
         return self.reads(reference_clips(self.motion, 1, self.seed, described=self.described)[0].prompt)
 
     @property

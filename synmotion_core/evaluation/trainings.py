@@ -1,7 +1,7 @@
 """Trainings of `bench run methods`, kept: an adapter's tensors in a file that is named by everything they depend on.
 
 That is the backbone's weights, the settings, and the source below the evaluation's floor of the house (a contract of
-pyproject.toml: it imports nothing above) with `tasks.py` and this file. So changes of the page, of a command or of a
+pyproject.toml: it imports nothing above) with OF_TRAINING's files. So changes of the page, of a command or of a
 metric train nothing anew, and nothing stale is ever read.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 
 from synmotion_core.config import from_dict, to_dict
 from synmotion_core.errors import AdapterError, ConfigError
-from synmotion_core.evaluation.tasks import SHARES, Unit, prior_set, reference_clips, reference_set
+from synmotion_core.evaluation.tasks import SHARES, Unit, prior_set, reference_set
 from synmotion_core.interfaces import Backbone, Method, drawing_settings
 from synmotion_core.methods import find_method
 from synmotion_core.storage import read_tensors, write_tensors
@@ -33,8 +33,8 @@ NOT_OURS = (
     "__main__.py", "ui", "cli.py", "jobs.py", "arguments.py", "exchange.py", "measuring.py", "run", "job_folder.py",
     "command.py", "progress_line.py", "events.py", "puppets/pretrain",
 )  # fmt: skip
-OF_TRAINING = ("tasks.py", "trainings.py")
-_AFTER_TRAINING = ("num_videos", "num_common", "drawn_mode", "sampling", "metrics", "after")
+OF_TRAINING = ("footage.py", "tasks.py", "trainings.py")
+_AFTER_TRAINING = ("num_videos", "num_common", "drawn_mode", "sampling", "metrics", "after", "subjects")
 
 
 def source_digest(root: Path, evaluation: tuple[str, ...] | None = None) -> str:
@@ -81,14 +81,13 @@ def trained_path(backbone: Backbone, unit: Unit, folder: Path) -> Path:
     values = {key: value for key, value in to_dict(unit).items() if key not in _AFTER_TRAINING}
     open_ones = drawing_settings(find_method(unit.method))
     values["config"] = {key: value for key, value in to_dict(unit.method_config).items() if key not in open_ones}
-    return folder / "trained" / f"{file_name(unit, backbone.fingerprint, _version(), values)}.safetensors"
+    name = file_name(unit, backbone.fingerprint, _version(), values, unit.material())
+    return folder / "trained" / f"{name}.safetensors"
 
 
 def _train(backbone: Backbone, unit: Unit, method: Method, root: Path, path: Path) -> None:
     """The adapter's tensors go to `path`, with the seconds that it took, and those after SHARES of its steps beside."""
-    standing = unit.mode == "i2v"
-    clips = reference_clips(unit.motion, unit.num_clips, unit.seed, described=unit.described, standing=standing)
-    clips = [replace(clip, prompt=unit.reads(clip.prompt)) for clip in clips]
+    clips = [replace(clip, prompt=unit.reads(clip.prompt)) for clip in unit.clips()]
     data: dict[Any, TrainingSet] = {"reference": reference_set(backbone, clips, root, unit.mode)}
     if find_method(unit.method).draws_priors(unit.method_config):
         data["prior"] = prior_set(backbone, root, PriorConfig(), unit.mode)

@@ -27,22 +27,14 @@ from synmotion_core.clips import video
 from synmotion_core.clips.frames import contact_sheet, png
 from synmotion_core.config import to_dict
 from synmotion_core.errors import ConfigError
-from synmotion_core.evaluation.drawings import drawn, pictures
+from synmotion_core.evaluation.drawings import drawn
 from synmotion_core.evaluation.metrics import COLUMNS, Asked, Shot, score
 from synmotion_core.evaluation.results import Outcome
-from synmotion_core.evaluation.tasks import (
-    REFERENCE,
-    Unit,
-    common_targets,
-    prior_set,
-    reference_clips,
-    targets,
-)
+from synmotion_core.evaluation.tasks import Unit, common_targets, prior_set
 from synmotion_core.evaluation.trainings import file_name, source_digest
 from synmotion_core.interfaces import Backbone
 from synmotion_core.methods import find_method
 from synmotion_core.puppets.judge import FOLDER as JUDGE
-from synmotion_core.puppets.kinematics import FPS
 from synmotion_core.storage import replacing
 from synmotion_core.training.settings import PriorConfig
 from synmotion_core.types import Prompt
@@ -114,7 +106,7 @@ def _version() -> str:
 
 def _path(unit: Unit, folder: Path) -> Path:
     fingerprint = _loaded(unit.backbone).fingerprint
-    return folder / "units" / f"{file_name(unit, fingerprint, _version(), to_dict(unit))}.json"
+    return folder / "units" / f"{file_name(unit, fingerprint, _version(), to_dict(unit), unit.material())}.json"
 
 
 def _work(unit: Unit, folder: Path, sheets: Path | None) -> Outcome:
@@ -141,28 +133,23 @@ def _work(unit: Unit, folder: Path, sheets: Path | None) -> Outcome:
 
 def _asked(unit: Unit, files: Sequence[Path]) -> Asked:
     """What the files show, as players see it, and what was asked of each."""
-    wanted = targets(unit.motion, unit.num_videos, unit.seed, described=unit.described)
-    begin = pictures(unit) if unit.draws_in == "i2v" else [None] * len(wanted)
     shots = [
-        _shot(file, prompt, unit.motion, species=species, colour=colour, picture=picture)
-        for file, (prompt, species, colour), picture in zip(files, wanted, begin, strict=False)
+        _shot(unit, file, one.prompt, unit.motion, species=one.species, colour=one.colour, picture=one.picture)
+        for file, one in zip(files, unit.wanted(), strict=False)
     ]
     known = common_targets(unit.num_common, unit.seed)
     return Asked(
         motion=unit.motion,
         shots=tuple(shots),
-        known=tuple(_shot(file, *one) for file, one in zip(files[len(shots) :], known, strict=True)),
+        known=tuple(_shot(unit, file, *one) for file, one in zip(files[len(shots) :], known, strict=True)),
         references=tuple(
-            Shot(frames=clip.frames, fps=clip.fps, prompt=clip.prompt, motion=unit.motion, species=REFERENCE)
-            for clip in reference_clips(
-                unit.motion, unit.num_clips, unit.seed, described=unit.described, standing=unit.mode == "i2v"
-            )
+            Shot(frames=clip.frames, fps=clip.fps, prompt=clip.prompt, motion=unit.motion) for clip in unit.clips()
         ),
     )
 
 
-def _shot(file: Path, prompt: Prompt, motion: str, **of_the_puppet: Any) -> Shot:
-    return Shot(frames=video.read(file)[0], fps=FPS, prompt=prompt, motion=motion, **of_the_puppet)
+def _shot(unit: Unit, file: Path, prompt: Prompt, motion: str, **of_the_puppet: Any) -> Shot:
+    return Shot(frames=video.read(file)[0], fps=unit.fps, prompt=prompt, motion=motion, **of_the_puppet)
 
 
 def _said(values: Mapping[str, Sequence[float]], index: int) -> str:

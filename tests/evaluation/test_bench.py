@@ -108,11 +108,16 @@ def test_image_to_video_is_measured_from_pictures_of_puppets_that_stand(
     train, reference_clips = trainings._train, tasks.reference_clips
 
     def clips(motion: str, num: int, *rest: Any, **how: Any) -> Any:
-        begun.extend([how["standing"]] if "standing" in how else [])
+        begun.append(how.get("standing", False))
         return reference_clips(motion, num, *rest, **how)
 
-    monkeypatch.setattr(trainings, "reference_clips", clips)
-    monkeypatch.setattr(trainings, "_train", lambda b, u, *rest: trained.append(u.mode) or train(b, u, *rest))
+    def trains(backbone: Any, unit: Any, *rest: Any) -> None:
+        trained.append(unit.mode)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(tasks, "reference_clips", clips)
+            train(backbone, unit, *rest)
+
+    monkeypatch.setattr(trainings, "_train", trains)
 
     def table(**given: Any) -> dict[str, Figure]:
         small = {"num_clips": 2, "num_videos": 2, "train": TrainConfig(num_steps=1, batch_size=1)}

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from synmotion_core import cli
+from synmotion_core.clips import video
 from synmotion_core.errors import ConfigError, IncompatibleError, MissingError, UserInputError
 from synmotion_core.evaluation import bench
 from synmotion_core.evaluation import bench_methods as bench_methods_module
 from synmotion_core.evaluation.bench_methods import bench_methods
-from synmotion_core.evaluation.results import Outcome
+from synmotion_core.evaluation.results import Outcome, read_results
 from synmotion_core.evaluation.suite import Row, Suite, read_suite, shipped, suite_from_dict, suite_to_dict
+from synmotion_core.evaluation.tasks import reference_clips
 
 
 def a_file(folder: Path, text: str) -> str:
@@ -100,7 +103,7 @@ def test_a_file_of_ones_own_and_what_is_said_beside_it(tmp_path: Path, asked: li
         ("- 1", ConfigError, "a suite is a mapping with rows"),
         ("rows: {lora: {}", ConfigError, "is no YAML"),
         ("rows: !!python/object/apply:os.system [ls]", ConfigError, "is no YAML"),
-        ("rows: {}", ConfigError, "a suite needs rows, motions and seeds"),
+        ("rows: {}", ConfigError, "a suite needs rows and seeds"),
         ("{rows: {lora: {}}, motion: [squat]}", ConfigError, "Suite has no setting 'motion': did you mean 'motions'?"),
         ("{rows: {lora: {}}, motions: [walk]}", ConfigError, "'walk' is not a rare motion"),
         ("{rows: {lora: {rank: 4}}}", ConfigError, "Row has no setting 'rank'"),
@@ -181,4 +184,61 @@ expects: {lora.motion: {least: 0.9}, %s}
         ("lora.hit: {lest: 1}", "Expected has no setting 'lest': did you mean 'least'"),
     ):
         assert cli.main(["bench", "run", a_file(tmp_path, text % wrong)]) == cli.REFUSED
+        assert said in capsys.readouterr().err
+
+
+def test_clips_of_ones_own_take_the_place_of_puppets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Files of a person who squats, on the shipped backbone; nothing that looks at the videos knows puppets."""
+    clips = tmp_path / "clips"
+    for index, clip in enumerate(reference_clips("squat", 3, 0)):
+        video.write(clips / f"{index}.mp4", clip.frames, clip.fps)
+    (clips / "notes.txt").write_text("not a video")
+    text = """
+about: one's own
+footage: {squat: {clips: clips, words: squats}}
+subjects: [a red cat, a blue robot]
+seeds: [3]
+num_clips: %d
+num_videos: 3
+train: {num_steps: 1, batch_size: 1}
+rows: {lora: {}}
+"""
+    path = a_file(tmp_path, text % 2)
+    monkeypatch.chdir("/")  # folders are beside the file
+    how = ["--set", f"cache={tmp_path / 'cache'}", "--out", str(tmp_path / "out")]
+    assert cli.main(["bench", "run", path, *how, "--json"]) == cli.OK
+    found = {f["name"]: f for f in map(json.loads, capsys.readouterr().out.splitlines())}
+    results = read_results(tmp_path / "out")
+    (outcome,) = results.row("lora").outcomes
+    assert outcome.prompts == ["a red cat squats", "a blue robot squats", "a red cat squats"]
+    assert set(outcome.values) == {
+        "background_db",
+        "flow",
+        "dynamic",
+        "smoothness",
+        "fidelity",
+        "fidelity_floor",
+    }
+    assert found["methods.lora.fidelity"]["n"] == 3
+    assert "2 clips each, 3 videos of a red cat, a blue robot." in (tmp_path / "out" / "report.md").read_text()
+    assert len(list((tmp_path / "cache" / "trained").glob("lora-squat-3-*"))) == 4
+    video.write(clips / "0.mp4", reference_clips("spin", 1, 0)[0].frames, 8.0)
+    assert cli.main(["bench", "run", path, *how]) == cli.OK
+    assert len(list((tmp_path / "cache" / "trained").glob("lora-squat-3-*"))) == 8, "other files, another adapter"
+    capsys.readouterr()
+    for wrong, said in (
+        (text % 4, "holds 3 videos (.mp4, .mov, .webm), num_clips is 4: add some, or set num_clips to at most 3"),
+        ((text % 2).replace("clips: clips", "clips: gone"), "put the clips of “squats” there"),
+        ((text % 2).replace("subjects: [a red cat, a blue robot]", ""), "footage and subjects belong together"),
+        (text % 2 + "metrics: [judge]", "the metric 'judge' knows puppets alone"),
+        (text % 2 + "motions: [spin]", "'spin' is not of the footage: choose among squat"),
+        (text % 2 + "mode: i2v", "footage is measured from text to video"),
+        (text % 2 + "num_common: 3", "num_common and described are about puppets"),
+        ((text % 2).replace("squat:", "'../squat':"), "a motion's name is letters"),
+        ((text % 2).replace("words: squats", "words: ''"), "the motion is empty"),
+        ((text % 2).replace("[a red cat, a blue robot]", "['']"), "the subject is empty"),
+    ):
+        assert cli.main(["bench", "run", a_file(tmp_path, wrong)]) == cli.REFUSED
         assert said in capsys.readouterr().err
