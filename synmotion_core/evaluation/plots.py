@@ -86,7 +86,7 @@ def _chart(lines: Sequence[Sequence[Point]], across: Axis, up: Axis, *, named: b
         parts.append(f'<text x="{left - 5}" y="{high + 4:.1f}" text-anchor="end">{_number(share * top, up)}</text>')
     parts.append(f'<text x="{left + _WIDE}" y="{36 + _TALL}" text-anchor="end">{escape(across.title)}</text>')
     for index, line in enumerate(lines):
-        kind = f"series-{index % 6}"
+        kind = f"series-{index % 6}" + (" faint" if named else "")
         places = [(x(_value(p.x)), y(p.y.value)) for p in line]
         if len(places) > 1:
             drawn = " ".join(f"{a:.1f},{b:.1f}" for a, b in places)
@@ -97,24 +97,23 @@ def _chart(lines: Sequence[Sequence[Point]], across: Axis, up: Axis, *, named: b
             if isinstance(point.x, Figure):
                 ends = f'x1="{x(point.x.low):.1f}" x2="{x(point.x.high):.1f}"'
                 parts.append(f'<line class="span {kind}" {ends} y1="{b:.1f}" y2="{b:.1f}"/>')
-            parts.append(f'<circle class="{kind}" cx="{a:.1f}" cy="{b:.1f}" r="4"/>')
+            parts.append(f'<circle class="series-{index % 6}" cx="{a:.1f}" cy="{b:.1f}" r="4"/>')
     if named:
-        said = [(point.name, x(_value(point.x)), y(point.y.value)) for point in points]
-    else:
-        said = [(name, x(_value(line[-1].x)), y(line[-1].y.value)) for name, line in zip(names, lines, strict=True)]
+        names = [point.name for point in points]
+    said = [(name, x(_value(line[-1].x)), y(line[-1].y.value)) for name, line in zip(names, lines, strict=True)]
     parts += _labels(said)
-    return _svg(left + _WIDE + 110, _TALL + below + 10, f"{up.title} against {across.title}", parts)
+    return _svg(left + _WIDE + 140, _TALL + below + 10, f"{up.title} against {across.title}", parts)
 
 
 def _labels(said: Sequence[tuple[str, float, float]]) -> list[str]:
     """Names to the right of their points, pushed apart where they would lie on each other."""
     parts, taken = [], list[tuple[float, float]]()
-    for name, a, b in sorted(said, key=lambda one: one[2]):
+    for index, (name, a, b) in sorted(enumerate(said), key=lambda one: one[1][2]):
         at = b + 4
         while any(abs(at - own) < 11 and abs(a - other) < 90 for other, own in taken):
             at += 11
         taken.append((a, at))
-        parts.append(f'<text x="{a + 8:.1f}" y="{at:.1f}">{escape(name)}</text>')
+        parts.append(f'<text class="name-{index % 6}" x="{a + 8:.1f}" y="{at:.1f}">{escape(name)}</text>')
     return parts
 
 
@@ -125,9 +124,9 @@ def _value(x: Figure | float) -> float:
 def _top(highs: Sequence[float], axis: Axis) -> float:
     if axis.percent:
         return 1.0
-    most = max(max(highs), 1e-6)
-    step = 10 ** math.floor(math.log10(most)) / 2
-    return math.ceil(most / step) * step
+    step = max(max(highs), 1e-6) / 4  # four of a round number
+    size = 10 ** math.floor(math.log10(step))
+    return 4 * size * next(round_one for round_one in (1, 2, 2.5, 5, 10) if round_one * size >= step * (1 - 1e-9))
 
 
 def _number(value: float, axis: Axis) -> str:

@@ -43,10 +43,13 @@ th, td { border: 1px solid var(--line); padding: 5px 9px; text-align: left; whit
 td small { color: var(--soft); } code { overflow-wrap: anywhere; }
 .plots { display: flex; flex-wrap: wrap; gap: 16px; } .plots figure { margin: 0; background: var(--card); padding: 10px;
   border: 1px solid var(--line); border-radius: 8px; max-width: 100%; overflow-x: auto; }
-figcaption { font-size: .82rem; color: var(--soft); }
+figcaption { font-size: .82rem; color: var(--soft); max-width: 380px; }
 svg text { fill: var(--ink); font: 11px system-ui, sans-serif; } svg .rule { stroke: var(--line); }
 svg .span { stroke: var(--accent); stroke-width: 2; } svg circle { fill: var(--accent); }
+svg .faint { stroke-opacity: .35; stroke-width: 1.5; }
 svg .line { fill: none; stroke-width: 1.5; stroke: var(--accent); }
+svg text.name-0 { fill: var(--accent); } svg text.name-1 { fill: var(--two); } svg text.name-2 { fill: var(--three); }
+svg text.name-3 { fill: var(--four); } svg text.name-4 { fill: var(--five); } svg text.name-5 { fill: var(--six); }
 svg .series-1 { stroke: var(--two); } svg circle.series-1 { fill: var(--two); }
 svg .series-2 { stroke: var(--three); } svg circle.series-2 { fill: var(--three); }
 svg .series-3 { stroke: var(--four); } svg circle.series-3 { fill: var(--four); }
@@ -135,18 +138,24 @@ def _curves(
     columns: Sequence[Column],
     curves: Mapping[str, Sequence[Sequence[tuple[str, float]]]],
 ) -> list[str]:
+    """A plot a setting with all rates of its rows; where several groups of rows vary in it, a plot a rate."""
     drawn = []
+    rates = [column for column in columns if column.name in ("motion", "species", "as_person", "common")]
+    percent = plots.Axis(title="%", percent=True)
+
+    def points(line: Sequence[tuple[str, float]], column: Column) -> list[plots.Point]:
+        return [plots.Point(name=name, x=value, y=found[name][column.name]) for name, value in line]
+
     for key, lines in curves.items():
         title = _SETTINGS.get(key, key.removeprefix("config."))
-        for column in columns:
-            if column.name not in ("motion", "species", "as_person", "common"):
-                continue
-            series = {
-                line[-1][0]: [plots.Point(name=name, x=value, y=found[name][column.name]) for name, value in line]
-                for line in lines
-            }
-            image = plots.curves(series, plots.Axis(title=title), _axis(column))
-            drawn.append(_figure(image, f"{_axis(column).title} by {title}"))
+        across = plots.Axis(title=title)
+        if len(lines) == 1:
+            series = {column.title: points(lines[0], column) for column in rates}
+            drawn.append(_figure(plots.curves(series, across, percent), f"by {title}"))
+            continue
+        for column in rates:
+            series = {line[-1][0]: points(line, column) for line in lines}
+            drawn.append(_figure(plots.curves(series, across, _axis(column)), f"{column.title} by {title}"))
     return drawn
 
 
