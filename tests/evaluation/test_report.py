@@ -76,22 +76,31 @@ def outcome(kept: Path, name: str, hits: list[bool]) -> Outcome:
     )
 
 
-@pytest.fixture
-def rows(tmp_path: Path) -> list[RowResult]:
+def measured(kept: Path) -> list[RowResult]:
     """Of three rows two are done: plain sees half of the motions, small all of them."""
     made = []
     for name, hits in (("plain", [True, False]), ("small", [True, True])):
-        outcomes = tuple(outcome(tmp_path / "kept", f"{name}{i}", hits) for i in range(4))
+        outcomes = tuple(outcome(kept, f"{name}{i}", hits) for i in range(4))
         made.append(RowResult(name=name, outcomes=outcomes, seconds=1.0))
     return made
 
 
 @pytest.fixture
-def folder(tmp_path: Path, rows: list[RowResult]) -> Path:
-    where = tmp_path / "results"
-    write_results(where, SUITE, rows, tmp_path / "kept", "bench run <own>.yaml")
-    write_report(where)
-    return where
+def rows(tmp_path: Path) -> list[RowResult]:
+    return measured(tmp_path / "kept")
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("report")
+    write_results(root / "results", SUITE, measured(root / "kept"), root / "kept", "bench run <own>.yaml")
+    write_report(root / "results")
+    return root / "results"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, made_once: Path) -> Path:
+    return Path(shutil.copytree(made_once, tmp_path / "results"))
 
 
 def test_a_folder_is_what_was_measured(folder: Path, rows: list[RowResult], tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from synmotion_core import cli
 from synmotion_core.errors import ConfigError, MissingError
 from synmotion_core.evaluation.results import FILE
 from synmotion_core.evaluation.study import KEY, QUESTIONS, answers, make_study
-from tests.evaluation.test_report import folder, rows  # noqa: F401  (fixtures)
+from tests.evaluation.test_report import folder, made_once  # noqa: F401  (fixtures)
 
 
 @pytest.fixture
