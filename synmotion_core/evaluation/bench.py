@@ -115,7 +115,7 @@ def run(
     values |= {key: list(own) for key, own in (("motions", motions), ("seeds", seeds)) if own}
     for key, value in options.items():
         part, dot, name = key.partition(".")
-        if dot and part not in ("train", "sampling"):
-            raise ConfigError(f"{key} has no effect: rows are in the file, train.KEY and sampling.KEY are of all")
+        if dot and part not in ("train", "prior", "sampling"):
+            raise ConfigError(f"{key} has no effect: rows are in the file; train., prior. and sampling.KEY are of all")
         values[part] = {**values[part], name: value} if dot else value
     yield from bench_suite(suite_from_dict(values, suite), **how)

@@ -39,7 +39,7 @@ from synmotion_core.evaluation.tasks import BACKBONE, SHARES, Unit, check_backbo
 from synmotion_core.interfaces import check_compatible
 from synmotion_core.methods import find_method
 from synmotion_core.puppets.motions import RARE
-from synmotion_core.training.settings import TrainConfig
+from synmotion_core.training.settings import PriorConfig, TrainConfig
 from synmotion_core.types import Mode, Prompt
 
 FOLDER = Path(__file__).parent / "suites"
@@ -93,7 +93,8 @@ class Suite:
     of motions that the base knows, with the adapter at work: what it forgets (text to video only).
     against: a row that all others are compared with. Its units share clips, prompts and noise with theirs, so the
     differences say more than two intervals beside each other: one around 0 is within the noise.
-    sampling: how the adapters' videos are drawn; priors always take the backbone's own settings.
+    prior: PriorConfig, how many subject prior videos and of what; they are drawn as the backbone draws by itself.
+    sampling: how the adapters' videos are drawn.
     metrics: what looks at the videos, rows of `metrics.METRICS`.
     expects: what figures should be, by "row.column"; where one is not, the command fails when all is measured.
     footage: clips of one's own, by motion (footage.py), instead of puppets; subjects are then who is drawn, in turn.
@@ -113,6 +114,7 @@ class Suite:
     mode: Mode = "t2v"
     drawn_mode: Mode | None = None
     train: Mapping[str, Any] = field(default_factory=dict)
+    prior: Mapping[str, Any] = field(default_factory=dict)
     sampling: Mapping[str, Any] = field(default_factory=dict)
     against: str | None = None
     metrics: tuple[str, ...] = ()
@@ -204,6 +206,7 @@ class Suite:
                 mode=self.mode,
                 drawn_mode=self.drawn_mode,
                 train=from_dict(TrainConfig, {**self.train, **row.train}),
+                prior=from_dict(PriorConfig, self.prior),
                 sampling=drawn,
                 metrics=self.metrics,
                 footage=self.footage.get(motion),

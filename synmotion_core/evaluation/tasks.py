@@ -162,6 +162,7 @@ class Unit:
     num_common: int = 0
     after: float = 1.0
     train: TrainConfig
+    prior: PriorConfig = field(default_factory=PriorConfig)
     backbone: str = BACKBONE
     described: bool = True
     mode: Mode = "t2v"

@@ -24,7 +24,7 @@ from synmotion_core.interfaces import Backbone, Method, drawing_settings
 from synmotion_core.methods import find_method
 from synmotion_core.storage import read_tensors, write_tensors
 from synmotion_core.training import trainer
-from synmotion_core.training.settings import PriorConfig, TrainConfig
+from synmotion_core.training.settings import TrainConfig
 from synmotion_core.training.trainer import TrainingSet
 from synmotion_core.types import Progress
 
@@ -90,7 +90,7 @@ def _train(backbone: Backbone, unit: Unit, method: Method, root: Path, path: Pat
     clips = [replace(clip, prompt=unit.reads(clip.prompt)) for clip in unit.clips()]
     data: dict[Any, TrainingSet] = {"reference": reference_set(backbone, clips, root, unit.mode)}
     if find_method(unit.method).draws_priors(unit.method_config):
-        data["prior"] = prior_set(backbone, root, PriorConfig(), unit.mode)
+        data["prior"] = prior_set(backbone, root, unit.prior, unit.mode)
     own = from_dict(TrainConfig, {**to_dict(unit.train), "seed": unit.seed, "save_every": 0, "sample_every": 0})
     marks = {share: max(1, round(share * own.num_steps)) for share in SHARES[:-1]}
     began = time.perf_counter()

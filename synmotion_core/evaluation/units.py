@@ -36,7 +36,6 @@ from synmotion_core.interfaces import Backbone
 from synmotion_core.methods import find_method
 from synmotion_core.puppets.judge import FOLDER as JUDGE
 from synmotion_core.storage import replacing
-from synmotion_core.training.settings import PriorConfig
 from synmotion_core.types import Prompt
 
 
@@ -60,9 +59,10 @@ def measure(
         for unit in missing:
             yield unit, _work(unit, folder, sheets)
         return
-    if any(find_method(u.method).draws_priors(u.method_config) for u in missing):
-        backbone = _loaded(units[0].backbone)
-        prior_set(backbone, folder, PriorConfig())  # once, on all cores, before the workers want them
+    for unit in missing:
+        if find_method(unit.method).draws_priors(unit.method_config):
+            prior_set(_loaded(unit.backbone), folder, unit.prior)  # once, on all cores, before the workers want them
+            break
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(missing)), context, _start_worker, (workers,)) as pool:
         futures = {pool.submit(_work, unit, folder, sheets): unit for unit in missing}

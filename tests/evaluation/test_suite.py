@@ -203,6 +203,7 @@ seeds: [3]
 num_clips: %d
 num_videos: 3
 train: {num_steps: 1, batch_size: 1}
+sampling: {num_inference_steps: 3}
 rows: {lora: {}}
 """
     path = a_file(tmp_path, text % 2)
