@@ -252,7 +252,7 @@ def write_results(folder: Path, suite: Suite, rows: Sequence[RowResult], kept: P
         "rows": listed,
     }
     with replacing(folder / FILE) as partial:
-        partial.write_text(json.dumps(values, indent=1), encoding="utf-8")
+        partial.write_text(json.dumps(values), encoding="utf-8")
 
 
 def check_folder(folder: Path, suite: Suite) -> None:

@@ -76,7 +76,7 @@ class MetricRow:
 
     def score(self, asked: Asked) -> dict[str, list[float]]:
         """Its columns, in their order. Raises ValueError for a column that is not its own, has another length than
-        what it is of, or holds what is no number."""
+        what it is of, or holds what is no number. Values are kept to six digits: results are files that travel."""
         found = importlib.import_module(f"{__name__}.{self.module}").score(asked)
         counts = {"video": len(asked.shots), "known": len(asked.known), "unit": 1}
         columns = {column.name: column for column in self.columns}
@@ -87,7 +87,7 @@ class MetricRow:
                 raise ValueError(f"{name}: {len(values)} values for {counts[columns[name].per]}")
             if not all(math.isfinite(value) for value in values):
                 raise ValueError(f"{name} is not finite: {list(values)}")
-        return {name: [float(v) for v in found[name]] for name in columns if name in found}
+        return {name: [float(f"{v:.6g}") for v in found[name]] for name in columns if name in found}
 
 
 METRICS: dict[str, MetricRow] = {
