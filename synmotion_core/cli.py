@@ -106,8 +106,10 @@ def _train(args: argparse.Namespace) -> int:
         resume = f"{PROGRAM} train --resume --out {shlex.quote(str(out))}"
         _note(f"stopped at step {last.step}, which is saved. Go on with:\n  {resume}")
         return STOPPED
-    adapter = getattr(last, "path", None)
+    adapter, best = getattr(last, "path", None), getattr(last, "best", None)
     if adapter is not None and not args.json:
+        if best is not None:
+            print(best)
         print(adapter)
         example = ["generate", "--adapter", str(adapter), "--subject", "a red cat", "--out", "videos"]
         _note(f"Use it with:\n  {PROGRAM} {shlex.join(example)}")
@@ -222,7 +224,8 @@ def _fitted(config: R, asked: float | bool | None) -> R:
 def _follow(events: Iterator[Event], as_json: bool, watch: Callable[[Event], None] = lambda _: None) -> Event | None:
     """Show events until they end; returns the last one."""
     from synmotion_core.events import event_to_dict
-    from synmotion_core.types import Finished, Noted, Progress, Sampled, Warned
+    from synmotion_core.run.yardstick import in_words
+    from synmotion_core.types import Finished, Noted, Progress, Sampled, Scored, Warned
 
     line, last = ProgressLine(sys.stderr), None
     try:
@@ -235,6 +238,8 @@ def _follow(events: Iterator[Event], as_json: bool, watch: Callable[[Event], Non
             elif isinstance(last, Sampled):
                 line.close()
                 print(last.path, flush=True)
+            elif isinstance(last, Scored):
+                line.write(in_words(last))
             elif isinstance(last, Warned):
                 line.write(f"warning: {last.message}")
             elif isinstance(last, Noted):

@@ -104,6 +104,11 @@ class TrainRun:
             rule = "one picture a subject, in the same order" if self.mode == "i2v" else "pictures need mode i2v"
             given = f"{pictures} sample_images for {subjects} sample_subjects in mode {self.mode}"
             raise ConfigError(f"train has {given}: {rule}")
+        if self.mode == "i2v" and self.train.score_every and not pictures:
+            raise ConfigError(
+                f"score_every {self.train.score_every} in mode i2v needs pictures that the scored videos begin with: "
+                "give sample_subjects with their sample_images, or score_every 0"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,7 +263,9 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if isinstance(origin, type) and issubclass(origin, Mapping):
         if not isinstance(value, Mapping):
             raise ConfigError(f"{where} must be a mapping, got {value!r}")
-        return dict(value)
+        if args[1] is Any:
+            return dict(value)
+        return {str(k): _convert(args[1], v, f"{where}[{k!r}]") for k, v in value.items()}
     if dataclasses.is_dataclass(hint):
         return value if isinstance(value, typing.cast(type, hint)) else from_dict(typing.cast(type, hint), value)
     if hint is Path:

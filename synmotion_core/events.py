@@ -31,7 +31,7 @@ from typing import Any, Literal
 
 from synmotion_core.config import from_dict, to_dict
 from synmotion_core.errors import ConfigError, UserInputError
-from synmotion_core.types import Event, Finished, Noted, Progress, Sampled, Saved, Started, Stopped, Warned
+from synmotion_core.types import Event, Finished, Noted, Progress, Sampled, Saved, Scored, Started, Stopped, Warned
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +41,7 @@ KINDS: dict[str, type[Event]] = {
     "progress": Progress,
     "sampled": Sampled,
     "saved": Saved,
+    "scored": Scored,
     "warned": Warned,
     "noted": Noted,
     "stopped": Stopped,
@@ -49,6 +50,7 @@ KINDS: dict[str, type[Event]] = {
 _NAMES = {cls: kind for kind, cls in KINDS.items()}
 _NOT_JSON = ("nan", "inf", "-inf")
 _FLOATS = {cls: {f.name for f in dataclasses.fields(cls) if "float" in str(f.type)} for cls in _NAMES}
+_PATHS = {cls: {f.name for f in dataclasses.fields(cls) if "Path" in str(f.type)} for cls in _NAMES}
 MAX_PENDING = 10_000  # lines kept in memory while the disk is full
 
 
@@ -58,9 +60,10 @@ def event_to_dict(event: Event, *, base: Path | None = None) -> dict[str, Any]:
     for name in _FLOATS[type(event)]:
         if isinstance(data[name], float) and not math.isfinite(data[name]):
             data[name] = str(data[name])
-    path = getattr(event, "path", None)
-    if base is not None and path is not None and path.is_relative_to(base):
-        data["path"] = path.relative_to(base).as_posix()
+    for name in _PATHS[type(event)]:
+        path = getattr(event, name)
+        if base is not None and path is not None and path.is_relative_to(base):
+            data[name] = path.relative_to(base).as_posix()
     return {"version": VERSION, "kind": _NAMES[type(event)], "data": data}
 
 
@@ -80,8 +83,9 @@ def event_from_dict(record: Mapping[str, Any], *, base: Path | None = None) -> E
     for name in _FLOATS[cls]:
         if values.get(name) in _NOT_JSON:
             values[name] = float(values[name])
-    if base is not None and isinstance(values.get("path"), str):
-        values["path"] = str(base / PurePosixPath(values["path"]))  # an absolute path stays itself
+    for name in _PATHS[cls]:
+        if base is not None and isinstance(values.get(name), str):
+            values[name] = str(base / PurePosixPath(values[name]))  # an absolute path stays itself
     return from_dict(cls, values)
 
 
@@ -213,6 +217,8 @@ class Ledger:
         self.stage, self.step, self.total = "", 0, 0
         self.losses: list[tuple[int, float]] = []
         self.samples: dict[Path, Sampled] = {}
+        self.scores: dict[int, Scored] = {}
+        self.best: Path | None = None
         self.warnings: list[str] = []
         self.notes: list[str] = []
         self.result: Path | None = None
@@ -247,8 +253,12 @@ class Ledger:
         elif isinstance(event, Saved):
             if event.kind == "checkpoint":
                 self.checkpoint_step = event.step
+            elif event.kind == "best":
+                self.best = event.path
             else:
                 self.result = event.path
+        elif isinstance(event, Scored):
+            self.scores[event.step] = event
         elif isinstance(event, Warned):
             self.warnings.append(event.message)
         elif isinstance(event, Noted):
@@ -257,6 +267,7 @@ class Ledger:
             self.ended = "stopped"
         elif isinstance(event, Finished):
             self.ended, self.result = "finished", event.path or self.result
+            self.best = event.best or self.best
 
     @property
     def seconds(self) -> float:

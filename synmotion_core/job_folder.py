@@ -29,7 +29,7 @@ from synmotion_core.errors import ConfigError, MissingError, StorageError
 from synmotion_core.events import EventLog, Ledger, Line, read_lines
 from synmotion_core.locks import FileLock
 from synmotion_core.storage import replacing
-from synmotion_core.types import Event, Sampled
+from synmotion_core.types import Event, Sampled, Scored
 from synmotion_core.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,8 @@ class JobView:
 
     stage, step, total: the last unit of work done ("" and 0 before the first). losses: (training step, loss),
     ascending; a step that was done again after a rollback or a resume counts once, as done last. samples: every video
-    so far. result: the adapter of a training, the folder of a generation. message: why it failed, was interrupted or
+    so far. scores: of a training that is scored, in the order of their steps; best: the adapter of the best of them.
+    result: the adapter of a training, the folder of a generation. message: why it failed, was interrupted or
     waits; to be shown as it is. checkpoint_step: where a resume goes on. seconds: time worked, over all attempts.
     seconds_per_step: a typical training step, pauses left out. eta_s: until the end of this stage at the pace of the
     last steps, pauses included; None while unknown or not running.
@@ -64,7 +65,9 @@ class JobView:
     total: int
     losses: tuple[tuple[int, float], ...]
     samples: tuple[Sampled, ...]
+    scores: tuple[Scored, ...]
     result: Path | None
+    best: Path | None
     message: str
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
@@ -213,7 +216,9 @@ class JobFolder:
             total=ledger.total,
             losses=ledger.losses_after(after),
             samples=tuple(ledger.samples.values()),
+            scores=tuple(ledger.scores[step] for step in sorted(ledger.scores)),
             result=ledger.result,
+            best=ledger.best,
             message=self.message,
             warnings=tuple(ledger.warnings),
             notes=tuple(ledger.notes),

@@ -5,8 +5,8 @@
        '-> stopped                                  process dies: queued, running, stopping -> interrupted
 
 Everything is kept in the jobs' folders (job_folder.py). `jobs/device.lock` makes the device one even for several
-processes on one workspace. A training works in its job's folder; its adapter is put into adapters/ too and stays there
-when the job is deleted. A generation writes to videos/<id>/.
+processes on one workspace. A training works in its job's folder; its adapter, and the one with the best score, are put
+into adapters/ too and stay there when the job is deleted. A generation writes to videos/<id>/.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import collections
 import dataclasses
 import errno
 import logging
-import os
 import shutil
 import threading
 import time
@@ -29,7 +28,7 @@ from synmotion_core.errors import Cancelled, ConfigError, StorageError, Training
 from synmotion_core.events import event_from_dict, event_to_dict
 from synmotion_core.job_folder import LIVE, RESUMABLE, JobFolder, JobView, Kind, Status, find_folder, is_job
 from synmotion_core.locks import FileLock
-from synmotion_core.storage import replacing
+from synmotion_core.storage import link_or_copy
 from synmotion_core.types import Event, Finished, Warned
 from synmotion_core.workspace import Workspace, safe_name
 
@@ -310,24 +309,25 @@ class Jobs:
 
     def _record(self, job: JobFolder, event: Event) -> None:
         if isinstance(event, Finished) and job.kind == "train" and event.path is not None:
-            event = dataclasses.replace(event, path=self._publish(job, event.path))
+            path, best = self._publish(job, event.path, event.best)
+            event = dataclasses.replace(event, path=path, best=best)
         with self._changed:
             job.record(event)
             self._changed.notify_all()
 
-    def _publish(self, job: JobFolder, path: Path) -> Path:
-        """Put a finished adapter into adapters/ under a name that is free; where that fails it stays where it is."""
+    def _publish(self, job: JobFolder, path: Path, best: Path | None) -> tuple[Path, Path | None]:
+        """Put what a training leaves into adapters/ under names that are free, the best under the last one's with
+        "-best"; where that fails it stays where it is."""
+        home, stem, count = self.workspace.adapters, path.stem, 1
+        while any((home / f"{stem}{mark}{path.suffix}").exists() for mark in ("", "-best")[: 1 if best is None else 2]):
+            count += 1
+            stem = f"{path.stem}-{count}"
+        published = self._put(job, path, home / f"{stem}{path.suffix}")
+        return published, None if best is None else self._put(job, best, home / f"{stem}-best{best.suffix}")
+
+    def _put(self, job: JobFolder, path: Path, target: Path) -> Path:
         try:
-            target, count = self.workspace.adapters / path.name, 1
-            while target.exists():
-                count += 1
-                target = target.with_name(f"{path.stem}-{count}{path.suffix}")
-            with replacing(target) as temporary:
-                temporary.unlink(missing_ok=True)
-                try:
-                    os.link(path, temporary)  # no second copy: adapters are replaced, never changed in place
-                except OSError:
-                    shutil.copyfile(path, temporary)
+            link_or_copy(path, target)
         except (OSError, StorageError) as error:
             self._record(job, Warned(message=f"the adapter could not be put into adapters/ ({error}); it is at {path}"))
             return path

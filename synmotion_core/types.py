@@ -7,7 +7,7 @@ Frames are numpy uint8 [F, H, W, 3] on the way to and from files.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -264,8 +264,8 @@ class Started:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """One unit of work done. `stage` is "encode", "prior", "train", "invert" or
-    "generate"; loss and seconds where they exist."""
+    """One unit of work done. `stage` is "encode", "prior", "train", "score",
+    "invert" or "generate"; loss and seconds where they exist."""
 
     stage: str
     step: int
@@ -290,12 +290,31 @@ class Sampled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saved:
-    """A state or an adapter was written, whole. applied: how many keys of an adapter a fresh load took, all it has."""
+    """A state or an adapter was written, whole: "best" is the adapter of the step with the best score so far.
+
+    applied: how many keys of an adapter a fresh load took, all it has.
+    """
 
     path: Path
     step: int
-    kind: Literal["checkpoint", "adapter"]
+    kind: Literal["checkpoint", "adapter", "best"]
     applied: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """The adapter as it is after a step was scored on held-out prompts, in so many seconds.
+
+    by names the rule (run/yardstick.py), values what it is made of, by the metrics' columns: means over the videos.
+    Higher scores are better; best: no earlier step is as good.
+    """
+
+    step: int
+    by: str
+    score: float
+    best: bool
+    values: Mapping[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -321,10 +340,11 @@ class Stopped:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """All done; `path` is the result, if there is one file."""
+    """All done; `path` is the result, if there is one file; `best` the adapter with the best score, where scored."""
 
     path: Path | None = None
     seconds: float = 0.0
+    best: Path | None = None
 
 
-Event = Started | Progress | Sampled | Saved | Warned | Noted | Stopped | Finished
+Event = Started | Progress | Sampled | Saved | Scored | Warned | Noted | Stopped | Finished

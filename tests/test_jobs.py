@@ -35,7 +35,19 @@ from synmotion_core.errors import (
 from synmotion_core.events import EventLog, Ledger, Line, line_to_bytes, read_lines
 from synmotion_core.jobs import Jobs, JobView, event_from_dict, event_to_dict
 from synmotion_core.training.settings import TrainConfig
-from synmotion_core.types import Event, Finished, Noted, Progress, Prompt, Sampled, Saved, Started, Stopped, Warned
+from synmotion_core.types import (
+    Event,
+    Finished,
+    Noted,
+    Progress,
+    Prompt,
+    Sampled,
+    Saved,
+    Scored,
+    Started,
+    Stopped,
+    Warned,
+)
 from synmotion_core.workspace import Workspace
 
 ROOT = Path(__file__).parents[1]
@@ -184,6 +196,44 @@ def test_a_second_adapter_of_the_same_name_does_not_replace_the_first(open_jobs:
     results = [jobs.wait(jobs.submit(a_training(n)), 20).result for n in (3, 4)]
     assert [r.name for r in results if r] == ["my-wave.safetensors", "my-wave-2.safetensors"]
     assert [r.read_text() for r in results if r] == [str(int(expected_losses(n)[-1][1])) for n in (3, 4)]
+
+
+def scored_train(config: TrainRun, folder: Path, **options: Any) -> Iterator[Event]:
+    """tiny_train with a score every 10 steps, the best at step 10; after a resume the last one comes again."""
+    for event in tiny_train(config, folder, **options):
+        if isinstance(event, Finished):
+            (folder / "my-wave-best.safetensors").write_text("best")
+            event = dataclasses.replace(event, best=folder / "my-wave-best.safetensors")
+        yield event
+        if isinstance(event, Sampled):
+            yield Scored(step=event.step, by="fidelity", score=1 / event.step, best=event.step == 10)
+            best = folder / "best" / "step-000010.safetensors"
+            yield Saved(path=best, step=10, kind="best")
+
+
+def test_scores_and_the_best_adapter_are_kept(space: Workspace, open_jobs: Callable[..., Jobs]) -> None:
+    jobs = open_jobs(scored_train)
+    job_id = jobs.submit(a_training(30))
+    until(jobs, job_id, lambda v: len(v.scores) >= 1)
+    jobs.stop(job_id)
+    stopped = jobs.wait(job_id, 10)
+    if stopped.status == "stopped":
+        assert stopped.best == space.jobs / job_id / "best" / "step-000010.safetensors"
+        jobs.resume(job_id)
+    view = jobs.wait(job_id, 20)
+    assert [(s.step, s.best) for s in view.scores] == [(10, True), (20, False), (30, False)]
+    assert (view.result, view.best) == (
+        space.adapters / "my-wave.safetensors",
+        space.adapters / "my-wave-best.safetensors",
+    )
+    (space.adapters / "my-wave-2-best.safetensors").write_text("somebody's own")
+    again = jobs.wait(jobs.submit(a_training(10)), 20)
+    assert again.result is not None
+    assert again.best is not None
+    assert (again.result.name, again.best.name) == ("my-wave-3.safetensors", "my-wave-3-best.safetensors"), "a pair"
+    jobs.delete(job_id)
+    assert (space.adapters / "my-wave-best.safetensors").read_text() == "best"
+    assert (space.adapters / "my-wave-2-best.safetensors").read_text() == "somebody's own"
 
 
 def test_one_at_a_time_in_order(open_jobs: Callable[..., Jobs]) -> None:
@@ -662,11 +712,13 @@ EVENTS: st.SearchStrategy[Event] = st.one_of(
     st.builds(Progress, stage=texts, step=counts, total=counts, loss=st.none() | numbers, phase=st.none() | texts,
               seconds=st.none() | numbers, note=texts | st.sampled_from(["nan", "inf", "-inf"])),
     st.builds(Sampled, path=paths, prompt=prompts, seed=counts, step=counts, adapted=st.booleans()),
-    st.builds(Saved, path=paths, step=counts, kind=st.sampled_from(["checkpoint", "adapter"])),
+    st.builds(Saved, path=paths, step=counts, kind=st.sampled_from(["checkpoint", "adapter", "best"])),
+    st.builds(Scored, step=counts, by=texts, score=numbers, best=st.booleans(), seconds=numbers,
+              values=st.dictionaries(words, st.floats(allow_nan=False, allow_infinity=False), max_size=3)),
     st.builds(Warned, message=texts),
     st.builds(Noted, message=texts),
     st.builds(Stopped, step=counts),
-    st.builds(Finished, path=st.none() | paths, seconds=numbers),
+    st.builds(Finished, path=st.none() | paths, seconds=numbers, best=st.none() | paths),
 )  # fmt: skip
 
 
@@ -674,12 +726,13 @@ EVENTS: st.SearchStrategy[Event] = st.one_of(
 @given(EVENTS, st.booleans())
 def test_every_event_comes_back(event: Event, inside: bool) -> None:
     base = Path("/some/where")
-    if inside and getattr(event, "path", None) is not None:
-        event = dataclasses.replace(event, path=base / event.path)  # type: ignore
+    named = {name: path for name in ("path", "best") if isinstance(path := getattr(event, name, None), Path)}
+    if inside:
+        event = dataclasses.replace(event, **{name: base / path for name, path in named.items()})
     text = json.dumps(event_to_dict(event, base=base), allow_nan=False)
     assert ("/some/where" in text) is False
     back = event_from_dict(json.loads(text), base=base)
-    if inside or getattr(event, "path", None) is None:
+    if inside or not named:
         assert back == event
     assert event_from_dict(json.loads(json.dumps(event_to_dict(event)))) == event
 
@@ -704,6 +757,7 @@ GOOD = event_to_dict(Progress(stage="train", step=1, total=2))
         {**GOOD, "data": {**GOOD["data"], "step": "1"}}, {**GOOD, "data": {**GOOD["data"], "speed": 3}},
         {**GOOD, "data": {**GOOD["data"], "loss": "big"}},
         {"version": 1, "kind": "saved", "data": {"path": "x", "step": 1, "kind": "toast"}},
+        {"version": 1, "kind": "scored", "data": {"step": 1, "by": "j", "score": 1, "best": True, "values": {"a": ""}}},
         {"version": 1, "kind": "sampled", "data": {"path": "x", "seed": 1, "prompt": {"subject": "", "motion": "x"}}},
     ],
     ids=repr,

@@ -15,6 +15,7 @@ both.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,8 @@ _REQUIRED = ("format", "backbone", "repo", "method", "method_config", "subject",
 class AdapterInfo:
     """What an adapter says of itself. All of it is untrusted text when it comes from a file: escape before showing.
 
-    mode is how it was trained: "t2v" (files that do not say it are of that time) or "i2v".
+    mode is how it was trained: "t2v" (files that do not say it are of that time) or "i2v". score: on held-out prompts
+    after these steps, by the rule scored_by (run/yardstick.py); None where it was not scored.
     """
 
     backbone: str
@@ -50,6 +52,8 @@ class AdapterInfo:
     clips: int = 0
     mode: str = "t2v"
     created_with: str = ""
+    score: float | None = None
+    scored_by: str = ""
 
 
 def save_adapter(path: Path, tensors: Mapping[str, Tensor], info: AdapterInfo) -> None:
@@ -102,11 +106,25 @@ def _info(path: Path, metadata: Mapping[str, str]) -> AdapterInfo:
     if missing:
         raise AdapterError(f"{path.name}: its metadata lacks {', '.join(missing)}")
     known = {k: v for k, v in values.items() if k in AdapterInfo.__dataclass_fields__}
-    texts = ("backbone", "repo", "licence", "method", "subject", "motion", "fingerprint", "mode", "created_with")
+    texts = (
+        "backbone",
+        "repo",
+        "licence",
+        "method",
+        "subject",
+        "motion",
+        "fingerprint",
+        "mode",
+        "created_with",
+        "scored_by",
+    )
     if any(not isinstance(known.get(k, ""), str) or len(known.get(k, "")) > 500 for k in texts):
         raise AdapterError(f"{path.name}: its metadata holds a field that is not short text")
     if known.get("mode", "t2v") not in ("t2v", "i2v"):
         raise AdapterError(f"{path.name}: its mode {known['mode']!r} is neither t2v nor i2v")
     if not isinstance(known["method_config"], dict) or not isinstance(known.get("steps", 0), int):
         raise AdapterError(f"{path.name}: its metadata holds a field of the wrong kind")
+    score = known.get("score")
+    if score is not None and (type(score) not in (int, float) or not math.isfinite(score)):
+        raise AdapterError(f"{path.name}: its score {str(score)[:80]!r} is not a number")
     return AdapterInfo(**{"revision": None, "fingerprint": "", "steps": 0, **known})

@@ -15,5 +15,9 @@ PUPPETS: Mapping[str, Any] = {
     ),  # what a description can say: puppets/improvisation.py
     "prior_subjects": ("cat", "bear", "rabbit", "frog", "robot", "penguin", "elephant"),
     "prior_colours": ("red", "orange", "yellow", "green", "teal", "blue", "purple", "pink"),
+    "held_out_subjects": (
+        *("a red cat", "a blue robot", "a green bear", "a yellow rabbit", "a purple frog", "a teal penguin"),
+        "a pink elephant",
+    ),  # on whom a training is scored: run/yardstick.py
     "prior_motions": ("stands", "walks", "jumps", "sways", "sits", "flaps", "kicks", "moves"),
 }

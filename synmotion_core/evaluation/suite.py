@@ -44,7 +44,7 @@ from synmotion_core.types import Mode, Prompt
 
 FOLDER = Path(__file__).parent / "suites"
 DEFAULT_MOTIONS = ("wave", "squat", "clap", "spin", "doublewave", "handstand")
-_NOT_HERE = ("seed", "save_every", "sample_every", "sample_subjects", "sample_images")  # seeds are the suite's
+_NOT_HERE = ("seed", "save_every", "sample_every", "sample_subjects", "sample_images", "score_every", "score_videos")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,7 +230,9 @@ class Suite:
 def check_train_setting(key: str) -> None:
     """Raise ConfigError for a setting of a training that would have no effect in a suite."""
     if key in _NOT_HERE:
-        raise ConfigError(f"train.{key} has no effect here: seeds are the suite's, and nothing is saved or sampled")
+        raise ConfigError(
+            f"train.{key} has no effect here: seeds are the suite's, nothing is saved or sampled on the way"
+        )
 
 
 def _check_count(what: str, value: Any, least: int = 1) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from synmotion_core.backbones import find_spec
 from synmotion_core.config import GenerateRun, TrainRun
-from synmotion_core.interfaces import reworded
+from synmotion_core.interfaces import BackboneSpec, reworded
 from synmotion_core.planning import downloads, machine
 from synmotion_core.planning.ladder import Rung, ladder
 from synmotion_core.planning.memory import GIB, needs, tokens, weight_bytes
@@ -91,6 +91,8 @@ def plan(run: TrainRun, *, seconds_per_step: float | None = None, fit_gib: float
         lines.append("time: not known before the first training here; a training says it after its first steps")
     if videos and "seconds_a_video" in spec.options:
         lines.append(f"about {videos * spec.options['seconds_a_video'] / 60:.1f} minutes more for the priors, once")
+    if run.train.num_scores:
+        lines.append(_scores(run, spec))
     found = needs(spec, run.precision, work_of(run))
     rungs: list[Rung[TrainRun]] = []
     if spec.needs_gpu:
@@ -183,6 +185,14 @@ def _change(rung: Rung) -> Change:
     return Change(
         changes=dict(rung.changes), options=" ".join(rung.options), price="; ".join(rung.prices), gib=rung.needs.peak
     )
+
+
+def _scores(run: TrainRun, spec: BackboneSpec) -> str:
+    times, each = run.train.num_scores, run.train.score_videos
+    cost = f"{times} score{'s' if times > 1 else ''} of {each} video{'s' if each > 1 else ''} each, "
+    if "seconds_a_video" not in spec.options:
+        return cost + f"{times * each} videos more to draw"
+    return cost + f"about {times * each * spec.options['seconds_a_video'] / 60:.1f} minutes more on two server cores"
 
 
 def _host(gib: float) -> str:

@@ -45,7 +45,13 @@ def probe(config: TrainRun, *, cache: Path, cancel: threading.Event) -> Generato
     phases = [method.phase(config.train.seed, step).name for step in range(config.train.num_steps)]
     shares = {name: phases.count(name) / len(phases) for name in phases}
     few = dataclasses.replace(
-        config.train, num_steps=PROBE_STEPS, save_every=0, sample_every=0, sample_subjects=(), sample_images=()
+        config.train,
+        num_steps=PROBE_STEPS,
+        save_every=0,
+        sample_every=0,
+        score_every=0,
+        sample_subjects=(),
+        sample_images=(),
     )
     steps: list[tuple[str | None, float]] = []
     try:

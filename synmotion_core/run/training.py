@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from synmotion_core.backbones import find_spec
 from synmotion_core.config import TrainRun, to_dict
@@ -18,7 +19,9 @@ from synmotion_core.planning.work import look_up, method_of
 from synmotion_core.precision import weights_of
 from synmotion_core.run import pool
 from synmotion_core.run.inputs import load_clips, load_images, read_as
-from synmotion_core.types import Clip, Event, Finished, Prompt, Saved, Stopped, VideoShape, Warned
+from synmotion_core.run.scoring import Scoring
+from synmotion_core.run.yardstick import Yardstick, choose
+from synmotion_core.types import Clip, Event, Finished, Noted, Prompt, Saved, Scored, Stopped, VideoShape, Warned
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +36,8 @@ def train(
     """Train an adapter. `folder` is this run's own; `cache` is shared between runs. resume continues the last
     checkpoint.
 
-    Ends with Finished(path of the adapter) or, when cancelled, Stopped; the checkpoint stays in `folder`.
+    Ends with Finished(path of the adapter, and of the best where it was scored) or, when cancelled, Stopped; the
+    checkpoint stays in `folder`.
     """
     began = time.perf_counter()
     named = look_up(config)
@@ -43,6 +47,9 @@ def train(
     warnings += about_images
     for message in warnings:
         yield Warned(message=message)
+    yardstick = choose(config, spec, shape, clips) if config.train.score_every else None
+    if yardstick is not None:
+        yield Noted(message=yardstick.about)
     from synmotion_core import material
 
     backbone = pool.borrow_backbone(config.backbone, config.precision)
@@ -54,9 +61,13 @@ def train(
         data: dict[Draw, TrainingSet] = {}
         worded = [dataclasses.replace(clip, prompt=words(clip.prompt)) for clip in clips]
         data["reference"] = yield from material.encode_clips(backbone, worded, config.mode, cache, cancel)
-        for message in backbone.unread([words(prompt).text for prompt in (*(c.prompt for c in clips), *prompts)]):
+        held_out = () if yardstick is None else tuple(dict.fromkeys(yardstick.prompts))
+        drawn = (*(c.prompt for c in clips), *dict.fromkeys((*prompts, *held_out)))
+        for message in backbone.unread([words(prompt).text for prompt in drawn]):
             yield Warned(message=message)
         material.read_texts(backbone, [reference], None, cache)
+        if sample_images is None:  # else the samples' subjects are scored, each with its picture
+            material.read_texts(backbone, [words(prompt) for prompt in held_out], None, cache)
         reading = material.read_texts(backbone, [words(prompt) for prompt in prompts], sample_images, cache)
         if entry.draws_priors(method_config):
             data["prior"] = yield from material.draw_priors(backbone, config.priors, config.mode, cache, cancel, shape)
@@ -68,6 +79,22 @@ def train(
         backbone.release_encoders()  # all else that will be read is in the cache
         from synmotion_core.training import trainer
 
+        settings = _settings_key(config, method_config, backbone.fingerprint, clips)
+        draw = partial(_draw, reading, method, words, shape, sample_images)
+        save = partial(_save_adapter, method, backbone, config, method_config, clips)
+        scoring = None
+        if yardstick is not None:
+            scoring = Scoring(
+                yardstick,
+                folder,
+                config.name,
+                _score_key(settings, config, yardstick, sample_images),
+                draw=lambda where, step: draw(yardstick.prompts, yardstick.seeds, where, step, cancel),
+                save=lambda path, scored: save(path, scored.step, scored),
+                resume=resume,
+            )
+            if scoring.began_anew:
+                yield Warned(message=scoring.began_anew)
         last: Event | None = None
         state = folder / "state.safetensors"
         for last in trainer.train(
@@ -76,27 +103,33 @@ def train(
             data=data,
             config=config.train,
             folder=folder,
-            settings=_settings_key(config, method_config, backbone.fingerprint, clips),
+            settings=settings,
             cancel=cancel,
             resume=resume and state.exists(),
-            sampler=lambda step: _samples(
-                reading, method, prompts, words, config.train.seed, shape, sample_images, folder, step
+            sampler=lambda step: draw(
+                prompts, [config.train.seed] * len(prompts), folder / "samples" / f"step-{step:06d}", step
             ),
+            scorer=scoring,
         ):
             yield last
         if isinstance(last, Stopped):
             return
-        path = folder / f"{config.name}.safetensors"
-        _save_adapter(path, method, backbone, config, method_config, clips)
+        path, best = folder / f"{config.name}.safetensors", None
+        save(path, config.train.num_steps, None if scoring is None else scoring.rows.get(config.train.num_steps))
+        if scoring is not None and scoring.best is not None:
+            best = folder / f"{config.name}-best.safetensors"
+            yield Noted(message=scoring.publish(best))
     finally:
         method.detach()
     from synmotion_core.adapters.file import read_info
     from synmotion_core.adapters.load_back import load_back
 
-    info = read_info(path)  # as generate takes it: by what the file says
-    applied = load_back(path, reading, *method_of(info.method, info.method_config, spec))
-    yield Saved(path=path, step=config.train.num_steps, kind="adapter", applied=applied)
-    yield Finished(path=path, seconds=time.perf_counter() - began)
+    files: list[tuple[Path, Literal["best", "adapter"]]] = [(path, "adapter")]
+    for file, kind in files if best is None else [(best, "best"), *files]:
+        info = read_info(file)  # as generate takes it: by what the file says
+        applied = load_back(file, reading, *method_of(info.method, info.method_config, spec))
+        yield Saved(path=file, step=info.steps, kind=kind, applied=applied)
+    yield Finished(path=path, best=best, seconds=time.perf_counter() - began)
 
 
 def _settings_key(config: TrainRun, method_config: Any, fingerprint: str, clips: list[Clip]) -> str:
@@ -109,7 +142,7 @@ def _settings_key(config: TrainRun, method_config: Any, fingerprint: str, clips:
 
     values = to_dict(config) | {"method_config": to_dict(method_config), "backbone": fingerprint}
     values["train"]["batch_size"] = config.train.batch_size or find_spec(config.backbone).batch_size
-    shown = ["save_every", "sample_every", "sample_subjects", "sample_images"]
+    shown = ["save_every", "sample_every", "sample_subjects", "sample_images", "score_every", "score_videos"]
     for name in [*shown, "num_steps"] if config.train.lr_scheduler == "constant" else shown:
         values["train"].pop(name)
     for name in ("gradient_checkpointing", "offload"):  # only where things are computed, and how often
@@ -117,6 +150,15 @@ def _settings_key(config: TrainRun, method_config: Any, fingerprint: str, clips:
     values.pop("clips")
     values.pop("name")
     return content_key(values, [(c.content_hash, c.prompt.text) for c in clips])
+
+
+def _score_key(settings: str, config: TrainRun, yardstick: Yardstick, images: torch.Tensor | None) -> str:
+    """What scores belong to: the steps, and all that is asked of an adapter."""
+    from synmotion_core.training.cache import content_key
+
+    pictures = None if images is None else hashlib.sha256(images.float().cpu().numpy().tobytes()).hexdigest()
+    asked = [prompt.text for prompt in yardstick.prompts], list(yardstick.seeds), pictures
+    return content_key(settings, config.train.score_every, yardstick.name, yardstick.motion, *asked)
 
 
 def draw_priors(config: TrainRun, cache: Path, *, cancel: threading.Event) -> Iterator[Event]:
@@ -139,37 +181,48 @@ def _sample_prompts(config: TrainRun, reference: Prompt) -> list[Prompt]:
     return [Prompt(subject=subject, motion=reference.motion) for subject in config.train.sample_subjects]
 
 
-def _samples(
+def _draw(
     backbone: Backbone,
     method: Method,
-    prompts: Sequence[Prompt],
     words: Callable[[Prompt], Prompt],
-    seed: int,
     shape: VideoShape,
     images: torch.Tensor | None,
+    prompts: Sequence[Prompt],
+    seeds: Sequence[int],
     folder: Path,
     step: int,
+    cancel: threading.Event | None = None,
 ) -> Iterator[Event]:
+    """Videos of the adapter as it is; images [B, 3, H, W] are first pictures, taken in turn."""
     from synmotion_core import generation
 
     if prompts:
         sampler, batch_size = generation.default_sampler(backbone), backbone.spec.batch_size
+        first = None if images is None else images[[i % len(images) for i in range(len(prompts))]]
         yield from generation.generate(
             backbone,
             method,
             prompts,
-            [seed] * len(prompts),
+            seeds,
             dataclasses.replace(sampler, shape=shape),
-            folder / "samples" / f"step-{step:06d}",
-            images=images,
-            texts=generation.read_all_texts(backbone, [words(p) for p in prompts], sampler, images, batch_size),
+            folder,
+            images=first,
+            texts=generation.read_all_texts(backbone, [words(p) for p in prompts], sampler, first, batch_size),
+            cancel=cancel,
             step=step,
             batch_size=batch_size,
         )
 
 
 def _save_adapter(
-    path: Path, method: Method, backbone: Backbone, config: TrainRun, method_config: Any, clips: list[Clip]
+    method: Method,
+    backbone: Backbone,
+    config: TrainRun,
+    method_config: Any,
+    clips: list[Clip],
+    path: Path,
+    step: int,
+    scored: Scored | None,
 ) -> None:
     from synmotion_core.adapters.file import AdapterInfo, save_adapter
 
@@ -188,9 +241,11 @@ def _save_adapter(
             method_config=to_dict(method_config),
             subject=reference.subject,
             motion=reference.motion,
-            steps=config.train.num_steps,
+            steps=step,
             clips=len(clips),
             mode=config.mode,
             created_with="synmotion_core",
+            score=None if scored is None else scored.score,
+            scored_by="" if scored is None else scored.by,
         ),
     )

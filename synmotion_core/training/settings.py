@@ -18,6 +18,9 @@ class TrainConfig:
     """How long and how fast to train; every `sample_every` steps, samples show `sample_subjects` doing the motion.
 
     sample_images: the pictures that these samples begin with, one a subject (image to video only).
+    Every `score_every` steps and at the end, `score_videos` videos of subjects that are not in the clips are drawn and
+    scored, and the best adapter is kept beside the last (run/scoring.py); 0 is never. Samples and scores change no
+    step.
     batch_size: clips a step; None takes the backbone's own.
     0 for sample_every or save_every means never before the end. lr_scheduler "linear" lets the rate fall to zero at
     num_steps, "constant" keeps it, so that a run can go on to more steps. optimizer "adamw8bit" is AdamW with moments
@@ -37,6 +40,8 @@ class TrainConfig:
     sample_every: int = 100
     sample_subjects: tuple[str, ...] = ()
     sample_images: tuple[Path, ...] = ()
+    score_every: int = 0
+    score_videos: int = 8
     mixed_precision: str = "bf16"
 
     def __post_init__(self) -> None:
@@ -58,10 +63,21 @@ class TrainConfig:
         _require(0 <= self.seed < 2**63, f"seed must be between 0 and 2^63 - 1, got {self.seed}")
         _require(self.save_every >= 0, f"save_every must be at least 0, got {self.save_every}")
         _require(self.sample_every >= 0, f"sample_every must be at least 0, got {self.sample_every}")
+        _require(self.score_every >= 0, f"score_every must be at least 0 (never), got {self.score_every}")
+        _require(1 <= self.score_videos <= 64, f"score_videos must be between 1 and 64, got {self.score_videos}")
         _require(
             self.mixed_precision in ("no", "bf16"),
             f'mixed_precision must be "no" or "bf16", got {self.mixed_precision!r}',
         )
+
+    @property
+    def num_scores(self) -> int:
+        """How often a whole training is scored.
+
+        >>> TrainConfig(num_steps=400, score_every=150).num_scores, TrainConfig().num_scores
+        (3, 0)
+        """
+        return -(-self.num_steps // self.score_every) if self.score_every else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

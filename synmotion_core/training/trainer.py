@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from synmotion_core.diffusion import add_noise, debiased, velocity_target, weighted_mse
-from synmotion_core.errors import ConfigError, TrainingDiverged
+from synmotion_core.errors import Cancelled, ConfigError, TrainingDiverged
 from synmotion_core.interfaces import Backbone, Method
 from synmotion_core.training import checkpoint
 from synmotion_core.training.settings import TrainConfig
@@ -69,11 +69,13 @@ def train(
     cancel: threading.Event,
     resume: bool = False,
     sampler: Sampler | None = None,
+    scorer: Sampler | None = None,
 ) -> Iterator[Event]:
     """Train to `config.num_steps`. The state lives in <folder>/state.safetensors.
 
     settings names the run (a hash): a state of another run is refused. sampler(step) yields the events of showing
-    samples.
+    samples, scorer(step) those of scoring. The scorer may raise Cancelled: the state is saved then, and the training
+    that goes on from it asks it for the same step again, as it does after a kill between the two.
     Raises TrainingDiverged after saving the last good state, ConfigError when a phase draws data that is not there.
     """
     path = folder / "state.safetensors"
@@ -85,14 +87,26 @@ def train(
         checkpoint.restore(state, method, optimizer)
         start, watch = state.step, _Watch(**state.watch)
     autocast, backward, clip = _precision(config, backbone)
+
+    def pause(done: int, every: int, what: Sampler | None) -> Iterator[Event]:
+        if what is not None and every and done and (done == config.num_steps or done % every == 0):
+            yield from what(done)
+
+    def stop(done: int) -> Iterator[Event]:
+        checkpoint.save(path, checkpoint.capture(done, method, optimizer, settings, watch.memory()))
+        yield Saved(path=path, step=done, kind="checkpoint")
+        yield Stopped(step=done)
+
     yield Started(what="train", total=config.num_steps)
     good = checkpoint.capture(start, method, optimizer, settings, watch.memory())
+    try:
+        yield from pause(start, config.score_every, scorer)
+    except Cancelled:
+        yield from stop(start)
+        return
     for step in range(start, config.num_steps):
         if cancel.is_set():
-            state = checkpoint.capture(step, method, optimizer, settings, watch.memory())
-            checkpoint.save(path, state)
-            yield Saved(path=path, step=step, kind="checkpoint")
-            yield Stopped(step=step)
+            yield from stop(step)
             return
         began = time.perf_counter()
         phase = method.phase(config.seed, step)
@@ -166,8 +180,12 @@ def train(
         if last or (config.save_every and done % config.save_every == 0):
             checkpoint.save(path, checkpoint.capture(done, method, optimizer, settings, watch.memory()))
             yield Saved(path=path, step=done, kind="checkpoint")
-        if sampler is not None and config.sample_every and (last or done % config.sample_every == 0):
-            yield from sampler(done)
+        try:
+            yield from pause(done, config.sample_every, sampler)
+            yield from pause(done, config.score_every, scorer)
+        except Cancelled:
+            yield from stop(done)
+            return
     for p in parameters:
         p.requires_grad_(True)
 

@@ -74,6 +74,7 @@ def about(choice: AdapterChoice | None) -> str:
         return notice("info", "The backbone alone, without an adapter: it draws only what it already knows.")
     info = choice.info
     made = f"{info.steps} steps" if info.steps else "made by another program"
+    made += "" if info.score is None else f", score {info.score:.3f} by {info.scored_by or 'no rule it names'}"
     facts = [
         f"“{info.motion}”, learnt from {f'{info.clips} clips of ' if info.clips else ''}{info.subject}",
         f"{info.method}, {made}" + (", from first pictures" if info.mode == "i2v" else ""),

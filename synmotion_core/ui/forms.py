@@ -53,6 +53,7 @@ def train_run(
         sample_every=whole("show samples every", form["sample_every"]),
         sample_subjects=subjects,
         sample_images=pictures.of_subjects(subjects) if form["mode"] == "i2v" else (),
+        score_every=whole("score every", form["score_every"]),
         seed=whole("seed", form["seed"]),
     )
     own_rank = default_rank(form["method"])

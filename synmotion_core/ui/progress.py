@@ -16,6 +16,7 @@ STAGES = {
     "encode": "Preparing the clips",
     "prior": "Drawing subject prior videos",
     "train": "Training",
+    "score": "Drawing videos to score",
     "invert": "Reading the noise of the clip",
     "generate": "Generating",
 }
@@ -76,16 +77,22 @@ def _where(view: JobView) -> str:
     if not view.stage:
         return ""
     count = f"{view.step} of {view.total}"
-    if view.kind == "train" and view.stage == "generate" and view.losses:
-        return f"Drawing samples at step {view.losses[-1][0]}: {count}"
+    if _pauses(view):
+        what = "samples" if view.stage == "generate" else "videos to score"
+        return f"Drawing {what} at step {view.losses[-1][0]}: {count}"
     return f"{STAGES.get(view.stage, view.stage.capitalize())}: {count}"
 
 
+def _pauses(view: JobView) -> bool:
+    """Whether a training draws samples, or videos to score, between its steps."""
+    return view.kind == "train" and view.stage in ("generate", "score") and bool(view.losses)
+
+
 def _share(view: JobView) -> float:
-    """How far the bar is, 0..1; drawing samples does not move a training's bar."""
+    """How far the bar is, 0..1; drawing on the way does not move a training's bar."""
     if view.status == "finished":
         return 1.0
-    if isinstance(view.config, TrainRun) and view.stage == "generate" and view.losses:
+    if isinstance(view.config, TrainRun) and _pauses(view):
         return min(1.0, view.losses[-1][0] / view.config.train.num_steps)
     return min(1.0, view.step / view.total) if view.total else 0.0
 

@@ -24,6 +24,7 @@ from synmotion_core.ui.chosen import ClipChoice, Library, current, in_words, run
 from synmotion_core.ui.context import IN_TURN, PATIENCE_S, POLL_S, Studio, backbone_choices, job_id, scroll_to
 from synmotion_core.ui.forms import default_rank, own_settings, refuse_blocked, train_run
 from synmotion_core.ui.notices import Updates, guarded, hint, notice, quiet
+from synmotion_core.ui.score_plot import score_plot
 from synmotion_core.ui.training_view import NO_SAMPLES, outcome_html, priors_html, samples_html, signature
 
 if TYPE_CHECKING:
@@ -160,6 +161,13 @@ def build(studio: Studio, library: Library, pictures: Pictures) -> dict[str, Any
                 max_lines=6,
                 elem_id="train-subjects",
             )
+            score_every = gr.Number(
+                DEFAULTS.score_every,
+                label="Score every (steps)",
+                info=f"0: never. Each score draws {DEFAULTS.score_videos} videos of the subjects above, which takes as "
+                "long as drawing them does; the best adapter is kept beside the last.",
+                elem_id="train-score-every",
+            )
             with gr.Accordion("More settings", open=False):
                 name = gr.Textbox(
                     "",
@@ -213,6 +221,7 @@ def build(studio: Studio, library: Library, pictures: Pictures) -> dict[str, Any
                     "Use it in Generate", size="md", interactive=False, elem_id="train-use", min_width=90
                 )
             plot = gr.HTML(progress.loss_plot((), 0), elem_id="train-plot", apply_default_css=False)
+            scores = gr.HTML("", elem_id="train-scores", apply_default_css=False)
             outcome = gr.HTML("", elem_id="train-outcome", apply_default_css=False)
             samples = media.html_area(elem_id="train-samples", value=NO_SAMPLES)
             priors = media.html_area(elem_id="train-priors")
@@ -224,10 +233,24 @@ def build(studio: Studio, library: Library, pictures: Pictures) -> dict[str, Any
     fields = {
         "name": name, "backbone": backbone, "method": method, "mode": mode, "num_steps": num_steps,
         "sample_every": sample_every, "save_every": save_every, "sample_subjects": sample_subjects,
-        "rank": rank, "method_settings": method_settings, "learning_rate": learning_rate, "seed": seed,
-        **memory.fields,
+        "score_every": score_every, "rank": rank, "method_settings": method_settings, "learning_rate": learning_rate,
+        "seed": seed, **memory.fields,
     }  # fmt: skip
-    view_parts = [status, plot, outcome, samples, priors, stop, resume, to_generate, start, timer, seen, earlier]
+    view_parts = [
+        status,
+        plot,
+        scores,
+        outcome,
+        samples,
+        priors,
+        stop,
+        resume,
+        to_generate,
+        start,
+        timer,
+        seen,
+        earlier,
+    ]
 
     def form(values: Mapping[Any, Any]) -> TrainRun:
         choices = current(values, studio, library)
@@ -239,6 +262,7 @@ def build(studio: Studio, library: Library, pictures: Pictures) -> dict[str, Any
         updates: Updates = {
             status: progress.status(view),
             plot: progress.loss_plot(view.losses, view.config.train.num_steps),
+            scores: score_plot(view.scores, view.config.train.num_steps, view.config.train.score_every),
         }
         now = signature(view)
         if now != before:
@@ -266,6 +290,7 @@ def build(studio: Studio, library: Library, pictures: Pictures) -> dict[str, Any
             studio.train_job: {"id": ""},
             status: progress.idle_status(NO_JOB),
             plot: progress.loss_plot((), 0),
+            scores: "",
             outcome: "",
             samples: NO_SAMPLES,
             priors: "",

@@ -11,6 +11,7 @@ from synmotion_core.config import TrainRun
 from synmotion_core.errors import UserInputError
 from synmotion_core.ui import media
 from synmotion_core.ui.notices import empty, hint, notice, notices
+from synmotion_core.ui.progress import LIVE
 
 if TYPE_CHECKING:
     from synmotion_core.jobs import JobView
@@ -94,6 +95,7 @@ def outcome_html(area: gr.HTML, view: JobView) -> str:
             return out + notice("warning", str(error))
         link = f'<a href="{url}" download="{file}">Download</a>'
         out += f'<div class="sm-notice sm-good" role="status">The adapter is ready: <b>{file}</b>. {link}</div>'
+    out += _best(area, view)
     if view.status in ("stopped", "interrupted", "failed"):
         at = (
             f"from step {view.checkpoint_step}"
@@ -104,7 +106,22 @@ def outcome_html(area: gr.HTML, view: JobView) -> str:
     return out
 
 
+def _best(area: gr.HTML, view: JobView) -> str:
+    """Where the adapter with the best score is: also of a training that was stopped."""
+    scored = [one for one in view.scores if one.best]
+    if view.best is None or not scored or view.status in LIVE:
+        return ""
+    so_far = "" if view.status == "finished" else "so far "
+    try:
+        url, file = escape(media.serve(area, view.best)), escape(view.best.name)
+    except UserInputError as error:
+        return notice("warning", str(error))
+    at = f"step {scored[-1].step} with a score of {scored[-1].score:.3f}"
+    link = f'<a href="{url}" download="{file}">Download</a>'
+    return f'<div class="sm-notice sm-good" role="status">The best {so_far}is {at}: <b>{file}</b>. {link}</div>'
+
+
 def signature(view: JobView) -> str:
     """Changes when more than the numbers of a running job changed."""
     said = len(view.warnings) + len(view.notes)
-    return f"{view.id} {view.status} {len(view.samples)} {said} {view.result} {view.checkpoint_step}"
+    return f"{view.id} {view.status} {len(view.samples)} {said} {view.result} {view.best} {view.checkpoint_step}"

@@ -19,7 +19,19 @@ from synmotion_core.jobs import Jobs, JobView
 from synmotion_core.puppets.kinematics import FPS
 from synmotion_core.puppets.stage import Scene, render
 from synmotion_core.training.settings import TrainConfig
-from synmotion_core.types import Event, Finished, Noted, Progress, Prompt, Sampled, Saved, Started, Stopped, Warned
+from synmotion_core.types import (
+    Event,
+    Finished,
+    Noted,
+    Progress,
+    Prompt,
+    Sampled,
+    Saved,
+    Scored,
+    Started,
+    Stopped,
+    Warned,
+)
 from synmotion_core.ui.chosen import ClipChoice, Library
 from synmotion_core.workspace import Workspace
 
@@ -50,6 +62,7 @@ def write_adapter(
     clips: int,
     method: str = "lora",
     backbone: str = "puppet-hunyuan",
+    score: float | None = None,
 ) -> None:
     """A small adapter file with real metadata."""
     import torch
@@ -68,6 +81,8 @@ def write_adapter(
         motion=motion,
         steps=steps,
         clips=clips,
+        score=score,
+        scored_by="" if score is None else "judge",
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     save_adapter(path, {"transformer.x.lora_A.weight": torch.zeros(2, 2)}, info)
@@ -79,6 +94,7 @@ class PuppetRunner:
 
     step_s: float = 0.05
     fail_at: int | None = None
+    best_at: int = 20
     runs: list[Any] = field(default_factory=list)
 
     def train(
@@ -110,10 +126,27 @@ class PuppetRunner:
             yield Progress(stage="train", step=step, total=total, loss=loss, seconds=self.step_s)
             if config.train.sample_every and step % config.train.sample_every == 0:
                 yield from self._samples(config, folder, step)
+            if config.train.score_every and step % config.train.score_every == 0:
+                yield from self._score(config, folder, step)
         yield Warned(message="slower than expected: the <machine> is busy")
         adapter, clip = folder / f"{config.name}.safetensors", config.clips[0]
         write_adapter(adapter, subject=clip.subject, motion=clip.motion, steps=total, clips=len(config.clips))
-        yield Finished(path=adapter, seconds=1.0)
+        best = folder / f"{config.name}-best.safetensors" if config.train.score_every else None
+        if best is not None:
+            write_adapter(best, subject=clip.subject, motion=clip.motion, steps=self.best_at, clips=3, score=0.8)
+        yield Finished(path=adapter, seconds=1.0, best=best)
+
+    def _score(self, config: TrainRun, folder: Path, step: int) -> Iterator[Event]:
+        """Rises up to `best_at`, then falls."""
+        score, best = 0.8 - abs(step - self.best_at) / 100, step <= self.best_at
+        values = {"motion": score, "species": score, "error": 0.05}
+        path = folder / "best" / f"{config.name}-step-{min(step, self.best_at):06d}.safetensors"
+        if best:
+            clip = config.clips[0]
+            write_adapter(path, subject=clip.subject, motion=clip.motion, steps=step, clips=3, score=score)
+        yield Progress(stage="score", step=1, total=1)
+        yield Scored(step=step, by="judge", score=score, best=best, values=values, seconds=self.step_s)
+        yield Saved(path=path, step=min(step, self.best_at), kind="best")
 
     @staticmethod
     def _samples(config: TrainRun, folder: Path, step: int) -> Iterator[Event]:
@@ -174,6 +207,8 @@ def view(**changes: Any) -> JobView:
         "total": 100,
         "losses": ((24, 0.5), (25, 0.25)),
         "samples": (),
+        "scores": (),
+        "best": None,
         "result": None,
         "message": "",
         "warnings": (),
@@ -196,6 +231,7 @@ def train_form(**changes: Any) -> dict[str, Any]:
         "sample_every": 100,
         "save_every": 100,
         "sample_subjects": "a red cat\n",
+        "score_every": 0,
         "batch_size": "",
         "optimizer": "adamw",
         **MEMORY,

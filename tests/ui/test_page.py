@@ -378,6 +378,56 @@ def test_nothing_moves_while_training(open_page: Any, site: Site) -> None:
     assert len({place[1][0] for place in places}) == 1, places
 
 
+def test_a_scored_training_shows_its_curve_and_the_best_can_be_used(open_page: Any, site: Site) -> None:
+    page = open_page()
+    take_examples(page)
+    tab(page, "2 · Train")
+    expect(page.locator("#train-scores")).to_be_empty()
+    page.locator("#train-steps input").fill("40")
+    page.locator("#train-score-every input").fill("10")
+    expect(page.locator("#train-plan")).to_contain_text("4 scores of 8 videos each, about", timeout=SLOW)
+    page.locator("#train-start").click()
+    expect(page.locator("#train-scores")).to_contain_text("The score of each checkpoint appears here", timeout=SLOW)
+    status(page, "#train-status", "finished")
+    dots = page.locator("#train-scores .sm-dot")
+    expect(dots).to_have_count(4)
+    best = page.locator("#train-scores .sm-best")
+    expect(best).to_have_attribute("data-step", "20")
+    expect(best).to_have_attribute("title", re.compile(r"step 20: score 0\.800, the best so far \(rare motion 80 %"))
+    expect(page.locator("#train-scores")).to_contain_text("best 0.800 at step 20, last 0.600 at step 40")
+    heights = dots.evaluate_all("all => all.map(e => e.getBoundingClientRect().top + e.offsetHeight / 2)")
+    assert min(heights) == heights[1], "the best is the highest"
+    expect(page.locator("#train-outcome")).to_contain_text("The best is step 20 with a score of 0.800")
+    view = next(v for v in site.jobs.list() if v.kind == "train")
+    assert view.best is not None
+    with page.expect_download() as download:
+        page.locator("#train-outcome a").last.click()
+    assert download.value.suggested_filename == view.best.name
+    tab(page, "3 · Generate")
+    page.reload()
+    tab(page, "3 · Generate")
+    page.locator("#gen-adapter input").click()
+    page.get_by_role("option", name=f"{view.best.stem}: claps (trained here)").click()
+    expect(page.locator("#gen-about")).to_contain_text("20 steps, score 0.800 by judge", timeout=SLOW)
+
+
+def test_the_best_of_a_stopped_training_can_be_fetched(open_page: Any, site: Site) -> None:
+    site.runner.step_s = 0.1
+    page = open_page()
+    take_examples(page)
+    tab(page, "2 · Train")
+    page.locator("#train-steps input").fill("400")
+    page.locator("#train-score-every input").fill("5")
+    page.locator("#train-start").click()
+    expect(page.locator("#train-scores .sm-dot").first).to_be_visible(timeout=SLOW)
+    page.locator("#train-stop").click()
+    status(page, "#train-status", "stopped")
+    expect(page.locator("#train-outcome")).to_contain_text("The best so far is step")
+    with page.expect_download() as download:
+        page.locator("#train-outcome a").click()
+    assert re.fullmatch(r"claps-step-0000\d\d\.safetensors", download.value.suggested_filename)
+
+
 def test_errors_of_a_run_are_shown_as_they_are(open_page: Any, site: Site) -> None:
     site.runner.fail_at = 5
     page = open_page()

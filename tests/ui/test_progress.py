@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 
 from synmotion_core.config import GenerateRun
 from synmotion_core.errors import MissingError
-from synmotion_core.types import Prompt, Sampled
+from synmotion_core.types import Prompt, Sampled, Scored
 from synmotion_core.ui import (
     adapters,
     generate,
     media,
     progress,
+    score_plot,
     training_view,
 )
 from synmotion_core.workspace import Workspace
@@ -82,6 +83,25 @@ def test_adapters_are_found_and_bad_ones_named(workspace: Workspace, assets: Pat
     for wanted in ("mine/../x", "mine/torn.safetensors", "/etc/passwd", "ready/mine.safetensors"):
         with pytest.raises(MissingError, match="choose another"):
             adapters.find_adapter(workspace, wanted, assets)
+
+
+def test_scores_are_drawn_and_only_where_there_are_some() -> None:
+    assert score_plot.score_plot((), 100, 0) == ""
+    assert "appears here" in score_plot.score_plot((), 100, 10)
+    rows = [
+        Scored(step=step, by="fidelity", score=score, best=best, values={"fidelity": score, "<b>": 1.0})
+        for step, score, best in ((10, -0.1, True), (20, 0.3, True), (30, 0.2, False))
+    ]
+    html = score_plot.score_plot(rows, 30, 10)
+    assert "motion fidelity above its floor" in html
+    assert "best 0.300 at step 20, last 0.200 at step 30" in html
+    assert re.findall(r'sm-dot( sm-best)?" data-step="(\d+)"', html) == [("", "10"), (" sm-best", "20"), ("", "30")]
+    assert "<b>" not in html
+    assert "left:100.00%" in html
+    assert "<svg" in score_plot.score_plot(rows[:1], 1, 10)
+    scoring = progress.status(view(stage="score", step=5, total=20))
+    assert "Drawing videos to score at step 25: 5 of 20" in scoring
+    assert "width:25.0%" in scoring
 
 
 def test_a_plot_needs_two_losses_and_survives_odd_ones() -> None:
