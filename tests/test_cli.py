@@ -32,7 +32,19 @@ from synmotion_core.events import event_from_dict
 from synmotion_core.precision import PLAIN, Precision
 from synmotion_core.progress_line import ProgressLine
 from synmotion_core.training.settings import PriorConfig, TrainConfig
-from synmotion_core.types import Event, Finished, Noted, Progress, Prompt, Sampled, Saved, Started, Stopped, Warned
+from synmotion_core.types import (
+    Event,
+    Finished,
+    Noted,
+    Progress,
+    Prompt,
+    Sampled,
+    Saved,
+    Scored,
+    Started,
+    Stopped,
+    Warned,
+)
 from synmotion_core.workspace import Workspace, nearest_name
 
 ROOT = Path(__file__).parents[1]
@@ -580,6 +592,9 @@ def tiny_train(
         yield Progress(stage="train", step=step, total=config.train.num_steps, loss=1 / step, seconds=0.25)
         if step == 3:
             yield Warned(message="rolled back")
+        if config.train.score_every and step % config.train.score_every == 0:
+            values = {"motion": 0.5, "species": 1.0, "error": 0.05}
+            yield Scored(step=step, by="judge", score=2 / 3, best=step == 4, values=values, seconds=9.0)
         if config.method == "is stopped" and step == 5 and not resume:
             signal.raise_signal(config.train.seed)
         if config.method == "is stopped twice" and step == 5:
@@ -589,7 +604,8 @@ def tiny_train(
             raise TrainingDiverged("the loss became NaN at step 4; the last good state is step 0")
     path = folder / f"{config.name}.safetensors"
     path.write_text(str(step))
-    yield Finished(path=path, seconds=1.5)
+    best = folder / f"{config.name}-best.safetensors" if config.train.score_every else None
+    yield Finished(path=path, seconds=1.5, best=best)
 
 
 def tiny_generate(config: GenerateRun, folder: Path, *, cancel: threading.Event) -> Iterator[Event]:
@@ -666,6 +682,22 @@ def test_json_is_events_and_nothing_else(tiny: Path, capsys: pytest.CaptureFixtu
     events = [event_from_dict(json.loads(line)) for line in capsys.readouterr().out.splitlines()]
     assert [type(e).__name__ for e in events] == ["Started", *["Progress"] * 3, "Warned", "Progress", "Finished"]
     assert events[-1] == Finished(path=Path("runs/w/w.safetensors"), seconds=1.5)
+
+
+def test_scores_are_lines_and_both_adapters_are_named(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = f"{BASE} --steps 8 --set train.score_every=4"
+    assert train_run(line).train.score_every == 4
+    assert cli.main(shlex.split(line)) == cli.OK
+    out, err = capsys.readouterr()
+    assert out.splitlines() == ["runs/w/w-best.safetensors", "runs/w/w.safetensors"], "the last one is the last line"
+    made_of = "(rare motion 50 %, species 100 %, error of joints 0.05; 9.0 s)"
+    assert f"step 4: score 0.667, the best so far {made_of}\nstep 8: score 0.667 {made_of}\n" in re.sub(
+        r"^train .*\n", "", err, flags=re.M
+    )
+    assert cli.main(shlex.split(f"{line} --json --out json")) == cli.OK
+    events = [event_from_dict(json.loads(line)) for line in capsys.readouterr().out.splitlines()]
+    assert [e.step for e in events if isinstance(e, Scored)] == [4, 8]
+    assert events[-1] == Finished(path=Path("json/w.safetensors"), best=Path("json/w-best.safetensors"), seconds=1.5)
 
 
 def test_a_generation_prints_its_files(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:

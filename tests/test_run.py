@@ -416,6 +416,7 @@ def test_more_steps_go_on_from_a_checkpoint_where_the_rate_does_not_depend_on_th
         return run.training._settings_key(config, SynMotionConfig(), "weights", [])
 
     assert key(num_steps=10) == key(num_steps=10, sample_every=3) != key(num_steps=20)
+    assert key(num_steps=10) == key(num_steps=10, score_every=3, score_videos=2), "scores change no step"
     assert key(num_steps=10) != key(num_steps=10, learning_rate=3e-4)
     assert key(num_steps=10, lr_scheduler="constant") == key(num_steps=20, lr_scheduler="constant")
 

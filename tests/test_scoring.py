@@ -17,8 +17,11 @@ from synmotion_core.adapters.file import AdapterInfo, read_info, save_adapter
 from synmotion_core.backbones import SPECS, find_spec
 from synmotion_core.clips import video
 from synmotion_core.clips.dataset import content_hash
+from synmotion_core.clips.frames import png
+from synmotion_core.clips.image import load_image
 from synmotion_core.config import ClipSource, TrainRun
 from synmotion_core.errors import AdapterError, Cancelled, ConfigError
+from synmotion_core.evaluation.figures import decibels
 from synmotion_core.evaluation.tasks import reference_clips, targets
 from synmotion_core.puppets.stage import Scene, render
 from synmotion_core.run.scoring import Scoring
@@ -281,12 +284,17 @@ def real(tmp_path: Path, _two_sampling_steps: None) -> Callable[..., list[Event]
         sources.append(ClipSource(path=tmp_path / f"{i}.mp4", subject=clip.prompt.subject, motion=clip.prompt.motion))
 
     def go(
-        folder: str, cancel_at: Callable[[Event], bool] = lambda _: False, resume: bool = False, **train: Any
+        folder: str,
+        cancel_at: Callable[[Event], bool] = lambda _: False,
+        resume: bool = False,
+        mode: Any = "t2v",
+        **train: Any,
     ) -> list[Event]:
         own = {"num_steps": 6, "batch_size": 1, "save_every": 3, "sample_every": 0, "score_every": 2, "score_videos": 2}
         config = TrainRun(
             name="squat",
             clips=tuple(sources),
+            mode=mode,
             method="lora",
             method_config={"rank": 2},
             train=TrainConfig(**own | {"learning_rate": 0.02} | train),
@@ -361,6 +369,22 @@ def test_a_training_is_scored_and_a_stopped_one_has_the_same_curve_and_best(
     assert tensors(end.best) == tensors(last.best)
     assert tensors(end.path) == tensors(last.path)
     assert read_info(end.best) == kept
+
+
+def test_videos_that_begin_with_pictures_are_scored_in_turn(real: Callable[..., list[Event]], tmp_path: Path) -> None:
+    pictures = []
+    for species in ("cat", "robot"):
+        scene = Scene(species=species, colour="red", background="room", motion="stand", seed=3)
+        pictures.append(tmp_path / f"{species}.png")
+        pictures[-1].write_bytes(png(render(scene).frames[0]))
+    subjects = {"sample_subjects": ("a red cat", "a red robot"), "sample_images": tuple(pictures)}
+    events = real("job", mode="i2v", num_steps=1, score_videos=3, **subjects)
+    assert list(timeless(events)) == [1]
+    files = sorted((tmp_path / "job" / "scores" / "step-000001").glob("*.mp4"), key=lambda p: p.name[-5])
+    assert [f.name.split("-squats")[0] for f in files] == ["a-red-cat", "a-red-robot", "a-red-cat"]
+    for file, picture in zip(files, (*pictures, pictures[0]), strict=True):
+        shown = load_image(picture, PUPPETS.default_shape)[0][0]
+        assert decibels(video.read(file)[0][0].astype(float) - shown) > 25
 
 
 def test_a_killed_training_has_the_same_curve_and_best(real: Callable[..., list[Event]], tmp_path: Path) -> None:
