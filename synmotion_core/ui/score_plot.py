@@ -23,6 +23,7 @@ def score_plot(scores: Sequence[Scored], last_step: int, every: int) -> str:
     best, last = max((s for s in scores if s.best), key=lambda s: s.step, default=scores[0]), scores[-1]
     values = [s.score for s in scores]
     low, high = (0.0, 1.0) if last.by == "judge" else (min(0.0, *values), max(0.1, *values))
+    ticks = [low, (low + high) / 2, high]
     pad, right = (high - low) * 0.08, max(last_step, last.step, 2)
     low, high = low - pad, high + pad
 
@@ -32,7 +33,6 @@ def score_plot(scores: Sequence[Scored], last_step: int, every: int) -> str:
     def y(score: float) -> float:
         return (high - score) / (high - low)
 
-    ticks = [low + (high - low) * f for f in (0.1, 0.5, 0.9)]
     rules = "".join(f'<path class="sm-grid-line" d="M0,{y(t) * _TALL:.1f} H{_WIDE}"/>' for t in ticks)
     labels = "".join(f'<span class="sm-tick" style="top:{y(t):.1%}">{t:.2f}</span>' for t in ticks)
     line = " ".join(f"{'ML'[i > 0]}{x(s.step) * _WIDE:.1f},{y(s.score) * _TALL:.1f}" for i, s in enumerate(scores))

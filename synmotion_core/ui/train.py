@@ -164,8 +164,8 @@ def build(studio: Studio, library: Library, pictures: Pictures) -> dict[str, Any
             score_every = gr.Number(
                 DEFAULTS.score_every,
                 label="Score every (steps)",
-                info=f"0: never. Each score draws {DEFAULTS.score_videos} videos of the subjects above, which takes as "
-                "long as drawing them does; the best adapter is kept beside the last.",
+                info=f"0: never. Each score draws {DEFAULTS.score_videos} videos of the subjects above: the plan below "
+                "says how long that takes. The best adapter is kept beside the last.",
                 elem_id="train-score-every",
             )
             with gr.Accordion("More settings", open=False):
