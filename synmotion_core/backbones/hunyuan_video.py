@@ -113,6 +113,7 @@ SPECS: tuple[BackboneSpec, ...] = (
         image_frames=1,
         features=_FEATURES,
         default_shape=VideoShape(num_frames=17, height=64, width=64, fps=8.0),
+        learning_rate=2e-3,
         frame_multiple=4,
         size_multiple=16,
         num_inference_steps=20,

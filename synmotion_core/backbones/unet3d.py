@@ -50,6 +50,7 @@ def _row(**own: Any) -> BackboneSpec:
         "parameters": _PARAMETERS,
         "needs_gpu": True,
         "batch_size": 1,
+        "learning_rate": 5e-4,  # MotionDirector's and the released TAP code's
         "knows": f"{KNOWS}. Its licence is non-commercial, for adapters and videos as well",
         "options": {"token_px": 8, **PRIORS},
     }
@@ -72,6 +73,7 @@ SPECS: tuple[BackboneSpec, ...] = (
         parameters={"unet": 4_736_584, "vae": 41_044, "text_encoder": 319_232},
         needs_gpu=False,
         batch_size=4,
+        learning_rate=2e-3,
         knows=KNOWS_PUPPETS,
         options={
             "token_px": 8,

@@ -72,7 +72,8 @@ def plan(run: TrainRun, *, seconds_per_step: float | None = None, fit_gib: float
         f"each clip: {shape.num_frames} frames of {shape.width}x{shape.height} at {shape.fps:g} fps, {count} tokens",
         f"{len(run.clips)} clips to encode once (then cached)"
         + (f", {videos} subject priors to draw once (then cached)" if videos else ""),
-        f"{steps} steps of {named.batch_size} clip{'s' if named.batch_size > 1 else ''}",
+        f"{steps} steps of {named.batch_size} clip{'s' if named.batch_size > 1 else ''} at a rate of "
+        f"{run.train.learning_rate or spec.learning_rate:g}",
     ]
     first = Prompt(subject=run.clips[0].subject, motion=run.clips[0].motion)
     words = reworded(named.entry, named.method_config, first)

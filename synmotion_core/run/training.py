@@ -142,6 +142,7 @@ def _settings_key(config: TrainRun, method_config: Any, fingerprint: str, clips:
 
     values = to_dict(config) | {"method_config": to_dict(method_config), "backbone": fingerprint}
     values["train"]["batch_size"] = config.train.batch_size or find_spec(config.backbone).batch_size
+    values["train"]["learning_rate"] = config.train.learning_rate or find_spec(config.backbone).learning_rate
     shown = ["save_every", "sample_every", "sample_subjects", "sample_images", "score_every", "score_videos"]
     for name in [*shown, "num_steps"] if config.train.lr_scheduler == "constant" else shown:
         values["train"].pop(name)

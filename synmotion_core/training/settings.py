@@ -21,7 +21,7 @@ class TrainConfig:
     Every `score_every` steps and at the end, `score_videos` videos of subjects that are not in the clips are drawn and
     scored, and the best adapter is kept beside the last (run/scoring.py); 0 is never. Samples and scores change no
     step.
-    batch_size: clips a step; None takes the backbone's own.
+    batch_size: clips a step; learning_rate: where the method scales it, of its adapters. None takes the backbone's own.
     0 for sample_every or save_every means never before the end. lr_scheduler "linear" lets the rate fall to zero at
     num_steps, "constant" keeps it, so that a run can go on to more steps. optimizer "adamw8bit" is AdamW with moments
     in 8 bits, by blocks (bitsandbytes). mixed_precision "bf16" is autocast; parameters stay float32.
@@ -29,7 +29,7 @@ class TrainConfig:
 
     num_steps: int = 1300
     batch_size: int | None = None
-    learning_rate: float = 2e-3
+    learning_rate: float | None = None
     lr_scheduler: str = "linear"
     optimizer: str = "adamw"
     warmup_steps: int = 20
@@ -48,7 +48,9 @@ class TrainConfig:
         _require(1 <= self.num_steps <= 1_000_000, f"num_steps must be between 1 and 1000000, got {self.num_steps}")
         if self.batch_size is not None:
             _require(1 <= self.batch_size <= 256, f"batch_size must be between 1 and 256, got {self.batch_size}")
-        _require(0 < self.learning_rate <= 1, f"learning_rate must be above 0 and at most 1, got {self.learning_rate}")
+        if self.learning_rate is not None:
+            rate = self.learning_rate
+            _require(0 < rate <= 1, f"learning_rate must be above 0 and at most 1, got {rate}")
         _require(
             self.lr_scheduler in ("constant", "linear"),
             f'lr_scheduler must be "constant" or "linear", got {self.lr_scheduler!r}',

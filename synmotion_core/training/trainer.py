@@ -78,6 +78,7 @@ def train(
     that goes on from it asks it for the same step again, as it does after a kill between the two.
     Raises TrainingDiverged after saving the last good state, ConfigError when a phase draws data that is not there.
     """
+    config = replace(config, learning_rate=config.learning_rate or backbone.spec.learning_rate)
     path = folder / "state.safetensors"
     parameters = [p for group in method.groups.values() for p in group]
     optimizer = _optimizer(config, method)
@@ -198,7 +199,7 @@ def _optimizer(config: TrainConfig, method: Method) -> torch.optim.Optimizer:
         from bitsandbytes.optim import AdamW8bit
 
         kind = AdamW8bit
-    return kind(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
+    return kind(groups, lr=config.learning_rate or 0.0, weight_decay=config.weight_decay)
 
 
 def _precision(
@@ -224,6 +225,7 @@ def _without(method: Method) -> Iterator[None]:
 
 
 def _set_learning_rate(optimizer: torch.optim.Optimizer, config: TrainConfig, step: int) -> None:
+    assert config.learning_rate is not None  # `train` has settled it
     warm = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
     left = 1 - step / config.num_steps if config.lr_scheduler == "linear" else 1.0
     for group in optimizer.param_groups:

@@ -48,7 +48,7 @@ def train_run(
         num_steps=whole("number of steps", form["num_steps"]),
         batch_size=own_or("batch size", form["batch_size"], whole),
         optimizer=form["optimizer"],
-        learning_rate=number("learning rate", form["learning_rate"]),
+        learning_rate=own_or("learning rate", form["learning_rate"], number),
         save_every=whole("save every", form["save_every"]),
         sample_every=whole("show samples every", form["sample_every"]),
         sample_subjects=subjects,

@@ -177,7 +177,9 @@ def build(studio: Studio, library: Library, pictures: Pictures) -> dict[str, Any
                     elem_id="train-name",
                 )
                 with gr.Row():
-                    learning_rate = gr.Number(DEFAULTS.learning_rate, label="Learning rate", min_width=110, step=1e-4)
+                    learning_rate = gr.Textbox(
+                        "", label="Learning rate", info=" ", min_width=110, elem_id="train-learning-rate"
+                    )
                     rank = gr.Number(16, label="LoRA rank", min_width=110, elem_id="train-rank")
                 method_settings = gr.Textbox(
                     "",
@@ -369,6 +371,7 @@ def build(studio: Studio, library: Library, pictures: Pictures) -> dict[str, Any
             knows: knows_notice(spec, real_footage(choices, spec)),
             summary: clips_summary(choices),
             earlier: gr.Dropdown(choices=past()),
+            learning_rate: gr.Textbox(placeholder=f"{spec.learning_rate:g}"),
             name: gr.Textbox(placeholder=run_name(choices[0].motion) if choices else "made from the motion"),
         }
         return updates | memory.describe(spec, fresh) | estimate({**values, **(fresh or {})})

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+from synmotion_core.backbones import SPECS, find_spec
 from synmotion_core.diffusion import add_noise
 from synmotion_core.errors import AdapterError, ConfigError, TrainingDiverged
 from synmotion_core.methods.synmotion import SynMotionConfig, SynMotionEntry
@@ -367,3 +368,16 @@ def test_killed_without_warning_and_resumed_equals_uninterrupted(tmp_path: Path)
     list(run(tmp_path / "killed", settings(num_steps=40, save_every=20), resume=True))
     list(run(tmp_path / "whole", settings(num_steps=40, save_every=20)))
     assert same(weights(tmp_path / "killed"), weights(tmp_path / "whole"))
+
+
+def test_a_run_without_a_rate_takes_the_backbones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[float | None] = []
+    monkeypatch.setattr(
+        trainer, "_set_learning_rate", lambda optimizer, config, step: seen.append(config.learning_rate)
+    )
+    for name, given in (("own", {}), ("said", {"learning_rate": 7e-4})):
+        list(run(tmp_path / name, settings(num_steps=1, **given)))
+    assert seen == [find_spec("puppet-hunyuan").learning_rate, 7e-4]
+    rates = {name: spec.learning_rate for name, spec in SPECS.items()}
+    assert rates["puppet-unet3d"] == rates["puppet-hunyuan"] == 2e-3
+    assert max(rate for name, rate in rates.items() if SPECS[name].needs_gpu) <= 5e-4, "the puppets' would burn them"

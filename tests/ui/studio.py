@@ -238,7 +238,7 @@ def train_form(**changes: Any) -> dict[str, Any]:
         "gradient_checkpointing": False,
         "rank": 16,
         "method_settings": "",
-        "learning_rate": 2e-3,
+        "learning_rate": "",
         "seed": 0,
     }
     return {**form, **changes}

@@ -74,7 +74,10 @@ def test_a_train_form_is_the_run(library: Library, pictures: Pictures) -> None:
         ({"weights": "8bit", "offload": "model"}, "offload 'model' moves plain weights"),
         ({"weights": "fp8"}, "training with weights 'fp8' needs gradient_checkpointing"),
         ({"optimizer": "sgd"}, 'optimizer must be "adamw" or "adamw8bit"'),
-        ({"learning_rate": None}, "learning rate must be a number"),
+        (
+            {"learning_rate": "fast"},
+            "learning rate must be a number, got 'fast': leave it empty for the backbone's own",
+        ),
         ({"learning_rate": 2}, "learning_rate must be above 0"),
         ({"name": "../up"}, "cannot be a file name"),
         ({"method": "synmotoin"}, "synmotion"),
