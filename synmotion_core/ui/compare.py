@@ -45,8 +45,9 @@ def build(studio: Studio) -> dict[str, Any]:
     with gr.Accordion("How results get here", open=False) as how:
         gr.HTML(hint(ABOUT))
         command = gr.Code(
-            "", language="shell", label="In a terminal", elem_id="compare-command", interactive=False, wrap_lines=True
-        )
+            "", language="shell", label="In a terminal", elem_id="compare-command", interactive=False, wrap_lines=True,
+            lines=1, max_lines=4,
+        )  # fmt: skip
     summary = gr.HTML(LOOKING, elem_id="compare-summary", apply_default_css=False)
     with gr.Column(visible=False) as looking:
         with gr.Row():
