@@ -21,7 +21,7 @@ from synmotion_core.evaluation.results import FILE
 from synmotion_core.evaluation.suite import shipped
 from synmotion_core.ui import measured
 from synmotion_core.workspace import Workspace
-from tests.evaluation.test_report import folder, rows  # noqa: F401  (fixtures)
+from tests.evaluation.test_report import folder, made_once  # noqa: F401  (fixtures)
 from tests.ui.studio import Site
 
 SLOW = 60_000  # milliseconds
