@@ -6,6 +6,7 @@
     <root>/videos/     one folder a generation
     <root>/clips/      clips given to the page
     <root>/pictures/   pictures given to the page
+    <root>/results/    one folder a measured suite, put there by `bench run SUITE --out`
     <root>/weights/    folders of diffusers put there by hand, by a backbone's name: taken instead of its repository
 
 The root is $SYNMOTION_HOME, else ~/.synmotion: one visible folder, the same on Linux, macOS and Windows, so that "where
@@ -103,6 +104,11 @@ class Workspace:
     def pictures(self) -> Path:
         """Pictures given to the page."""
         return self._made(self.root / "pictures")
+
+    @property
+    def results(self) -> Path:
+        """One folder a measured suite."""
+        return self._made(self.root / "results")
 
     def free_bytes(self) -> int:
         """Free bytes for this user on the root's disk."""

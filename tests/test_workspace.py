@@ -17,7 +17,7 @@ from synmotion_core import workspace
 from synmotion_core.errors import ConfigError, StorageError
 from synmotion_core.workspace import MAX_NAME_BYTES, Workspace, default_root, nearest_name, safe_name
 
-FOLDERS = ("cache", "jobs", "adapters", "videos", "clips")
+FOLDERS = ("cache", "jobs", "adapters", "videos", "clips", "pictures", "results")
 
 
 def test_doctests() -> None:

@@ -40,7 +40,7 @@ def markdown(results: Results) -> str:
     lines: list[str] = []
     for index, section in enumerate(sections(results, table_of(results))):
         lines += [f"{'#' if index == 0 else '##'} {section.title}", ""]
-        for sentence in section.said:
+        for sentence in (*section.said, *section.made):
             lines += [sentence, ""]
         if section.head:
             lines += [f"| {' | '.join(row)} |" for row in (section.head, ["---"] * len(section.head), *section.rows)]
@@ -99,7 +99,8 @@ def sections(results: Results, table: Table) -> list[Section]:
     found = [
         Section(
             title=suite.about or "Results",
-            said=(*_sentences(results, table), *([f"`{results.command}`"] if results.command else []), versions),
+            said=_sentences(results, table),
+            made=(*([f"`{results.command}`"] if results.command else []), versions),
             head=("", *(c.title for c in table.columns)),
             rows=[[name, *(cell(c, own[c.name]) for c in table.columns)] for name, own in table.rows.items()],
             notes=tuple(f"{c.title}: {c.about}" for c in table.columns),

@@ -1,4 +1,7 @@
-"""report.html: sections, plots and videos as one file that needs no network. Prompts and names are escaped."""
+"""report.html: sections, plots and videos as one file that needs no network. Prompts and names are escaped.
+
+The studio's page is made of the same parts: `section_html`, `table_html`, `plots_html`, `video_file`.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +18,17 @@ from synmotion_core.evaluation.results import Results, RowResult, accuracies
 
 VIDEOS = 4  # of each row and motion; all are in the folder
 _PLOTTED = ("motion", "species", "harmonic", "as_person", "error", "amplitude", "common", "fidelity")
+_VERDICTS = {"better": "good", "worse": "bad", "within noise": "even", "more": "even", "less": "even"}
 _SETTINGS = {"steps": "steps of training", "num_clips": "reference clips"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """A title, sentences, a table, and notes to it."""
+    """A title, sentences, how it was made, a table, and notes to it."""
 
     title: str
     said: Sequence[str] = ()
+    made: Sequence[str] = ()
     head: Sequence[str] = ()
     rows: Sequence[Sequence[str]] = field(default_factory=list)
     notes: Sequence[str] = ()
@@ -40,7 +45,8 @@ body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(
 h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2rem; } p, li { color: var(--soft); max-width: 80ch; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; background: var(--card); font-size: .88rem; }
 th, td { border: 1px solid var(--line); padding: 5px 9px; text-align: left; white-space: nowrap; }
-td small { color: var(--soft); } code { overflow-wrap: anywhere; }
+td .good { color: var(--accent); } td .bad { color: var(--two); } td .even { color: var(--soft); }
+code { overflow-wrap: anywhere; }
 .plots { display: flex; flex-wrap: wrap; gap: 16px; } .plots figure { margin: 0; background: var(--card); padding: 10px;
   border: 1px solid var(--line); border-radius: 8px; max-width: 100%; overflow-x: auto; }
 figcaption { font-size: .82rem; color: var(--soft); max-width: 380px; }
@@ -74,10 +80,9 @@ def page(
     alone, their groups of (row, value)."""
     body = []
     for index, section in enumerate(said):
-        body.append(_section(section, "h1" if index == 0 else "h2"))
-        if index == 0 and found:
-            drawn = "".join([*_bars(found, columns), *_scatter(found), *_curves(found, columns, curves)])
-            body.append(f'<div class="plots">{drawn}</div>')
+        body.append(section_html(section, "h1" if index == 0 else "h2"))
+        if index == 0:
+            body.append(plots_html(found, columns, curves))
     body.append("<h2>Videos</h2><p>The first of each row and motion, on the first seed. ✓ where motion and subject are "
                 "those that were asked for.</p>")  # fmt: skip
     for motion in results.suite.motions:
@@ -90,21 +95,57 @@ def page(
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(body)}</body></html>'
 
 
-def _section(section: Section, tag: str) -> str:
+def section_html(section: Section, tag: str) -> str:
+    """All of a section, its title as a `tag`."""
     parts = [f"<{tag}>{escape(section.title)}</{tag}>"]
-    for sentence in section.said:
+    for sentence in (*section.said, *section.made):
         code = len(sentence) > 2 and sentence[0] == sentence[-1] == "`"
         parts.append(f"<p>{f'<code>{escape(sentence[1:-1])}</code>' if code else escape(sentence)}</p>")
-    if section.head:
-        lines = [_line("th", section.head), *(_line("td", row) for row in section.rows)]
-        parts.append(f'<div class="wide"><table>{"".join(lines)}</table></div>')
+    parts.append(table_html(section))
     if section.notes:
         parts.append(f"<ul>{''.join(f'<li>{escape(note)}</li>' for note in section.notes)}</ul>")
     return "".join(parts)
 
 
-def _line(tag: str, cells: Sequence[str]) -> str:
-    return "<tr>" + "".join(f"<{tag}>{escape(c)}</{tag}>" for c in cells) + "</tr>"
+def table_html(section: Section) -> str:
+    """Its table alone, "" where it has none; what a difference says stands out by class, too."""
+    if not section.head:
+        return ""
+    lines = ["".join(f"<th>{escape(words)}</th>" for words in section.head)]
+    lines += ["".join(_cell(words) for words in row) for row in section.rows]
+    return f'<div class="wide"><table>{"".join(f"<tr>{line}</tr>" for line in lines)}</table></div>'
+
+
+def _cell(words: str) -> str:
+    for said, kind in _VERDICTS.items():
+        if words.endswith(f" {said}"):
+            return f'<td>{escape(words.removesuffix(said))}<span class="{kind}">{said}</span></td>'
+    return f"<td>{escape(words)}</td>"
+
+
+def plots_html(
+    found: Mapping[str, Mapping[str, Figure]],
+    columns: Sequence[Column],
+    curves: Mapping[str, Sequence[Sequence[tuple[str, float]]]],
+) -> str:
+    """Every plot of rows' figures, arguments as `page` takes them; "" where there are no rows."""
+    if not found:
+        return ""
+    drawn = [*_bars(found, columns), *_scatter(found), *_curves(found, columns, curves)]
+    return f'<div class="plots">{"".join(drawn)}</div>'
+
+
+def video_file(folder: Path, name: str) -> Path | None:
+    """A video of results, by the name that results.json has for it; None unless it is an .mp4 inside the folder.
+
+    A results.json from elsewhere may name any file.
+    """
+    path = folder / name
+    try:
+        inside = path.resolve().is_relative_to(folder.resolve()) and path.suffix == ".mp4" and path.is_file()
+    except (OSError, ValueError):  # a name that no system takes
+        return None
+    return path if inside else None
 
 
 def _axis(column: Column) -> plots.Axis:
@@ -165,9 +206,8 @@ def _videos(results: Results, row: RowResult, motion: str, folder: Path) -> str:
     pair = accuracies([outcome])
     shown = []
     for index, name in enumerate(outcome.videos[: min(VIDEOS, outcome.num_videos)]):
-        path = folder / name
-        # a results.json from elsewhere may name any file
-        if not path.resolve().is_relative_to(folder.resolve()) or path.suffix != ".mp4" or not path.is_file():
+        path = video_file(folder, name)
+        if path is None:
             continue
         data = base64.b64encode(path.read_bytes()).decode()
         mark = "✓ " if pair is not None and all(outcome.values[key][index] for key in pair) else ""

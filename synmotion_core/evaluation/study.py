@@ -23,6 +23,7 @@ import numpy as np
 
 from synmotion_core.errors import ConfigError, MissingError
 from synmotion_core.evaluation.figures import Figure, mean_figure
+from synmotion_core.evaluation.report_page import video_file
 from synmotion_core.evaluation.results import Results, read_results
 from synmotion_core.storage import replacing
 
@@ -67,12 +68,15 @@ def _pairs(results: Results, rows: Sequence[str], folder: Path) -> list[tuple[st
     found = []
     for a, b in zip(one, other, strict=True):
         for index in range(a.num_videos):
-            paths = [folder / outcome.videos[index] for outcome in (a, b)]
-            for path in paths:
-                if not path.resolve().is_relative_to(folder.resolve()) or path.suffix != ".mp4" or not path.is_file():
-                    raise MissingError(f"the video {path} of the results is not there")
-            found.append((a.prompts[index], *paths))
+            found.append((a.prompts[index], _video(folder, a.videos[index]), _video(folder, b.videos[index])))
     return found
+
+
+def _video(folder: Path, name: str) -> Path:
+    path = video_file(folder, name)
+    if path is None:
+        raise MissingError(f"the video {folder / name} of the results is not there")
+    return path
 
 
 def _data(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""The page: three tabs over one workspace. Widgets become config dataclasses and back; what works is elsewhere.
+"""The page: four tabs over one workspace. Widgets become config dataclasses and back; what works is elsewhere.
 
 `build` needs no model library: registries, adapters and past jobs are asked once the page has appeared (its load
 event). A job outlives the page; the browser remembers the job's id, and a timer asks how it is.
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from synmotion_core.ui import clips, generate, theme, train
+from synmotion_core.ui import clips, compare, generate, theme, train
 from synmotion_core.ui.chosen import Library
 from synmotion_core.ui.context import ASSETS, Studio, remembered
 from synmotion_core.ui.pictures import Pictures
@@ -50,10 +50,13 @@ def build(workspace: Workspace, jobs: Jobs, *, assets: Path = ASSETS) -> gr.Bloc
                 second = train.build(studio, library, pictures)
             with gr.Tab("3 · Generate", id="generate", elem_id="tab-generate") as last:
                 third = generate.build(studio, library, pictures)
+            with gr.Tab("4 · Compare", id="compare", elem_id="tab-compare") as beside:
+                fourth = compare.build(studio)
         quietly: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         for handler, inputs, outputs in (*first["load"], *second["load"], *third["load"]):
             page.load(handler, inputs, outputs, **quietly)
         last.select(*third["load"][0], **quietly)  # a training may have ended since
+        beside.select(*fourth["select"], **quietly)  # not at loading: reading takes a second, and few come for it
         second["to_generate"].click(*third["take"], **quietly)
     return page
 

@@ -22,6 +22,7 @@ import gradio as gr
 import numpy as np
 
 from synmotion_core.errors import MissingError
+from synmotion_core.ui.notices import Tone
 
 PLAYER_JS = (Path(__file__).parent / "player.js").read_text(encoding="utf-8")
 STRIP_FRAMES = 8
@@ -59,7 +60,9 @@ def serve(area: gr.HTML, path: Path) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
-    """One video of a player: start_s and end_s play a part of it, `download` offers the file under that name."""
+    """One video of a player: start_s and end_s play a part of it, `download` offers the file under that name; marks are
+    a tone and words each.
+    """
 
     url: str
     title: str
@@ -68,6 +71,7 @@ class Shown:
     end_s: float | None = None
     download: str = ""
     poster: str = ""
+    marks: tuple[tuple[Tone, str], ...] = ()
 
 
 def video_tag(shown: Shown, *, attributes: str = "", preload: str = "auto") -> str:
@@ -84,8 +88,12 @@ def video_tag(shown: Shown, *, attributes: str = "", preload: str = "auto") -> s
 def figure(shown: Shown) -> str:
     """A video with its words, and a link when it may be downloaded."""
     note = f"<br>{escape(shown.note)}" if shown.note else ""
+    chips = " ".join(f'<span class="sm-chip sm-{tone}">{escape(words)}</span>' for tone, words in shown.marks)
+    marks = f"<br>{chips}" if chips else ""
     link = f' <a href="{escape(shown.url)}" download="{escape(shown.download)}">Download</a>' if shown.download else ""
-    return f"<figure>{video_tag(shown)}<figcaption><b>{escape(shown.title)}</b>{note}{link}</figcaption></figure>"
+    return (
+        f"<figure>{video_tag(shown)}<figcaption><b>{escape(shown.title)}</b>{note}{marks}{link}</figcaption></figure>"
+    )
 
 
 def waiting(title: str, text: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from playwright.sync_api import Browser, expect
 
 from synmotion_core.evaluation.study import KEY, answers, make_study
-from tests.evaluation.test_report import folder, rows  # noqa: F401  (fixtures)
+from tests.evaluation.test_report import folder, made_once  # noqa: F401  (fixtures)
 
 
 def test_answers_come_back_as_a_file(chromium: Browser, folder: Path, tmp_path: Path) -> None:  # noqa: F811
