@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -193,7 +194,7 @@ def test_leakage_is_whole_for_a_clip_itself_and_less_for_others() -> None:
     assert list(of("dino", clips)) == ["subject_consistency"], "without clips there is nothing to leak"
     wide = noise(4, (3, 32, 96, 3))
     sides = wide.frames.copy()
-    sides[:, :, :32] = sides[:, :, 64:] = 0
+    sides[:, :, :24] = sides[:, :, 72:] = 0
     same, other = of("dino", [wide, shot(sides)], [wide])["leak"]
     assert same == pytest.approx(1, abs=1e-6)
     assert other < 1 - 1e-3, "the sides of a wide picture are seen"
@@ -434,8 +435,7 @@ def test_what_is_kept_is_named_by_the_weights_too() -> None:
     saved("dino")
     (own,) = identity(("flow", "dino"))
     assert own != before
-    config = place_of("dino") / "config.json"
-    config.write_text(config.read_text() + "\n")
+    os.utime(place_of("dino") / "model.safetensors", ns=(0, 0))
     assert identity(("dino",)) not in ([own], [before])
 
 
