@@ -7,7 +7,8 @@
     <root>/clips/      clips given to the page
     <root>/pictures/   pictures given to the page
     <root>/results/    one folder a measured suite, put there by `bench run SUITE --out`
-    <root>/weights/    folders of diffusers put there by hand, by a backbone's name: taken instead of its repository
+    <root>/weights/    put there by hand and taken instead of the repository: folders of diffusers, by a backbone's
+                       name, and of transformers, by the last part of a repository's name
 
 The root is $SYNMOTION_HOME, else ~/.synmotion: one visible folder, the same on Linux, macOS and Windows, so that "where
 did it go" has one answer and moving it to a larger disk is one variable.
@@ -46,9 +47,9 @@ def default_root() -> Path:
         raise StorageError(f"this user has no home folder: {_ELSEWHERE}") from error
 
 
-def weights_place(backbone: str) -> Path:
-    """Where somebody may put a folder of weights for a backbone."""
-    return default_root() / "weights" / backbone
+def weights_place(name: str) -> Path:
+    """Where somebody may put a folder of weights for a backbone, or for what a metric looks through."""
+    return default_root() / "weights" / name
 
 
 def own_weights(backbone: str) -> Path | None:

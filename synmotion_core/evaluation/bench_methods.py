@@ -14,6 +14,7 @@ All methods have the same steps and batch, unless a row says otherwise.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import tempfile
 import threading
 import time
@@ -26,7 +27,7 @@ from synmotion_core.config import Sampling, to_dict
 from synmotion_core.errors import ConfigError, ExpectationError
 from synmotion_core.evaluation.figures import Figure, mean_figure
 from synmotion_core.evaluation.report import write_report
-from synmotion_core.evaluation.results import RowResult, check_folder, figures, write_results
+from synmotion_core.evaluation.results import RowResult, check_folder, figures, not_measured, write_results
 from synmotion_core.evaluation.suite import Row, Suite
 from synmotion_core.evaluation.tasks import BACKBONE, prior_set, reference_clips, reference_set
 from synmotion_core.evaluation.units import measure
@@ -35,6 +36,8 @@ from synmotion_core.training import trainer
 from synmotion_core.training.settings import PriorConfig, TrainConfig
 from synmotion_core.training.trainer import TrainingSet
 from synmotion_core.types import Progress
+
+log = logging.getLogger(__name__)
 
 DEFAULT_METHODS = ("synmotion", "lora")
 HOW = ("workers", "cache", "sheets", "out", "command")  # what `bench_suite` takes beside the suite
@@ -106,6 +109,7 @@ def bench_suite(
     with tempfile.TemporaryDirectory() as scratch:
         folder, sheet = Path(cache or scratch), None if sheets is None else Path(sheets)
         rows: list[RowResult] = []
+        warned: list[str] = []
         values: dict[str, float] = {}
         for name in sorted(suite.rows, key=lambda name: name != suite.against):
             own, began = suite.units(name), time.perf_counter()
@@ -114,6 +118,9 @@ def bench_suite(
             found = {(u.motion, u.seed): outcome for u, outcome in measure(own, folder, workers=workers, sheets=into)}
             outcomes = tuple(found[u.motion, u.seed] for u in own)
             rows.append(RowResult(name=name, outcomes=outcomes, seconds=time.perf_counter() - began))
+            for sentence in [said for said in not_measured(outcomes) if said not in warned]:
+                log.warning(sentence)
+                warned.append(sentence)
             if out is not None:
                 write_results(Path(out), suite, rows, folder, command)
                 write_report(Path(out))

@@ -14,7 +14,15 @@ from synmotion_core.config import to_dict
 from synmotion_core.evaluation.figures import Figure
 from synmotion_core.evaluation.metrics import COLUMNS, Column
 from synmotion_core.evaluation.report_page import Section, page
-from synmotion_core.evaluation.results import DERIVED, Results, agreement, column_of, figures, read_results
+from synmotion_core.evaluation.results import (
+    DERIVED,
+    Results,
+    agreement,
+    column_of,
+    figures,
+    not_measured,
+    read_results,
+)
 from synmotion_core.evaluation.suite import Suite
 from synmotion_core.storage import replacing
 
@@ -159,7 +167,7 @@ def _sentences(results: Results, table: Table) -> list[str]:
         said.append(f"Not as expected: {'; '.join(unmet)}." if unmet else "All is as the suite expects it.")
     if missing:
         said.append(f"Not done yet: {', '.join(missing)}.")
-    return said
+    return said + not_measured([outcome for row in results.rows for outcome in row.outcomes])
 
 
 def _rows(results: Results) -> list[str]:

@@ -17,7 +17,10 @@ from synmotion_core.evaluation.metrics import Column
 from synmotion_core.evaluation.results import Results, RowResult, accuracies
 
 VIDEOS = 4  # of each row and motion; all are in the folder
-_PLOTTED = ("motion", "species", "harmonic", "as_person", "error", "amplitude", "common", "fidelity")
+_PLOTTED = (
+    "motion", "species", "harmonic", "as_person", "error", "amplitude", "common", "fidelity",
+    "clip_text", "subject_consistency", "leak", "fvd", "vqa_motion", "vqa_subject",
+)  # fmt: skip
 _VERDICTS = {"better": "good", "worse": "bad", "within noise": "even", "more": "even", "less": "even"}
 _SETTINGS = {"steps": "steps of training", "num_clips": "reference clips"}
 

@@ -26,11 +26,11 @@ from synmotion_core.evaluation.figures import (
     mean_figure,
     spearman_figure,
 )
-from synmotion_core.evaluation.metrics import COLUMNS, Column
+from synmotion_core.evaluation.metrics import COLUMNS, METRICS, Column
 from synmotion_core.evaluation.suite import Suite, suite_from_dict, suite_to_dict
 from synmotion_core.storage import replacing
 
-ACCURACIES = (("motion", "species"),)  # columns for motion and subject, the surest judges first
+ACCURACIES = (("motion", "species"), ("vqa_motion", "vqa_subject"))  # for motion and subject, the surest judges first
 DERIVED = {
     column.name: column
     for column in (
@@ -54,9 +54,9 @@ _PACKAGES = ("torch", "diffusers", "transformers", "peft")
 class Outcome:
     """values: the metrics' columns, a value for each of num_videos videos, num_common known ones, or one for the unit.
 
-    A column that is not there was not measured. seconds is the training's, priors not counted: they are drawn once and
-    shared. prompts and videos are of all videos, known ones last: their words, and their files in the folder that keeps
-    them.
+    A column that is not there was not measured; missing: metrics that could not be, with the reason. seconds is the
+    training's, priors not counted: they are drawn once and shared. prompts and videos are of all videos, known ones
+    last: their words, and their files in the folder that keeps them.
     """
 
     values: Mapping[str, list[float]]
@@ -65,6 +65,7 @@ class Outcome:
     seconds: float
     prompts: list[str] = field(default_factory=list)
     videos: list[str] = field(default_factory=list)
+    missing: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         counts = {"video": self.num_videos, "known": self.num_common, "unit": 1}
@@ -73,6 +74,9 @@ class Outcome:
                 raise ValueError(f"no metric has the column {name!r}")
             if len(values) != counts[COLUMNS[name].per]:
                 raise ValueError(f"{name}: {len(values)} values for {counts[COLUMNS[name].per]}")
+        for name in self.missing:
+            if name not in METRICS:
+                raise ValueError(f"there is no metric {name!r}")
         total = self.num_videos + self.num_common
         for name in ("prompts", "videos"):
             if len(getattr(self, name)) not in (0, total):
@@ -139,6 +143,17 @@ def column_of(figure: str) -> Column:
 def columns_of(outcomes: Sequence[Outcome]) -> list[str]:
     """The columns that all of them have, in the registry's order."""
     return [key for key in COLUMNS if all(o.values.get(key) for o in outcomes)]
+
+
+def not_measured(outcomes: Sequence[Outcome]) -> list[str]:
+    """A sentence for each metric that some of them lack, with the first reason."""
+    said = []
+    for name in METRICS:
+        reasons = [o.missing[name] for o in outcomes if name in o.missing]
+        if reasons:
+            where = "" if len(reasons) == len(outcomes) else f" in {len(reasons)} of {len(outcomes)} trainings"
+            said.append(f"{name}: not measured{where}, weights absent: {reasons[0]}")
+    return said
 
 
 def accuracies(outcomes: Sequence[Outcome]) -> tuple[str, str] | None:

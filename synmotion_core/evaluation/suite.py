@@ -34,7 +34,7 @@ from synmotion_core.backbones import find_spec
 from synmotion_core.config import Sampling, from_dict, to_dict
 from synmotion_core.errors import ConfigError, MissingError
 from synmotion_core.evaluation.footage import Footage
-from synmotion_core.evaluation.metrics import METRICS, MetricRow, find_metric
+from synmotion_core.evaluation.metrics import DEFAULT_METRICS, METRICS, find_metric
 from synmotion_core.evaluation.tasks import BACKBONE, SHARES, Unit, check_backbone
 from synmotion_core.interfaces import check_compatible
 from synmotion_core.methods import find_method
@@ -126,7 +126,8 @@ class Suite:
         if not self.motions:
             object.__setattr__(self, "motions", tuple(self.footage) or DEFAULT_MOTIONS)
         if not self.metrics:
-            object.__setattr__(self, "metrics", tuple(n for n, row in METRICS.items() if self._by_default(row)))
+            fitting = tuple(n for n in DEFAULT_METRICS if not (METRICS[n].puppets and self.footage))
+            object.__setattr__(self, "metrics", fitting)
         if self.footage or self.subjects:
             self._check_footage()
         else:
@@ -159,9 +160,6 @@ class Suite:
             if not re.fullmatch(r"[a-z0-9_-]+", name):
                 raise ConfigError(f"a row's name is letters a to z, digits, - and _, got {name!r}")
             self.units(name)
-
-    def _by_default(self, row: MetricRow) -> bool:
-        return not (row.puppets and self.footage)
 
     def _check_footage(self) -> None:
         if not self.footage or not self.subjects:

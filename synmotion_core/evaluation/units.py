@@ -1,8 +1,9 @@
 """Units of work of `bench run methods`: one training and its videos, judged; in parallel, and kept when they are done.
 
 A unit is (method and its settings, motion, seed). What came out is a small JSON file, named by everything it depends
-on: the weights of backbone and judge, the settings, and the source of this floor and those below. So a run that was
-stopped goes on with the units that are missing. Adapters (trainings.py) and videos (drawings.py) are kept as well; what
+on: the weights of backbone, judge and metrics, the settings, and the source of this floor and those below. So a run
+that was stopped goes on with the units that are missing; one that lacks a metric's weights is not kept, only its
+adapter and videos. Adapters (trainings.py) and videos (drawings.py) are kept as well; what
 is judged is the video's file, so that anybody can look at what a number is about.
 """
 
@@ -29,6 +30,7 @@ from synmotion_core.config import to_dict
 from synmotion_core.errors import ConfigError
 from synmotion_core.evaluation.drawings import drawn
 from synmotion_core.evaluation.metrics import COLUMNS, Asked, Shot, score
+from synmotion_core.evaluation.metrics.extractors import identity
 from synmotion_core.evaluation.results import Outcome
 from synmotion_core.evaluation.tasks import Unit, common_targets, prior_set
 from synmotion_core.evaluation.trainings import file_name, source_digest
@@ -106,16 +108,18 @@ def _version() -> str:
 
 def _path(unit: Unit, folder: Path) -> Path:
     fingerprint = _loaded(unit.backbone).fingerprint
-    return folder / "units" / f"{file_name(unit, fingerprint, _version(), to_dict(unit), unit.material())}.json"
+    depends_on = fingerprint, _version(), to_dict(unit), unit.material(), identity(unit.metrics)
+    return folder / "units" / f"{file_name(unit, *depends_on)}.json"
 
 
 def _work(unit: Unit, folder: Path, sheets: Path | None) -> Outcome:
     backbone = _loaded(unit.backbone)
     files, seconds = drawn(backbone, unit, folder)
     asked = _asked(unit, files)
-    values = score(unit.metrics, asked)
+    scores = score(unit.metrics, asked)
     outcome = Outcome(
-        values=values,
+        values=scores.values,
+        missing=scores.missing,
         num_videos=unit.num_videos,
         num_common=unit.num_common,
         seconds=seconds,
@@ -123,11 +127,12 @@ def _work(unit: Unit, folder: Path, sheets: Path | None) -> Outcome:
         videos=[file.relative_to(folder).as_posix() for file in files],
     )
     if sheets is not None:
-        labels = [f"{_said(values, i)}\n{shot.prompt.text}" for i, shot in enumerate(asked.shots)]
+        labels = [f"{_said(scores.values, i)}\n{shot.prompt.text}" for i, shot in enumerate(asked.shots)]
         with replacing(sheets / f"{unit.method}-{unit.motion}-{unit.seed}.png") as partial:
             partial.write_bytes(png(contact_sheet([shot.frames for shot in asked.shots], labels)))
-    with replacing(_path(unit, folder)) as partial:
-        partial.write_text(json.dumps(asdict(outcome)))
+    if not scores.missing:
+        with replacing(_path(unit, folder)) as partial:
+            partial.write_text(json.dumps(asdict(outcome)))
     return outcome
 
 

@@ -62,7 +62,7 @@ class Yardstick:
             for frames, prompt, name in zip(videos, self.prompts, species, strict=True)
         )
         clips = tuple(Shot(frames=c.frames, fps=c.fps, prompt=c.prompt, motion=self.motion) for c in self.clips)
-        found = score(METRICS[self.name], Asked(motion=self.motion, shots=shots, references=clips))
+        found = score(METRICS[self.name], Asked(motion=self.motion, shots=shots, references=clips)).values
         return {column: sum(found[column]) / len(found[column]) for column in SHOWN[self.name]}
 
 

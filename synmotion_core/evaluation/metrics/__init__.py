@@ -5,6 +5,10 @@
 A row says what its columns are called, what they mean and which end is better, so that tables, plots and comparisons
 need to know no metric. Modules load when they are asked, and their models when they are first needed. A metric that
 has nothing to say (a first picture where there is none) leaves its columns out; that is never a zero.
+
+A row with `weights` looks through a model that is fetched from the Hub: a suite names it in `metrics`, none has it by
+default, and where the weights cannot be had it is named as not measured (`Scores.missing`). Imaging quality (MUSIQ) and
+motion smoothness by AMT are not here: their weights are for no commercial use, and pickles.
 """
 
 from __future__ import annotations
@@ -12,11 +16,12 @@ from __future__ import annotations
 import difflib
 import importlib
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from synmotion_core.errors import ConfigError
+from synmotion_core.errors import ConfigError, MissingError
 from synmotion_core.types import Frames, Prompt
 
 Better = Literal["more", "less", "one", "neither"]  # "one": as much as true ones, less and more are both off
@@ -66,13 +71,37 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """A model on the Hub. size_gb is about what is fetched of it, in 10^9 bytes.
+
+    revision: a commit; or another name of a version, which its owner may move.
+    """
+
+    repo: str
+    revision: str
+    licence: str
+    size_gb: float
+
+    @property
+    def pinned(self) -> bool:
+        """Whether its bytes are the same for everybody and always."""
+        return re.fullmatch(r"[0-9a-f]{40}", self.revision) is not None
+
+    @property
+    def title(self) -> str:
+        """The repository and its version, as sentences have it."""
+        return f"{self.repo} at {self.revision[:12]}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MetricRow:
-    """One row of the registry. puppets: it needs the puppets' ground truth, or their judge."""
+    """One row of the registry. puppets: it needs the puppets' ground truth, or their judge. weights: what it reads."""
 
     name: str
     module: str
     columns: tuple[Column, ...]
     puppets: bool = False
+    weights: tuple[Weights, ...] = ()
 
     def score(self, asked: Asked) -> dict[str, list[float]]:
         """Its columns, in their order. Raises ValueError for a column that is not its own, has another length than
@@ -203,9 +232,111 @@ METRICS: dict[str, MetricRow] = {
                 ),
             ),
         ),
+        MetricRow(
+            name="clip",
+            module="clip",
+            weights=(
+                Weights(
+                    repo="openai/clip-vit-large-patch14",
+                    revision="32bd64288804d66eefd0ccbe215aa642df71cc41",
+                    licence="code MIT; no licence is stated for the weights",
+                    size_gb=1.7,
+                ),
+            ),
+            columns=(
+                Column(
+                    name="clip_text",
+                    title="CLIP-T",
+                    about="mean cosine of the frames and the prompt by CLIP ViT-L/14, without the factor of 100",
+                ),
+                Column(
+                    name="clip_consistency",
+                    title="CLIP, frame to frame",
+                    about="mean cosine of each frame and the one before; 1 for a still: read it beside flow",
+                ),
+                Column(
+                    name="background_consistency",
+                    title="background, CLIP",
+                    about="VBench's background consistency: each frame against the first and the one before, by CLIP "
+                    "(VBench: ViT-B/32); 1 for a still: read it beside flow",
+                ),
+            ),
+        ),
+        MetricRow(
+            name="dino",
+            module="dino",
+            weights=(
+                # main holds pickles alone: these are the same tensors in the pull request of the Hub's converter
+                Weights(repo="facebook/dino-vitb16", revision="refs/pr/7", licence="Apache-2.0", size_gb=0.35),
+            ),
+            columns=(
+                Column(
+                    name="subject_consistency",
+                    title="subject, DINO",
+                    about="VBench's subject consistency: each frame against the first and the one before, by DINO "
+                    "ViT-B/16 (not pinned to a commit); 1 for a still: read it beside flow",
+                ),
+                Column(
+                    name="leak",
+                    title="leak, DINO",
+                    better="less",
+                    about="how alike the frames look to the nearest frame of any clip, mean cosine by DINO ViT-B/16 "
+                    "(not pinned to a commit): leakage of looks, where the motion is equally right",
+                ),
+            ),
+        ),
+        MetricRow(
+            name="fvd",
+            module="fvd",
+            weights=(
+                Weights(
+                    repo="facebook/vjepa2-vitl-fpc64-256",
+                    revision="b3c1679b7c34d3255ef3547f27c7b226aefab26f",
+                    licence="MIT",
+                    size_gb=1.3,
+                ),
+            ),
+            columns=(
+                Column(
+                    name="fvd",
+                    title="FVD-VJEPA2",
+                    better="less",
+                    per="unit",
+                    about="Frechet distance of the videos and the clips by V-JEPA 2 ViT-L, no figure of I3D's FVD; few "
+                    "videos make it larger: compare it only where there are as many",
+                ),
+            ),
+        ),
+        MetricRow(
+            name="vqa",
+            module="vqa",
+            weights=(
+                Weights(
+                    repo="Qwen/Qwen3-VL-4B-Instruct",
+                    revision="ebb281ec70b05090aa6165b016eac8ec08e71b17",
+                    licence="Apache-2.0",
+                    size_gb=8.9,
+                ),
+            ),
+            columns=(
+                Column(
+                    name="vqa_motion",
+                    title="motion, Qwen3-VL",
+                    rate=True,
+                    about="Qwen3-VL-4B says yes rather than no when asked whether somebody does what the prompt says",
+                ),
+                Column(
+                    name="vqa_subject",
+                    title="subject, Qwen3-VL",
+                    rate=True,
+                    about="Qwen3-VL-4B says yes rather than no when asked whether it is the subject of the prompt",
+                ),
+            ),
+        ),
     )
 }
 COLUMNS: dict[str, Column] = {column.name: column for row in METRICS.values() for column in row.columns}
+DEFAULT_METRICS = tuple(name for name, row in METRICS.items() if not row.weights)  # what needs no download
 
 
 def find_metric(name: str) -> MetricRow:
@@ -217,7 +348,25 @@ def find_metric(name: str) -> MetricRow:
     return METRICS[name]
 
 
-def score(names: Sequence[str], asked: Asked) -> Mapping[str, list[float]]:
-    """All columns of these metrics, in the registry's order. Raises as `find_metric` and `MetricRow.score`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """values: columns, in the registry's order; missing: metrics whose weights could not be had, with the reason."""
+
+    values: Mapping[str, list[float]]
+    missing: Mapping[str, str]
+
+
+def score(names: Sequence[str], asked: Asked) -> Scores:
+    """All columns of these metrics. Raises as `find_metric` and `MetricRow.score`; weights that cannot be had are
+    no error here."""
     rows = {find_metric(name).name for name in names}
-    return {key: values for name, row in METRICS.items() if name in rows for key, values in row.score(asked).items()}
+    values: dict[str, list[float]] = {}
+    missing: dict[str, str] = {}
+    for name in (name for name in METRICS if name in rows):
+        try:
+            values |= METRICS[name].score(asked)
+        except MissingError as error:
+            if not METRICS[name].weights:
+                raise
+            missing[name] = str(error)
+    return Scores(values=values, missing=missing)
