@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from synmotion_core.evaluation.results import Outcome, Results
     from synmotion_core.workspace import Workspace
 
-SUITE = "puppets-full"  # of those that ship
+SUITE = "puppets-quick"  # of those that ship
 MOST_ROWS = 4
 PROMPTS = 6  # at once: with four rows 24 videos, all under one clock
 MAX_BYTES = 32 * 2**20  # of a results.json: about 150,000 videos
