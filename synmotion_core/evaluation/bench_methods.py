@@ -18,7 +18,7 @@ import logging
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,9 @@ from synmotion_core.config import Sampling, to_dict
 from synmotion_core.errors import ConfigError, ExpectationError
 from synmotion_core.evaluation.figures import Figure, mean_figure
 from synmotion_core.evaluation.report import write_report
-from synmotion_core.evaluation.results import RowResult, check_folder, figures, not_measured, write_results
+from synmotion_core.evaluation.results import Outcome, RowResult, check_folder, figures, not_measured, write_results
 from synmotion_core.evaluation.suite import Row, Suite
-from synmotion_core.evaluation.tasks import BACKBONE, prior_set, reference_clips, reference_set
+from synmotion_core.evaluation.tasks import BACKBONE, Unit, prior_set, reference_clips, reference_set
 from synmotion_core.evaluation.units import measure
 from synmotion_core.methods import find_method
 from synmotion_core.training import trainer
@@ -111,13 +111,13 @@ def bench_suite(
         rows: list[RowResult] = []
         warned: list[str] = []
         values: dict[str, float] = {}
-        for name in sorted(suite.rows, key=lambda name: name != suite.against):
-            own, began = suite.units(name), time.perf_counter()
-            # rows of one's own beside each other: a sheet is named by method, motion and seed
-            into = sheet if sheet is None or name == own[0].method else sheet / name
-            found = {(u.motion, u.seed): outcome for u, outcome in measure(own, folder, workers=workers, sheets=into)}
-            outcomes = tuple(found[u.motion, u.seed] for u in own)
-            rows.append(RowResult(name=name, outcomes=outcomes, seconds=time.perf_counter() - began))
+        asked = {name: suite.units(name) for name in sorted(suite.rows, key=lambda name: name != suite.against)}
+        # rows of one's own beside each other: a sheet is named by method, motion and seed
+        into = {n: sheet if sheet is None or n == own[0].method else sheet / n for n, own in asked.items()}
+        units = [unit for own in asked.values() for unit in own]
+        sheets_of = [into[name] for name, own in asked.items() for _ in own]
+        for name, outcomes, spent in _rows(asked, measure(units, folder, workers=workers, sheets=sheets_of)):
+            rows.append(RowResult(name=name, outcomes=outcomes, seconds=spent))
             for sentence in [said for said in not_measured(outcomes) if said not in warned]:
                 log.warning(sentence)
                 warned.append(sentence)
@@ -130,6 +130,21 @@ def bench_suite(
     unmet = suite.unmet(values)
     if unmet:
         raise ExpectationError("; ".join(unmet))
+
+
+def _rows(
+    asked: Mapping[str, Sequence[Unit]], measured: Iterable[tuple[Unit, Outcome]]
+) -> Iterator[tuple[str, tuple[Outcome, ...], float]]:
+    """Rows in their order, as soon as they and those before them are whole, with the seconds since the one before."""
+    found: dict[int, Outcome] = {}
+    waiting, began = list(asked), time.perf_counter()
+    for unit, outcome in measured:
+        found[id(unit)] = outcome
+        while waiting and all(id(one) in found for one in asked[waiting[0]]):
+            name = waiting.pop(0)
+            now = time.perf_counter()
+            yield name, tuple(found[id(one)] for one in asked[name]), now - began
+            began = now
 
 
 def bench_step(*, motion: str = "squat", seed: int = 0, num_steps: int = 40, batch_size: int = 8) -> Iterator[Figure]:

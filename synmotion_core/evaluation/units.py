@@ -33,7 +33,7 @@ from synmotion_core.evaluation.metrics import COLUMNS, Asked, Shot, score
 from synmotion_core.evaluation.metrics.extractors import identity
 from synmotion_core.evaluation.results import Outcome
 from synmotion_core.evaluation.tasks import Unit, common_targets, prior_set
-from synmotion_core.evaluation.trainings import file_name, source_digest
+from synmotion_core.evaluation.trainings import file_name, source_digest, trained_path
 from synmotion_core.interfaces import Backbone
 from synmotion_core.methods import find_method
 from synmotion_core.puppets.judge import FOLDER as JUDGE
@@ -42,35 +42,38 @@ from synmotion_core.types import Prompt
 
 
 def measure(
-    units: Sequence[Unit], folder: Path, *, workers: int = 1, sheets: Path | None = None
+    units: Sequence[Unit], folder: Path, *, workers: int = 1, sheets: Sequence[Path | None] | None = None
 ) -> Iterator[tuple[Unit, Outcome]]:
     """Each unit, all of one backbone, with its outcome, in the order in which they are done; those found in `folder`
-    come first.
+    come first. The very objects that were given come back.
 
-    folder: encodings, priors and outcomes. workers: processes, which share the machine's cores. sheets: a folder for a
-    contact sheet a unit that is measured now.
+    folder: encodings, priors and outcomes. workers: processes, which share the machine's cores; units of one training
+    are one's. sheets: of each unit the folder for its contact sheet, where it is measured now.
     """
-    missing = []
-    for unit in units:
+    missing: dict[Path, list[tuple[Unit, Path | None]]] = {}  # by the training
+    for unit, sheet in zip(units, sheets or [None] * len(units), strict=True):
         path = _path(unit, folder)
         if path.exists():
             yield unit, _outcome(path)
         else:
-            missing.append(unit)
+            missing.setdefault(trained_path(_loaded(unit.backbone), unit, folder), []).append((unit, sheet))
     if workers == 1 or len(missing) < 2:
-        for unit in missing:
-            yield unit, _work(unit, folder, sheets)
+        order = {id(unit): index for index, unit in enumerate(units)}
+        for unit, sheet in sorted(
+            (one for some in missing.values() for one in some), key=lambda one: order[id(one[0])]
+        ):
+            yield unit, _work(unit, folder, sheet)
         return
-    for unit in missing:
+    for unit in (unit for some in missing.values() for unit, _ in some):
         if find_method(unit.method).draws_priors(unit.method_config):
             prior_set(_loaded(unit.backbone), folder, unit.prior)  # once, on all cores, before the workers want them
             break
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(missing)), context, _start_worker, (workers,)) as pool:
-        futures = {pool.submit(_work, unit, folder, sheets): unit for unit in missing}
+        futures = {pool.submit(_work_all, some, folder): [unit for unit, _ in some] for some in missing.values()}
         try:
             for future in as_completed(futures):
-                yield futures[future], future.result()
+                yield from zip(futures[future], future.result(), strict=True)
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -110,6 +113,10 @@ def _path(unit: Unit, folder: Path) -> Path:
     fingerprint = _loaded(unit.backbone).fingerprint
     depends_on = fingerprint, _version(), to_dict(unit), unit.material(), identity(unit.metrics)
     return folder / "units" / f"{file_name(unit, *depends_on)}.json"
+
+
+def _work_all(units: Sequence[tuple[Unit, Path | None]], folder: Path) -> list[Outcome]:
+    return [_work(unit, folder, sheet) for unit, sheet in units]
 
 
 def _work(unit: Unit, folder: Path, sheets: Path | None) -> Outcome:

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -402,6 +403,61 @@ def test_rows_are_compared_video_by_video(monkeypatch: pytest.MonkeyPatch) -> No
     assert not any("-" in f.name for f in bench_methods(**given))
     with pytest.raises(ConfigError, match="against must be one of the rows, b, a, got 'c'"):
         list(bench_methods(**given, against="c"))
+
+
+def test_rows_come_in_their_order_however_units_are_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = {name: {"method": "lora", "rank": rank} for name, rank in (("a", 1), ("b", 2), ("c", 3))}
+    given: dict[str, Any] = {"motions": ["squat", "spin"], "seeds": [0], "methods": list(rows), "configs": rows}
+    done: list[str] = []
+
+    def measured(own: Any, folder: Path, **more: Any) -> Any:
+        for index in (5, 0, 4, 1, 2, 3):  # the last row is whole before the first
+            rate = own[index].config["rank"] / 10
+            done.append(own[index].motion)
+            yield own[index], units.Outcome(values={"error": [rate]}, num_videos=1, seconds=1.0)
+
+    monkeypatch.setattr(bench_methods_module, "measure", measured)
+    found = []
+    for figure in bench_methods(**given):
+        found.append((figure.name, figure.value, len(done)))
+    assert [one for one in found if one[0].endswith("error")] == [
+        ("methods.a.error", 0.1, 4),
+        ("methods.b.error", 0.2, 6),
+        ("methods.c.error", pytest.approx(0.3), 6),
+    ]
+
+
+def test_units_of_one_training_are_one_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three units of two trainings are two jobs; alone they come in the order in which they were asked."""
+    rows = {
+        "full": Row(method="lora"),
+        "other": Row(method="lora", config={"rank": 2}),
+        "half": Row(method="lora", after=0.5),
+    }
+    suite = Suite(rows=rows, motions=("squat",), seeds=(4,), train={"num_steps": 4})
+    asked = [unit for name in rows for unit in suite.units(name)]
+    jobs: list[list[Any]] = []
+
+    class Pool:
+        def __init__(self, *given: Any) -> None: ...
+        def __enter__(self) -> Pool:
+            return self
+
+        def __exit__(self, *given: Any) -> None: ...
+        def shutdown(self, **given: Any) -> None: ...
+        def submit(self, work: Any, some: Any, folder: Path) -> Any:
+            jobs.append([unit for unit, _ in some])
+            future: Any = Future()
+            future.set_result(work(some, folder))
+            return future
+
+    outcome = units.Outcome(values={"error": [0.1]}, num_videos=1, seconds=1.0)
+    monkeypatch.setattr(units, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(units, "_work", lambda unit, folder, sheet: outcome)
+    found = [unit for unit, _ in units.measure(asked, tmp_path, workers=2)]
+    assert [[id(unit) for unit in job] for job in jobs] == [[id(asked[0]), id(asked[2])], [id(asked[1])]]
+    assert {id(unit) for unit in found} == {id(unit) for unit in asked}
+    assert [id(unit) for unit, _ in units.measure(asked, tmp_path)] == [id(unit) for unit in asked]
 
 
 @pytest.mark.parametrize("described", [True, False])
