@@ -413,7 +413,8 @@ def build(studio: Studio, library: Library, pictures: Pictures) -> dict[str, Any
     watched = {studio.train_job, seen}
     shown = [*view_parts, studio.train_job, message]
     everything = {*fields.values(), studio.clips, studio.chosen, memory.ways}
-    filled = [backbone, method, method_settings, mode, knows, summary, earlier, name, plan_box, command, *memory.parts]
+    known = [backbone, method, method_settings, mode, knows, summary, earlier, name, learning_rate]
+    filled = [*known, plan_box, command, *memory.parts]
     calm: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 8}
     started = start.click(guarded(message, on_start), everything, shown, **{**calm, **IN_TURN, "trigger_mode": "once"})
     started.then(None, None, None, js=scroll_to("train-status", unless="train-message"))
