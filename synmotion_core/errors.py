@@ -19,6 +19,9 @@ Messages are whole sentences for the person who reads them, never a traceback.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Collection
+
 
 class SynMotionError(Exception):
     """Root of everything this library raises on purpose."""
@@ -70,3 +73,14 @@ class TrainingDiverged(SynMotionError):
 
 class Cancelled(SynMotionError):
     """A long job was asked to stop and did."""
+
+
+def unknown(what: str, name: str, there: Collection[str]) -> ConfigError:
+    """There is no such row of a registry: names the nearest, else all.
+
+    >>> print(unknown("method", "lorra", ["lora", "dreambooth"]))
+    there is no method 'lorra': did you mean 'lora'?
+    """
+    close = difflib.get_close_matches(name, there, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(there)}"
+    return ConfigError(f"there is no {what} {name!r}: {hint}")

@@ -61,7 +61,7 @@ class BackboneSpec:
     needs_gpu: bool
     knows: str  # one line for people: what it can draw
     batch_size: int = 4  # clips a training step, where a run says none, and videos drawn at once
-    learning_rate: float = 1e-4  # of adapters, where a run says none: 1e-5 to 2e-4 is what people use on large ones
+    learning_rate: float = 1e-4  # of adapters, where a run says none; large ones: 2e-5 to 1e-4 in trainers' issues
     image_frames: int = 0  # leading latent frames that a first image fixes (i2v): neither noised, learnt nor stepped
     eta: float = 0.0  # the share of fresh noise in a sampling step, 0 to 1
     negative_prompt: str = ""  # what true guidance leads away from

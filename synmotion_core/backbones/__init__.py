@@ -5,7 +5,6 @@ Importing this module loads no model library: the page and `--help` read specs a
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from synmotion_core.backbones.hunyuan_video import SPECS as _HUNYUAN_VIDEO
 from synmotion_core.backbones.hunyuan_video15 import SPECS as _HUNYUAN_VIDEO15
 from synmotion_core.backbones.unet3d import SPECS as _UNET3D
 from synmotion_core.backbones.wan import SPECS as _WAN
-from synmotion_core.errors import ConfigError, MissingError
+from synmotion_core.errors import ConfigError, MissingError, unknown
 from synmotion_core.interfaces import Backbone, BackboneSpec
 from synmotion_core.precision import PLAIN, Precision
 
@@ -23,9 +22,7 @@ SPECS: dict[str, BackboneSpec] = {spec.name: spec for spec in (*_HUNYUAN_VIDEO, 
 def find_spec(name: str) -> BackboneSpec:
     """The row called `name`; raises ConfigError naming the nearest."""
     if name not in SPECS:
-        close = difflib.get_close_matches(name, SPECS, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(SPECS)}"
-        raise ConfigError(f"there is no backbone {name!r}: {hint}")
+        raise unknown("backbone", name, SPECS)
     return SPECS[name]
 
 

@@ -27,7 +27,15 @@ from synmotion_core.config import Sampling, to_dict
 from synmotion_core.errors import ConfigError, ExpectationError
 from synmotion_core.evaluation.figures import Figure, mean_figure
 from synmotion_core.evaluation.report import write_report
-from synmotion_core.evaluation.results import Outcome, RowResult, check_folder, figures, not_measured, write_results
+from synmotion_core.evaluation.results import (
+    Outcome,
+    RowResult,
+    check_expects,
+    check_folder,
+    figures,
+    not_measured,
+    write_results,
+)
 from synmotion_core.evaluation.suite import Row, Suite
 from synmotion_core.evaluation.tasks import BACKBONE, Unit, prior_set, reference_clips, reference_set
 from synmotion_core.evaluation.units import measure
@@ -104,6 +112,7 @@ def bench_suite(
     """
     if not isinstance(workers, int) or workers < 1:
         raise ConfigError(f"workers must be a whole number, at least 1, got {workers!r}")
+    check_expects(suite)
     if out is not None:
         check_folder(Path(out), suite)
     with tempfile.TemporaryDirectory() as scratch:
@@ -145,6 +154,8 @@ def _rows(
             now = time.perf_counter()
             yield name, tuple(found[id(one)] for one in asked[name]), now - began
             began = now
+    if waiting:
+        raise RuntimeError(f"units of {', '.join(waiting)} never came back")
 
 
 def bench_step(*, motion: str = "squat", seed: int = 0, num_steps: int = 40, batch_size: int = 8) -> Iterator[Figure]:

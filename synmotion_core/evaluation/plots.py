@@ -15,7 +15,7 @@ _WIDE, _TALL = 320, 220
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Axis:
-    """percent: 0 to 1, shown as 0 to 100; else from 0 to what is drawn."""
+    """percent: 0 to 1, shown as 0 to 100; else from 0, or below it where that is drawn, to what is drawn."""
 
     title: str
     percent: bool = False
@@ -32,18 +32,17 @@ class Point:
 
 def bars(found: Mapping[str, Figure], axis: Axis) -> str:
     """A line each: the value, and its interval."""
-    top = _top([f.high for f in found.values()], axis)
+    ticks = _ticks([end for f in found.values() for end in (f.low, f.high)], axis)
     left, wide, step = 8 + 7 * max(len(name) for name in found), 260, 20
     tall = step * len(found) + 24
 
     def x(value: float) -> float:
-        return left + wide * min(max(value / top, 0), 1)
+        return left + wide * (value - ticks[0]) / (ticks[-1] - ticks[0])
 
     parts = []
-    for share in (0, 0.25, 0.5, 0.75, 1):
-        at = x(share * top)
-        parts.append(f'<line class="rule" x1="{at:.1f}" x2="{at:.1f}" y1="4" y2="{tall - 20}"/>')
-        parts.append(f'<text x="{at:.1f}" y="{tall - 6}" text-anchor="middle">{_number(share * top, axis)}</text>')
+    for tick in ticks:
+        parts.append(f'<line class="rule" x1="{x(tick):.1f}" x2="{x(tick):.1f}" y1="4" y2="{tall - 20}"/>')
+        parts.append(f'<text x="{x(tick):.1f}" y="{tall - 6}" text-anchor="middle">{_number(tick, axis)}</text>')
     for index, (name, figure) in enumerate(found.items()):
         y = 14 + step * index
         parts.append(f'<text x="{left - 6}" y="{y + 4}" text-anchor="end">{escape(name)}</text>')
@@ -65,25 +64,25 @@ def curves(series: Mapping[str, Sequence[Point]], across: Axis, up: Axis) -> str
 
 def _chart(lines: Sequence[Sequence[Point]], across: Axis, up: Axis, *, named: bool, names: Sequence[str] = ()) -> str:
     points = [point for line in lines for point in line]
-    right = _top([p.x.high if isinstance(p.x, Figure) else p.x for p in points], across)
-    top = _top([p.y.high for p in points], up)
+    wide = _ticks([end for p in points for end in ((p.x.low, p.x.high) if isinstance(p.x, Figure) else (p.x,))], across)
+    tall = _ticks([end for p in points for end in (p.y.low, p.y.high)], up)
     left, below = 40, 36
 
     def x(value: float) -> float:
-        return left + _WIDE * min(max(value / right, 0), 1)
+        return left + _WIDE * (value - wide[0]) / (wide[-1] - wide[0])
 
     def y(value: float) -> float:
-        return 8 + _TALL * (1 - min(max(value / top, 0), 1))
+        return 8 + _TALL * (tall[-1] - value) / (tall[-1] - tall[0])
 
     parts = []
-    for share in (0, 0.25, 0.5, 0.75, 1):
-        at, high = x(share * right), y(share * top)
+    for tick in wide:
+        at = x(tick)
         parts.append(f'<line class="rule" x1="{at:.1f}" x2="{at:.1f}" y1="8" y2="{8 + _TALL}"/>')
-        parts.append(f'<line class="rule" x1="{left}" x2="{left + _WIDE}" y1="{high:.1f}" y2="{high:.1f}"/>')
-        parts.append(
-            f'<text x="{at:.1f}" y="{22 + _TALL}" text-anchor="middle">{_number(share * right, across)}</text>'
-        )
-        parts.append(f'<text x="{left - 5}" y="{high + 4:.1f}" text-anchor="end">{_number(share * top, up)}</text>')
+        parts.append(f'<text x="{at:.1f}" y="{22 + _TALL}" text-anchor="middle">{_number(tick, across)}</text>')
+    for tick in tall:
+        at = y(tick)
+        parts.append(f'<line class="rule" x1="{left}" x2="{left + _WIDE}" y1="{at:.1f}" y2="{at:.1f}"/>')
+        parts.append(f'<text x="{left - 5}" y="{at + 4:.1f}" text-anchor="end">{_number(tick, up)}</text>')
     parts.append(f'<text x="{left + _WIDE}" y="{36 + _TALL}" text-anchor="end">{escape(across.title)}</text>')
     for index, line in enumerate(lines):
         kind = f"series-{index % 6}" + (" faint" if named else "")
@@ -121,12 +120,20 @@ def _value(x: Figure | float) -> float:
     return x.value if isinstance(x, Figure) else x
 
 
-def _top(highs: Sequence[float], axis: Axis) -> float:
+def _ticks(values: Sequence[float], axis: Axis) -> list[float]:
+    """Where the rules of an axis are: steps of a round number, 0 among them, from below all values to above them.
+
+    >>> _ticks([0.1, 3.4], Axis(title="s")), _ticks([-0.2, 0.5], Axis(title="score"))
+    ([0.0, 1.0, 2.0, 3.0, 4.0], [-0.2, 0.0, 0.2, 0.4, 0.6])
+    """
     if axis.percent:
-        return 1.0
-    step = max(max(highs), 1e-6) / 4  # four of a round number
-    size = 10 ** math.floor(math.log10(step))
-    return 4 * size * next(round_one for round_one in (1, 2, 2.5, 5, 10) if round_one * size >= step * (1 - 1e-9))
+        return [0, 0.25, 0.5, 0.75, 1]
+    low, high = min(0.0, *values), max(0.0, *values)
+    least = max(high - low, 1e-6) / 4
+    size = 10.0 ** math.floor(math.log10(least))
+    step = size * next(number for number in (1, 2, 2.5, 5, 10) if number * size >= least * (1 - 1e-9))
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(index * step, 12) for index in range(first, max(last, first + 1) + 1)]
 
 
 def _number(value: float, axis: Axis) -> str:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from synmotion_core.evaluation import plots
 from synmotion_core.evaluation.figures import Figure
-from synmotion_core.evaluation.metrics import Column
-from synmotion_core.evaluation.results import Results, RowResult, accuracies
+from synmotion_core.evaluation.metrics import COLUMNS, Column
+from synmotion_core.evaluation.results import ACCURACIES, Results, RowResult, accuracies
 
 VIDEOS = 4  # of each row and motion; all are in the folder
 _PLOTTED = (
@@ -169,12 +169,14 @@ def _bars(found: Mapping[str, Mapping[str, Figure]], columns: Sequence[Column]) 
 
 
 def _scatter(found: Mapping[str, Mapping[str, Figure]]) -> list[str]:
-    """Motion against species, where both are there: up and to the right is where both are right."""
-    if len(found) < 2 or not all({"motion", "species"} <= set(own) for own in found.values()):
+    """Motion against subject, where a judge has seen both: up and to the right is where both are right."""
+    pair = next((p for p in ACCURACIES if all(set(p) <= set(own) for own in found.values())), None)
+    if len(found) < 2 or pair is None:
         return []
-    points = [plots.Point(name=name, x=own["species"], y=own["motion"]) for name, own in found.items()]
-    across, up = (plots.Axis(title=name, percent=True) for name in ("species, %", "rare motion, %"))
-    return [_figure(plots.scatter(points, across, up), "rare motion against species: up and right is better")]
+    motion, subject = (COLUMNS[name] for name in pair)
+    points = [plots.Point(name=name, x=own[subject.name], y=own[motion.name]) for name, own in found.items()]
+    caption = f"{motion.title} against {subject.title}: up and right is better"
+    return [_figure(plots.scatter(points, _axis(subject), _axis(motion)), caption)]
 
 
 def _curves(
@@ -182,9 +184,11 @@ def _curves(
     columns: Sequence[Column],
     curves: Mapping[str, Sequence[Sequence[tuple[str, float]]]],
 ) -> list[str]:
-    """A plot a setting with all rates of its rows; where several groups of rows vary in it, a plot a rate."""
+    """A plot a setting with all rates of its rows; where several groups of rows vary in it, or no judge has looked, a
+    plot a column."""
     drawn = []
-    rates = [column for column in columns if column.name in ("motion", "species", "as_person", "common")]
+    plotted = [column for column in columns if column.name in _PLOTTED and column.name != "harmonic"]
+    rates = [column for column in plotted if column.rate]
     percent = plots.Axis(title="%", percent=True)
 
     def points(line: Sequence[tuple[str, float]], column: Column) -> list[plots.Point]:
@@ -193,11 +197,11 @@ def _curves(
     for key, lines in curves.items():
         title = _SETTINGS.get(key, key.removeprefix("config."))
         across = plots.Axis(title=title)
-        if len(lines) == 1:
+        if len(lines) == 1 and rates:
             series = {column.title: points(lines[0], column) for column in rates}
             drawn.append(_figure(plots.curves(series, across, percent), f"by {title}"))
             continue
-        for column in rates:
+        for column in rates or plotted:
             series = {line[-1][0]: points(line, column) for line in lines}
             drawn.append(_figure(plots.curves(series, across, _axis(column)), f"{column.title} by {title}"))
     return drawn

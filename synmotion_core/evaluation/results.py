@@ -18,7 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from synmotion_core.errors import ConfigError, MissingError
+from synmotion_core.errors import ConfigError, MissingError, unknown
 from synmotion_core.evaluation.figures import (
     Figure,
     grouped_rate_figure,
@@ -26,7 +26,7 @@ from synmotion_core.evaluation.figures import (
     mean_figure,
     spearman_figure,
 )
-from synmotion_core.evaluation.metrics import COLUMNS, METRICS, Column
+from synmotion_core.evaluation.metrics import COLUMNS, METRICS, Column, find_metric
 from synmotion_core.evaluation.suite import Suite, suite_from_dict, suite_to_dict
 from synmotion_core.storage import replacing
 
@@ -134,6 +134,30 @@ def figures(suite: Suite, row: RowResult, against: RowResult | None = None) -> I
             yield grouped_rate_figure(f"{name}.motion.{motion}", _values(own, pair[0]), **how)
 
 
+def expected_figures(suite: Suite, row: str) -> list[str]:
+    """What `figures` calls a row's, without "methods.<row>.", where all metrics of the suite can be measured.
+
+    Raises ConfigError for a metric that there is not.
+    """
+    columns = [c for name in suite.metrics for c in find_metric(name).columns if c.per != "known" or suite.num_common]
+    found = [column.name for column in columns]
+    pair = next((pair for pair in ACCURACIES if set(pair) <= set(found)), None)
+    differing = [*found, *([] if pair is None else ["wins"])]
+    found += [] if pair is None else ["hit", "harmonic", *(f"motion.{motion}" for motion in suite.motions)]
+    if suite.against not in (None, row):
+        found += [f"{name}-{suite.against}" for name in differing]
+    return [*found, "seconds"]
+
+
+def check_expects(suite: Suite) -> None:
+    """Raise ConfigError, with the nearest, where a suite expects something of a figure that it will not have."""
+    for key in suite.expects:
+        row, _, figure = key.partition(".")
+        there = expected_figures(suite, row)
+        if figure not in there:
+            raise unknown("figure", key, [f"{row}.{name}" for name in there])
+
+
 def column_of(figure: str) -> Column:
     """What a figure's last part is of: "motion", "motion.squat" or "motion-plain", of metrics or derived."""
     name = figure.partition(".")[0].partition("-")[0]
@@ -228,9 +252,11 @@ def compare(before: Results, after: Results) -> Iterator[Figure]:
 
     Raises ConfigError, naming what differs, where they were not asked the same.
     """
-    asked = ("backbone", "motions", "seeds", "num_videos", "num_common", "described", "mode", "drawn_mode")
-    for name in asked:
-        one, two = getattr(before.suite, name), getattr(after.suite, name)
+    asked = (
+        "backbone", "motions", "seeds", "num_videos", "num_common", "described", "mode", "drawn_mode", "subjects",
+    )  # fmt: skip
+    for name in (*asked, "words"):
+        one, two = (_said(suite) if name == "words" else getattr(suite, name) for suite in (before.suite, after.suite))
         if one != two:
             raise ConfigError(f"these results cannot be compared video by video: their {name} are {one} and {two}")
     common = [row for row in after.rows if row.name in {r.name for r in before.rows}]
@@ -238,6 +264,11 @@ def compare(before: Results, after: Results) -> Iterator[Figure]:
         raise ConfigError("these results have no row in common")
     for row in common:
         yield from differences(after.suite, row, before.row(row.name), "before")
+
+
+def _said(suite: Suite) -> dict[str, str]:
+    """What the prompts call the motions of footage; its folders may lie elsewhere."""
+    return {motion: suite.footage[motion].words for motion in suite.motions if motion in suite.footage}
 
 
 def _values(outcomes: Sequence[Outcome], key: str) -> list[list[float]]:

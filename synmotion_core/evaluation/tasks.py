@@ -181,7 +181,7 @@ class Unit:
 
     def material(self) -> str:
         """Names the files that it depends on, "" for puppets: source and settings name these."""
-        return "" if self.footage is None else footage.digest(self.clips())
+        return "" if self.footage is None else footage.digest(self.footage, self.num_clips, find_spec(self.backbone))
 
     def wanted(self) -> list[Wanted]:
         """What its videos are to show, in their order; in I2V with the pictures that they begin with."""

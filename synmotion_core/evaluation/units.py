@@ -3,8 +3,8 @@
 A unit is (method and its settings, motion, seed). What came out is a small JSON file, named by everything it depends
 on: the weights of backbone, judge and metrics, the settings, and the source of this floor and those below. So a run
 that was stopped goes on with the units that are missing; one that lacks a metric's weights is not kept, only its
-adapter and videos. Adapters (trainings.py) and videos (drawings.py) are kept as well; what
-is judged is the video's file, so that anybody can look at what a number is about.
+adapter and videos. Adapters (trainings.py) and videos (drawings.py) are kept as well; what is judged is the video's
+file, so that anybody can look at what a number is about.
 """
 
 from __future__ import annotations
@@ -64,10 +64,10 @@ def measure(
         ):
             yield unit, _work(unit, folder, sheet)
         return
-    for unit in (unit for some in missing.values() for unit, _ in some):
-        if find_method(unit.method).draws_priors(unit.method_config):
-            prior_set(_loaded(unit.backbone), folder, unit.prior)  # once, on all cores, before the workers want them
-            break
+    asked = (unit for some in missing.values() for unit, _ in some)
+    first = next((unit for unit in asked if find_method(unit.method).draws_priors(unit.method_config)), None)
+    if first is not None:
+        prior_set(_loaded(first.backbone), folder, first.prior)  # once, on all cores, before the workers want them
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(missing)), context, _start_worker, (workers,)) as pool:
         futures = {pool.submit(_work_all, some, folder): [unit for unit, _ in some] for some in missing.values()}

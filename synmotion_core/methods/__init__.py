@@ -5,9 +5,7 @@ Rows load lazily: names, titles and requirements are readable without torch mode
 
 from __future__ import annotations
 
-import difflib
-
-from synmotion_core.errors import ConfigError
+from synmotion_core.errors import unknown
 from synmotion_core.interfaces import MethodEntry
 from synmotion_core.methods.dreambooth import DreamBoothEntry
 from synmotion_core.methods.lora import LoraEntry
@@ -34,9 +32,7 @@ METHODS: dict[str, MethodEntry] = {
 def find_method(name: str) -> MethodEntry:
     """The row called `name`; raises ConfigError naming the nearest."""
     if name not in METHODS:
-        close = difflib.get_close_matches(name, METHODS, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(METHODS)}"
-        raise ConfigError(f"there is no method {name!r}: {hint}")
+        raise unknown("method", name, METHODS)
     return METHODS[name]
 
 

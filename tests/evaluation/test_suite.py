@@ -174,10 +174,17 @@ expects: {lora.motion: {least: 0.9}, %s}
     assert words in shown.err
     assert shown.out.count("methods.small.motion") == 4, "it was measured all the same"
     assert words in (tmp_path / "bad" / "report.md").read_text()
-    typo = a_file(tmp_path, text % "lora.motoin: {least: 0}")
-    assert cli.main(["bench", "run", typo]) == cli.UNMET
-    assert "lora.motoin was not measured: at least 0 was expected" in capsys.readouterr().err
+    asked.clear()
+    nowhere = a_file(tmp_path, text % "small.first_frame_db: {least: 0}")  # of first pictures, and there are none
+    assert cli.main(["bench", "run", nowhere]) == cli.UNMET
+    assert "small.first_frame_db was not measured: at least 0 was expected" in capsys.readouterr().err
+    assert asked, "nobody can know before"
+    asked.clear()
     for wrong, said in (
+        ("lora.motoin: {least: 0}", "there is no figure 'lora.motoin': did you mean 'lora.motion'?"),
+        ("lora.motion.squad: {least: 0}", "did you mean 'lora.motion.squat'?"),
+        ("lora.motion-small: {least: 0}", "there is no figure 'lora.motion-small'"),
+        ("lora.clip_text: {least: 0}", "there is no figure 'lora.clip_text'"),
         ("gone.motion: {least: 0}", "expects is about ROW.COLUMN of the rows lora, small, got 'gone.motion'"),
         ("lora: {least: 0}", "got 'lora'"),
         ("lora.hit: {}", "has a least or a most, as numbers, got None and None"),
@@ -186,6 +193,9 @@ expects: {lora.motion: {least: 0.9}, %s}
     ):
         assert cli.main(["bench", "run", a_file(tmp_path, text % wrong)]) == cli.REFUSED
         assert said in capsys.readouterr().err
+    assert not asked, "refused before anything is trained"
+    compared = a_file(tmp_path, "against: lora\n" + text.strip() % "small.wins-lora: {least: 0.5, most: 0.5}")
+    assert cli.main(["bench", "run", compared]) == cli.OK
 
 
 def test_clips_of_ones_own_take_the_place_of_puppets(

@@ -13,7 +13,6 @@ motion smoothness by AMT are not here: their weights are for no commercial use, 
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import math
 import re
@@ -21,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from synmotion_core.errors import ConfigError, MissingError
+from synmotion_core.errors import MissingError, unknown
 from synmotion_core.types import Frames, Prompt
 
 Better = Literal["more", "less", "one", "neither"]  # "one": as much as true ones, less and more are both off
@@ -342,9 +341,7 @@ DEFAULT_METRICS = tuple(name for name, row in METRICS.items() if not row.weights
 def find_metric(name: str) -> MetricRow:
     """The row called `name`; raises ConfigError naming the nearest."""
     if name not in METRICS:
-        close = difflib.get_close_matches(name, METRICS, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(METRICS)}"
-        raise ConfigError(f"there is no metric {name!r}: {hint}")
+        raise unknown("metric", name, METRICS)
     return METRICS[name]
 
 
