@@ -13,8 +13,11 @@ from synmotion_core.evaluation.figures import (
     Figure,
     cluster_interval,
     grouped_rate_figure,
+    harmonic_figure,
     mean_figure,
     rate_figure,
+    spearman,
+    spearman_figure,
     wilson,
 )
 
@@ -74,3 +77,30 @@ def test_a_mean_lies_in_its_interval_and_repeats() -> None:
 def test_a_figure_makes_sense_or_is_refused(value: float, low: float, high: float) -> None:
     with pytest.raises(ValueError, match="x"):
         Figure(name="x", value=value, low=low, high=high, n=3, seeds=(0,), seconds=0.0)
+
+
+def test_a_harmonic_mean_is_of_both_rates() -> None:
+    one, other = [[1.0, 1.0], [1.0, 0.0]], [[1.0, 0.0], [0.0, 0.0]]
+    figure = harmonic_figure("x", one, other, seeds=(0,), seconds=1.0)
+    assert figure.value == pytest.approx(2 * 0.75 * 0.25)
+    assert (figure.low, figure.high) == pytest.approx((0.0, 2 * 0.5 / 1.5)), "of two units, one of them twice"
+    assert figure.n == 4
+    none = harmonic_figure("x", [[0.0, 0.0]], [[0.0, 0.0]], seeds=(0,), seconds=1.0)
+    assert (none.value, none.low, none.high) == (0, 0, 0)
+    single = harmonic_figure("x", [[1.0] * 7 + [0.0] * 7], [[1.0] * 14], seeds=(0,), seconds=1.0)
+    assert single.low < single.value < single.high, "a single unit's videos are redrawn one by one"
+    with pytest.raises(ValueError, match="of the same groups"):
+        harmonic_figure("x", one, [[1.0], [0.0, 0.0]], seeds=(0,), seconds=1.0)
+
+
+def test_ranks_alone_count_and_equal_ones_share_theirs() -> None:
+    assert spearman([1, 2, 3, 4], [1, 10, 100, 1000]) == pytest.approx(1)
+    assert spearman([1, 2, 3, 4], [4, 3, 2, 1]) == pytest.approx(-1)
+    assert spearman([1, 2, 3], [5, 5, 5]) == 0
+    # ranks 0, 1.5, 1.5, 3 and 0, 1, 2, 3: covariance 1.125 over sqrt(1.125 * 1.25)
+    assert spearman([1, 2, 2, 3], [1, 2, 3, 4]) == pytest.approx(1.125 / math.sqrt(1.125 * 1.25))
+    found = spearman_figure("x", list(range(20)), [v + (5 if v % 3 == 0 else 0) for v in range(20)], seeds=(0,))
+    assert found.low < found.value < 1
+    assert found.high <= 1
+    with pytest.raises(ValueError, match="at least three pairs, got 2 and 2"):
+        spearman_figure("x", [1, 2], [1, 2], seeds=(0,))

@@ -9,8 +9,10 @@ from xml.etree import ElementTree
 import pytest
 
 from synmotion_core.evaluation.figures import Figure
+from synmotion_core.evaluation.metrics import COLUMNS
 from synmotion_core.evaluation.plots import Axis, Point, bars, curves, scatter
 from synmotion_core.evaluation.report import curves_of
+from synmotion_core.evaluation.report_page import plots_html
 from synmotion_core.evaluation.results import Outcome, Results, RowResult
 from synmotion_core.evaluation.suite import Row, Suite
 
@@ -81,3 +83,28 @@ def test_settings_that_vary_alone_are_found() -> None:
         "steps": [[("quarter", 25.0), ("half", 50.0), ("full", 100.0)]],
     }
     assert curves_of(Results(suite=dataclasses.replace(suite, against="full"), rows=tuple(results[:2]))) == {}
+
+
+def test_values_below_zero_are_drawn_where_they_are() -> None:
+    score = Axis(title="fidelity")
+    svg = bars({"copy": figure(0.4), "still": figure(0.0), "other": figure(-0.4)}, score)
+    (copy, _), (still, _), (other, _) = circles(svg)
+    assert copy - still == pytest.approx(still - other)
+    assert ">-0.5<" in svg or ">-0.6<" in svg
+    line = [Point(name=str(x), x=x, y=figure(y)) for x, y in ((1.0, -0.5), (2.0, 0.5))]
+    svg = curves({"a": line}, Axis(title="steps"), score)
+    (_, low), (_, high) = circles(svg)
+    assert low > high
+    tall = max(float(m[1]) for m in re.finditer(r'class="rule" x1="[\d.]+" x2="[\d.]+" y1="[\d.]+" y2="([\d.]+)"', svg))
+    assert low < tall, "inside the frame"
+
+
+@pytest.mark.parametrize("names", [("fidelity", "error"), ("vqa_motion", "vqa_subject"), ("motion", "species")])
+def test_whatever_was_measured_is_plotted(names: tuple[str, str]) -> None:
+    """Real clips have no judge, or another one: plots are of the columns that are there."""
+    found = {row: {name: figure(0.4 + 0.1 * i) for name in names} for i, row in enumerate(("a", "b"))}
+    by = {"config.rank": [[("a", 1.0), ("b", 4.0)]], "steps": [[("a", 1.0), ("b", 2.0)], [("b", 2.0), ("a", 4.0)]]}
+    drawn = plots_html(found, [COLUMNS[name] for name in names], by)
+    assert (f"{COLUMNS[names[0]].title} against {COLUMNS[names[1]].title}" in drawn) == (names[0] != "fidelity")
+    assert f"{COLUMNS[names[0]].title} by steps of training" in drawn
+    assert drawn.count("by rank<") == (2 if names[0] == "fidelity" else 1), "rates of one line are in one plot"
