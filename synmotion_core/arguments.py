@@ -139,6 +139,36 @@ examples:
 """
 
 
+_SEARCH = """\
+List motion adapters on the Hugging Face Hub: repositories with the tag motion-adapter, the most fetched first.
+
+examples:
+  {p} search
+  {p} search cartwheel --backbone wan2.1-t2v-14b
+"""
+
+_PULL = """\
+Fetch an adapter from the Hugging Face Hub to this machine's adapters, at a fixed revision. Size and licence are said
+before anything is fetched; only the adapter, its words and some videos of its page are, and every key of it is held
+against the backbone's layers. Private ones need HF_TOKEN.
+
+examples:
+  {p} pull ann/my-wave
+  {p} pull ann/my-wave --revision 4f2c1ab --name wave-of-ann --yes      then: generate --adapter wave-of-ann
+"""
+
+_PUSH = """\
+Share an adapter on the Hugging Face Hub, private unless --public is said. Every file is listed before any is sent:
+the card, the adapter, and what --video and --export add. Needs HF_TOKEN, with the right to write. A push that broke
+sends only what is missing.
+
+examples:
+  {p} push my-wave ann/my-wave
+  {p} push my-wave ann/my-wave --video videos/a-red-cat-waves-0.mp4 "a red cat waves" --export diffusers --public
+  {p} push my-wave ann/my-wave --dry-run                  the card, to be changed and given with --card FILE
+"""
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line; the parsed `command` is the name of one."""
     parser = _parser(argparse.ArgumentParser, _ABOUT, prog=PROGRAM)
@@ -216,14 +246,41 @@ def build_parser() -> argparse.ArgumentParser:
     text = "which of two experts: other programs take a file for each"
     export.add_argument("--expert", choices=["high_noise", "low_noise"], help=text)
 
+    _add_sharing(add)
+
     events = "print events as JSON lines on standard output"
     rows = "print JSON lines"
     about = {train: events, generate: events, prior: events, plan: "print one JSON object"}
-    exchange = dict.fromkeys((convert, official, export), "print one JSON object")
+    shared = (commands.choices[name] for name in ("search", "pull", "push"))
+    exchange = dict.fromkeys((convert, official, export, *shared), "print one JSON object")
     for sub, text in (about | exchange | {bench: rows, doctor: rows, models: rows}).items():
         sub.add_argument("--json", action="store_true", help=text)
         sub.add_argument("-v", "--verbose", action="store_true", help="log what is going on")
     return parser
+
+
+def _add_sharing(add: Any) -> None:
+    search = add("search", _SEARCH, "find motion adapters on the Hugging Face Hub")
+    search.add_argument("words", nargs="*", metavar="WORDS", help="what their names hold")
+    search.add_argument("--backbone", help="only for this one, see `models`")
+    search.add_argument("--limit", type=int, default=30, metavar="N", help="how many (default: %(default)s)")
+    pull = add("pull", _PULL, "fetch an adapter from the Hub")
+    pull.add_argument("repo", metavar="OWNER/NAME")
+    pull.add_argument("--revision", metavar="R", help="a commit, a tag or a branch (default: the newest commit)")
+    pull.add_argument("--file", metavar="FILE", help="which, where the repository holds several adapters")
+    pull.add_argument("--name", help="of the adapter here (default: its file's)")
+    push = add("push", _PUSH, "share an adapter on the Hub")
+    push.add_argument("adapter", type=Path, metavar="ADAPTER", help="a file, or the name of one of this machine's")
+    push.add_argument("repo", metavar="OWNER/NAME", help="is made where it is not there")
+    text = "a video for the card, with the words that it was asked for with; may be repeated"
+    push.add_argument("--video", nargs=2, action="append", default=[], metavar=("FILE", "WORDS"), help=text)
+    text = "put the LoRA alone beside it, for other programs"
+    push.add_argument("--export", nargs="+", choices=["diffusers", "comfyui"], default=[], help=text)
+    push.add_argument("--card", type=Path, metavar="FILE", help="a card of your own, instead of the generated one")
+    push.add_argument("--public", action="store_true", help="for everybody to see (default: private)")
+    push.add_argument("--dry-run", action="store_true", help="print the card and list the files; nothing is sent")
+    for sub in (pull, push):
+        sub.add_argument("--yes", action="store_true", help="do not ask")
 
 
 def _add_made_elsewhere(parser: argparse.ArgumentParser, *, required: bool) -> None:
@@ -267,7 +324,7 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
 def add_generate_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that make a GenerateRun."""
     group = parser.add_argument_group("what")
-    text = "an adapter (.safetensors); without one, the base alone"
+    text = "an adapter (.safetensors), or the name of one of this machine's; without one, the base alone"
     group.add_argument("--adapter", type=Path, metavar="FILE", help=text)
     text = 'who moves, for example "a red cat"; may be repeated'
     group.add_argument("--subject", action="append", metavar="WORDS", dest="subjects", help=text)

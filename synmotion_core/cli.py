@@ -35,6 +35,7 @@ from synmotion_core.progress_line import ProgressLine, duration
 
 if TYPE_CHECKING:
     from synmotion_core.evaluation.figures import Figure
+    from synmotion_core.exchange import Answer
     from synmotion_core.types import Event
 
 R = TypeVar("R", bound=TrainRun | GenerateRun)
@@ -279,14 +280,35 @@ def _interruptible() -> Iterator[threading.Event]:
 def _exchange(args: argparse.Namespace) -> int:
     from synmotion_core import exchange
 
-    answer = exchange.COMMANDS[args.command](args)
-    if args.json:
+    return _answered(exchange.COMMANDS[args.command](args), args.json)
+
+
+def _answered(answer: Answer, as_json: bool) -> int:
+    if as_json:
         _print_json(answer.data)
         return OK
     for line in answer.notes:
         _note(line)
     print("\n".join(answer.results))
     return OK
+
+
+def _share(args: argparse.Namespace) -> int:
+    from synmotion_core import sharing
+
+    line = ProgressLine(sys.stderr)
+
+    def ask(question: str) -> bool:
+        _note(f"{question} [y/N]")
+        return sharing.terminal_answer(question, sys.stdin.readline if sys.stdin.isatty() else None)
+
+    with _interruptible() as cancel:
+        try:
+            terminal = sharing.Terminal(say=_note, ask=ask, show=line.show_bytes, cancel=cancel)
+            answer = sharing.COMMANDS[args.command](args, terminal)
+        finally:
+            line.close()
+    return _answered(answer, args.json)
 
 
 def _doctor(args: argparse.Namespace) -> int:
@@ -398,6 +420,9 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "convert": _exchange,
     "convert-official": _exchange,
     "export": _exchange,
+    "search": _share,
+    "pull": _share,
+    "push": _share,
 }
 
 __all__ = ["BUG", "COMMANDS", "OK", "REFUSED", "STOPPED", "UNMET", "main", "same_command"]

@@ -27,6 +27,7 @@ from synmotion_core.config import ClipSource, Footage, GenerateRun, TrainRun, fr
 from synmotion_core.errors import ClipError, ConfigError, MissingError
 from synmotion_core.precision import PLAIN, Precision
 from synmotion_core.training.settings import PriorConfig, TrainConfig
+from synmotion_core.workspace import Workspace
 
 PROGRAM = "python -m synmotion_core"
 _SHAPE = {"--frames": "num_frames", "--height": "height", "--width": "width"}
@@ -80,14 +81,15 @@ def generate_run(args: argparse.Namespace) -> GenerateRun:
     if not args.subjects:
         raise ConfigError('name at least one subject: --subject "a red cat"')
     motion, backbone = args.motion, args.backbone
-    if args.adapter is not None and (motion is None or backbone is None):
+    adapter = _adapter(args.adapter)
+    if adapter is not None and (motion is None or backbone is None):
         from synmotion_core.adapters.file import read_info
 
-        info = read_info(args.adapter)
+        info = read_info(adapter)
         motion, backbone = motion if motion is not None else info.motion, backbone or info.backbone
     if motion is None:
         raise ConfigError('without an adapter, say what happens: --motion "walks"')
-    given = {"setting": args.setting, "backbone": backbone, "adapter": args.adapter, "strength": args.strength,
+    given = {"setting": args.setting, "backbone": backbone, "adapter": adapter, "strength": args.strength,
              "seeds": args.seeds, "num_inference_steps": args.steps, "guidance_scale": args.guidance,
              "guidance_until": args.guidance_until, "eta": args.eta, "num_frames": args.num_frames,
              "height": args.height, "width": args.width,
@@ -102,6 +104,13 @@ def generate_run(args: argparse.Namespace) -> GenerateRun:
             raise ConfigError(f"--set {key}: a generation takes only settings of the adapter's method, method.KEY")
     values["method_config"] = {key.removeprefix("method."): value for key, value in settings.items()}
     return from_dict(GenerateRun, values | {k: v for k, v in given.items() if v is not None})
+
+
+def _adapter(given: Path | None) -> Path | None:
+    """A file, or one of this machine's adapters by its name."""
+    if given is None or given.exists() or given != Path(given.name):
+        return given
+    return Workspace().adapter(given)
 
 
 def _precision(args: argparse.Namespace) -> dict[str, Any]:

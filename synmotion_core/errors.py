@@ -9,6 +9,7 @@
     │   ├── IncompatibleError       a method on a backbone, or an adapter on a backbone, that do not fit
     │   ├── AdapterError            an adapter file that is broken or not one
     │   ├── MissingError            a file, a model, a package or a device that is not there
+    │   ├── HubError                the Hub: not reachable, not there, or not allowed
     │   └── StorageError            the disk is full or not writable; what was there before is intact
     ├── ExpectationError            what was measured is not what the suite says it should be
     ├── TrainingDiverged            the watchdog stopped a run; the last good state is saved
@@ -57,6 +58,10 @@ class AdapterError(UserInputError):
 
 class MissingError(UserInputError):
     """Something needed is not there."""
+
+
+class HubError(UserInputError):
+    """The Hub cannot be reached, does not have it, or does not let this person."""
 
 
 class StorageError(UserInputError):

@@ -51,6 +51,15 @@ class ProgressLine:
         self._drawn_at, self._tenth = now, tenth
         self._draw(self._text(event))
 
+    def show_bytes(self, name: str, done: int, size: int) -> None:
+        """So many bytes of a file have arrived, or left."""
+        now, last = self.clock(), done >= size
+        if last or now - self._drawn_at >= (_REFRESH_S if self.in_place else _PLAIN_EVERY_S):
+            self._drawn_at = now
+            self._draw(f"{name}  {done / 2**20:.1f} of {size / 2**20:.1f} MiB")
+            if last:
+                self.close()
+
     def write(self, text: str) -> None:
         """A line of its own, above the bar."""
         self.close()

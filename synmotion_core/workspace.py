@@ -91,6 +91,11 @@ class Workspace:
         """Finished adapters."""
         return self._made(self.root / "adapters")
 
+    def adapter(self, wanted: Path) -> Path:
+        """A file as it is given; or, where there is none and it is a bare name, the finished adapter of that name."""
+        own = self.adapters / f"{wanted.name}.safetensors"
+        return own if not wanted.exists() and wanted == Path(wanted.name) and own.is_file() else wanted
+
     @property
     def videos(self) -> Path:
         """One folder a generation."""

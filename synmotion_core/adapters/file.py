@@ -65,7 +65,7 @@ def save_adapter(path: Path, tensors: Mapping[str, Tensor], info: AdapterInfo) -
 
 def read_info(path: Path) -> AdapterInfo:
     """The metadata alone, quickly. Raises AdapterError for a broken, foreign or newer file."""
-    return _info(path, read_metadata(path))
+    return info_from(read_metadata(path), path.name)
 
 
 def load_adapter(path: Path, spec: BackboneSpec) -> tuple[dict[str, Tensor], AdapterInfo]:
@@ -73,7 +73,7 @@ def load_adapter(path: Path, spec: BackboneSpec) -> tuple[dict[str, Tensor], Ada
 
     Raises AdapterError (broken, foreign, newer) or IncompatibleError, naming both backbones.
     """
-    info = _info(path, read_metadata(path))
+    info = info_from(read_metadata(path), path.name)
     if info.backbone != spec.name:
         raise IncompatibleError(
             f"{path.name} was trained on backbone {info.backbone!r} and cannot be used "
@@ -86,25 +86,24 @@ def load_adapter(path: Path, spec: BackboneSpec) -> tuple[dict[str, Tensor], Ada
     return tensors, info
 
 
-def _info(path: Path, metadata: Mapping[str, str]) -> AdapterInfo:
+def info_from(metadata: Mapping[str, str], name: str) -> AdapterInfo:
+    """What a file's metadata says; `name` is the file's, for errors. Raises AdapterError as `read_info`."""
     if "synmotion" not in metadata:
-        raise AdapterError(f"{path.name} is not a SynMotion adapter: it has no 'synmotion' metadata")
+        raise AdapterError(f"{name} is not a SynMotion adapter: it has no 'synmotion' metadata")
     try:
         values = json.loads(metadata["synmotion"])
     except (ValueError, RecursionError) as error:
-        raise AdapterError(f"{path.name}: its metadata is not readable") from error
+        raise AdapterError(f"{name}: its metadata is not readable") from error
     if not isinstance(values, dict):
-        raise AdapterError(f"{path.name}: its metadata is not readable")
+        raise AdapterError(f"{name}: its metadata is not readable")
     version = values.get("format")
     if not isinstance(version, int) or version < 1:
-        raise AdapterError(f"{path.name}: its format {version!r} is not a version number")
+        raise AdapterError(f"{name}: its format {version!r} is not a version number")
     if version > FORMAT:
-        raise AdapterError(
-            f"{path.name} has format {version}, this version reads up to {FORMAT}: update synmotion_core"
-        )
+        raise AdapterError(f"{name} has format {version}, this version reads up to {FORMAT}: update synmotion_core")
     missing = [k for k in _REQUIRED if k not in values]
     if missing:
-        raise AdapterError(f"{path.name}: its metadata lacks {', '.join(missing)}")
+        raise AdapterError(f"{name}: its metadata lacks {', '.join(missing)}")
     known = {k: v for k, v in values.items() if k in AdapterInfo.__dataclass_fields__}
     texts = (
         "backbone",
@@ -119,12 +118,12 @@ def _info(path: Path, metadata: Mapping[str, str]) -> AdapterInfo:
         "scored_by",
     )
     if any(not isinstance(known.get(k, ""), str) or len(known.get(k, "")) > 500 for k in texts):
-        raise AdapterError(f"{path.name}: its metadata holds a field that is not short text")
+        raise AdapterError(f"{name}: its metadata holds a field that is not short text")
     if known.get("mode", "t2v") not in ("t2v", "i2v"):
-        raise AdapterError(f"{path.name}: its mode {known['mode']!r} is neither t2v nor i2v")
+        raise AdapterError(f"{name}: its mode {known['mode']!r} is neither t2v nor i2v")
     if not isinstance(known["method_config"], dict) or not isinstance(known.get("steps", 0), int):
-        raise AdapterError(f"{path.name}: its metadata holds a field of the wrong kind")
+        raise AdapterError(f"{name}: its metadata holds a field of the wrong kind")
     score = known.get("score")
     if score is not None and (type(score) not in (int, float) or not math.isfinite(score)):
-        raise AdapterError(f"{path.name}: its score {str(score)[:80]!r} is not a number")
+        raise AdapterError(f"{name}: its score {str(score)[:80]!r} is not a number")
     return AdapterInfo(**{"revision": None, "fingerprint": "", "steps": 0, **known})

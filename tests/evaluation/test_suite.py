@@ -185,6 +185,7 @@ expects: {lora.motion: {least: 0.9}, %s}
         ("lora.motion.squad: {least: 0}", "did you mean 'lora.motion.squat'?"),
         ("lora.motion-small: {least: 0}", "there is no figure 'lora.motion-small'"),
         ("lora.clip_text: {least: 0}", "there is no figure 'lora.clip_text'"),
+        ("lora.common: {least: 0}", "there is no figure 'lora.common'"),  # num_common is 0
         ("gone.motion: {least: 0}", "expects is about ROW.COLUMN of the rows lora, small, got 'gone.motion'"),
         ("lora: {least: 0}", "got 'lora'"),
         ("lora.hit: {}", "has a least or a most, as numbers, got None and None"),

@@ -1,0 +1,107 @@
+"""What leaves this machine when an adapter is shared, and nothing else: files, by the names that they will have.
+
+    README.md                           the card (card.py)
+    <name>.safetensors                  the adapter, whole
+    pytorch_lora_weights.safetensors    its LoRA alone, as diffusers loads it; of two experts one each, if asked for
+    <name>-comfyui.safetensors          the same for ComfyUI
+    videos/01.mp4                       what it drew, if given
+
+Reference clips are not among them unless somebody gives one as a video.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from synmotion_core.adapters.card import Shown, Travels, check_card, model_card
+from synmotion_core.adapters.export import Format, export
+from synmotion_core.adapters.file import AdapterInfo, read_info
+from synmotion_core.adapters.foreign import EXPERTS
+from synmotion_core.backbones import find_spec
+from synmotion_core.clips import video
+from synmotion_core.errors import ConfigError
+from synmotion_core.storage import replacing
+
+CARD = "README.md"
+MAX_VIDEOS = 12
+MAX_VIDEO_BYTES = 20 * 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packed:
+    """A file: its name in the repository, where it is here, and how many bytes it has."""
+
+    name: str
+    path: Path
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parcel:
+    """Everything that will be sent to `repo_id`, the card first; `info` is the adapter's."""
+
+    repo_id: str
+    files: tuple[Packed, ...]
+    info: AdapterInfo
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for file in self.files)
+
+    @property
+    def card(self) -> str:
+        """The text of README.md."""
+        return self.files[0].path.read_text(encoding="utf-8")
+
+
+def pack(
+    adapter: Path,
+    repo_id: str,
+    folder: Path,
+    *,
+    videos: Sequence[tuple[Path, str]] = (),
+    formats: Sequence[Format] = (),
+    card: str | None = None,
+) -> Parcel:
+    """Write into `folder`, which is empty, what is made for sharing; the adapter and the videos stay where they are.
+
+    videos: files with the words that each was asked for with. formats: exports that go with it, each read back. card:
+    somebody's own text instead of the generated one. Raises AdapterError, ClipError for a video that cannot be read,
+    ConfigError for a card that does not say what the adapter is, and for too many or too large videos.
+    """
+    info = read_info(adapter)
+    if len(videos) > MAX_VIDEOS:
+        raise ConfigError(f"a card shows up to {MAX_VIDEOS} videos, got {len(videos)}")
+    shown, files = [], [_packed(f"{adapter.stem}.safetensors", adapter)]
+    for index, (path, words) in enumerate(videos, 1):
+        video.probe(path)
+        shown.append(Shown(file=f"videos/{index:02d}.mp4", words=words))
+        files.append(_packed(shown[-1].file, path))
+        if files[-1].size > MAX_VIDEO_BYTES:
+            raise ConfigError(f"{path.name} has {files[-1].size:,} bytes, a card's video at most {MAX_VIDEO_BYTES:,}")
+    travels = []
+    for format in dict.fromkeys(formats):
+        for expert in (None,) if find_spec(info.backbone).boundary_ratio is None else EXPERTS:
+            name = _export_name(adapter.stem, format, expert)
+            done = export(adapter, folder / name, format=format, expert=expert)
+            travels.append(Travels(file=name, usage=done.usage, left=len(done.left)))
+            files.append(_packed(name, folder / name))
+    text = model_card(info, repo_id=repo_id, file=f"{adapter.stem}.safetensors", videos=shown, exports=travels)
+    if card is not None:
+        check_card(card, info)
+        text = card
+    with replacing(folder / CARD) as partial:
+        partial.write_text(text, encoding="utf-8")
+    return Parcel(repo_id=repo_id, files=(_packed(CARD, folder / CARD), *files), info=info)
+
+
+def _packed(name: str, path: Path) -> Packed:
+    return Packed(name=name, path=path, size=path.stat().st_size)
+
+
+def _export_name(stem: str, format: Format, expert: str | None) -> str:
+    which = f"-{expert}" if expert else ""
+    return f"pytorch_lora_weights{which}.safetensors" if format == "diffusers" else f"{stem}-comfyui{which}.safetensors"
