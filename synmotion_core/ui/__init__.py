@@ -1,4 +1,4 @@
-"""The page: four tabs over one workspace. Widgets become config dataclasses and back; what works is elsewhere.
+"""The page: five tabs over one workspace. Widgets become config dataclasses and back; what works is elsewhere.
 
 `build` needs no model library: registries, adapters and past jobs are asked once the page has appeared (its load
 event). A job outlives the page; the browser remembers the job's id, and a timer asks how it is.
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from synmotion_core.ui import clips, compare, generate, theme, train
+from synmotion_core.transfers import Transfers
+from synmotion_core.ui import clips, compare, generate, library, theme, train
 from synmotion_core.ui.chosen import Library
 from synmotion_core.ui.context import ASSETS, Studio, remembered
 from synmotion_core.ui.pictures import Pictures
@@ -38,25 +39,29 @@ def build(workspace: Workspace, jobs: Jobs, *, assets: Path = ASSETS) -> gr.Bloc
         chosen = remembered("clips", {"clips": []})
         train_job, generate_job = remembered("train", {"id": ""}), remembered("generate", {"id": ""})
         session, backbone = gr.State(None), gr.State("puppet-hunyuan")  # not inside Tabs, which takes it for a tab
-        library, pictures = Library(workspace, assets), Pictures(workspace, assets)
+        shelf, pictures = Library(workspace, assets), Pictures(workspace, assets)
         with gr.Tabs(elem_id="tabs") as tabs:
             studio = Studio(
-                workspace=workspace, jobs=jobs, assets=assets, tabs=tabs, clips=session, chosen=chosen,
-                backbone=backbone, train_job=train_job, generate_job=generate_job,
+                workspace=workspace, jobs=jobs, transfers=Transfers(), assets=assets, tabs=tabs, clips=session,
+                chosen=chosen, backbone=backbone, train_job=train_job, generate_job=generate_job,
             )  # fmt: skip
             with gr.Tab("1 · Clips", id="clips", elem_id="tab-clips"):
-                first = clips.build(studio, library)
+                first = clips.build(studio, shelf)
             with gr.Tab("2 · Train", id="train", elem_id="tab-train"):
-                second = train.build(studio, library, pictures)
+                second = train.build(studio, shelf, pictures)
             with gr.Tab("3 · Generate", id="generate", elem_id="tab-generate") as last:
-                third = generate.build(studio, library, pictures)
+                third = generate.build(studio, shelf, pictures)
             with gr.Tab("4 · Compare", id="compare", elem_id="tab-compare") as beside:
                 fourth = compare.build(studio)
+            with gr.Tab("5 · Library", id="library", elem_id="tab-library") as at_home:
+                fifth = library.build(studio)
         quietly: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-        for handler, inputs, outputs in (*first["load"], *second["load"], *third["load"]):
+        for handler, inputs, outputs in (*first["load"], *second["load"], *third["load"], fifth["load"]):
             page.load(handler, inputs, outputs, **quietly)
         last.select(*third["load"][0], **quietly)  # a training may have ended since
         beside.select(*fourth["select"], **quietly)  # not at loading: reading takes a second, and few come for it
+        at_home.select(*fifth["select"], **quietly)
+        fifth["use"].click(*third["take_from"](fifth["adapter"]), **quietly)
         second["to_generate"].click(*third["take"], **quietly)
     return page
 

@@ -14,6 +14,7 @@ import gradio as gr
 
 if TYPE_CHECKING:
     from synmotion_core.jobs import Jobs
+    from synmotion_core.transfers import Transfers
     from synmotion_core.workspace import Workspace
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
@@ -38,6 +39,7 @@ class Studio:
 
     workspace: Workspace
     jobs: Jobs
+    transfers: Transfers
     assets: Path
     tabs: gr.Tabs
     clips: gr.State

@@ -322,6 +322,15 @@ def build(studio: Studio, library: Library, pictures: Pictures) -> dict[str, Any
             raise MissingError("this training has no adapter yet: let it finish first")
         return {**offer(f"mine/{view.result.name}"), studio.tabs: gr.Tabs(selected="generate")}
 
+    def take_from(source: gr.Dropdown) -> tuple[Any, Any, Any]:
+        """The wiring of a button beside another list of adapters: to here, with its choice."""
+
+        def taken(values: Mapping[Any, Any]) -> Updates:
+            return {**offer(find_adapter(studio.workspace, values[source] or "", studio.assets).id), **here}
+
+        here = {studio.tabs: gr.Tabs(selected="generate")}
+        return guarded(message, taken), {source}, [*offered, studio.tabs, message]
+
     def estimate(values: Mapping[Any, Any]) -> Updates:
         """The plan and the command; where another backbone would draw, its fields first, with its own values."""
         from synmotion_core import pace
@@ -391,5 +400,6 @@ def build(studio: Studio, library: Library, pictures: Pictures) -> dict[str, Any
             (quiet(fill), {adapter, *clips_here}, [*offered, noise["noise_clip"]]),
             (quiet(on_load), watched, [*shown, studio.tabs]),
         ],
+        "take_from": take_from,
         "take": (guarded(message, take), {studio.train_job}, [*offered, studio.tabs, message]),
     }

@@ -1,0 +1,237 @@
+"""The Hub on the Library tab: search, look, fetch; and sharing an adapter, each file of it seen before it leaves.
+
+Fetching and sending are transfers (transfers.py): the page only watches, and finds them again after a reload. Tokens
+are this machine's (HF_TOKEN, `hf auth login`); on a Space, whose token is not its visitors', nothing is sent.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import threading
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from synmotion_core import sharing
+from synmotion_core.errors import ConfigError, UserInputError
+from synmotion_core.ui.adapters import find_adapter
+from synmotion_core.ui.context import POLL_S, Studio, job_id, remembered
+from synmotion_core.ui.notices import Updates, guarded, hint, notice, quiet
+
+if TYPE_CHECKING:
+    from synmotion_core.adapters.hub import Hub
+    from synmotion_core.transfers import TransferView, Watch
+
+_PRIVATE, _PUBLIC = "private", "public"
+_NO_SENDING = (
+    "Sending from a Space needs a log-in of your own, which this version does not have: share from your machine"
+)
+
+
+def build(studio: Studio, adapter: gr.Dropdown) -> dict[str, Any]:
+    """Lay the fields out and wire them. `adapter` is the one that is shared. Returns the id of one that has arrived,
+    and what happens at loading.
+    """
+    workspace, transfers = studio.workspace, studio.transfers
+    with gr.Accordion("From the Hugging Face Hub", open=True):
+        with gr.Row():
+            words = gr.Textbox("", label="Search", placeholder="cartwheel", elem_id="hub-words", min_width=160, scale=3)
+            search = gr.Button(
+                "Search", size="md", elem_classes="sm-align", elem_id="hub-search", scale=1, min_width=90
+            )
+        found = gr.Radio([], label="Found", visible=False, elem_id="hub-found")
+        with gr.Row():
+            repo = gr.Textbox(
+                "", label="Repository", placeholder="owner/name", elem_id="hub-repo", min_width=160, scale=3
+            )
+            revision = gr.Textbox(
+                "", label="Revision", placeholder="the newest", elem_id="hub-revision", min_width=90, scale=1
+            )
+            look = gr.Button("Look", size="md", elem_classes="sm-align", elem_id="hub-look", scale=1, min_width=90)
+        seen_there = gr.HTML("", elem_id="hub-seen", apply_default_css=False)
+        with gr.Row(visible=False, elem_id="hub-ready") as ready:
+            name = gr.Textbox("", label="Its name here", elem_id="hub-name", min_width=140, scale=3)
+            fetch = gr.Button(
+                "Fetch",
+                variant="primary",
+                size="md",
+                elem_classes="sm-align",
+                elem_id="hub-fetch",
+                scale=1,
+                min_width=90,
+            )
+    with gr.Accordion("Share the adapter on the left", open=False):
+        target = gr.Textbox("", label="Repository", placeholder="your-name/my-wave", elem_id="share-repo")
+        with gr.Row():
+            who = gr.Radio(
+                [("only you", _PRIVATE), ("everybody", _PUBLIC)], value=_PRIVATE, label="Who may see it",
+                elem_id="share-who",
+            )  # fmt: skip
+            beside = gr.CheckboxGroup(
+                [("its videos", "videos"), ("LoRA for diffusers", "diffusers"), ("LoRA for ComfyUI", "comfyui")],
+                value=["videos"], label="Send with it", elem_id="share-beside",
+            )  # fmt: skip
+        prepare = gr.Button("Show what would be sent", size="md", elem_id="share-prepare")
+        files = gr.HTML("", elem_id="share-files", apply_default_css=False)
+        with gr.Column(visible=False, elem_id="share-ready") as parcel_ready:
+            card = gr.Textbox(
+                "", label="Its card, README.md", info="Change the text as you like; the first lines are for machines.",
+                lines=8, max_lines=16, elem_id="share-card",
+            )  # fmt: skip
+            send = gr.Button("Send", variant="primary", size="md", elem_id="share-send")
+    message = gr.HTML("", elem_id="hub-message", apply_default_css=False)
+    status = gr.HTML("", elem_id="hub-status", apply_default_css=False)
+    cancel = gr.Button("Cancel", size="md", variant="stop", visible=False, elem_id="hub-cancel", min_width=90)
+    memory, remote, prepared = remembered("transfer", {"id": ""}), gr.State(None), gr.State("")
+    arrived, timer = gr.State(""), gr.Timer(POLL_S, active=False)
+
+    def on_search(values: Mapping[Any, Any]) -> Updates:
+        hits = _hub().search(values[words] or "")
+        choices = [(f"{one.repo_id} · {one.downloads} downloads · {one.changed}", one.repo_id) for one in hits]
+        said = "" if hits else notice("info", "Nothing was found: try fewer words.")
+        return {found: gr.Radio(choices=choices, value=None, visible=bool(hits)), message: said}
+
+    def on_found(values: Mapping[Any, Any]) -> Updates:
+        return on_look({**values, repo: values[found], revision: ""}) | {repo: values[found], revision: ""}
+
+    def on_look(values: Mapping[Any, Any]) -> Updates:
+        there = _hub().look((values[repo] or "").strip(), revision=(values[revision] or "").strip() or None)
+        said = "".join(f"<p>{escape(line.strip())}</p>" for line in sharing.notice(there))
+        return {
+            remote: there,
+            seen_there: f'<div class="sm-notice sm-info" role="status">{said}</div>',
+            name: Path(there.file).stem,
+            ready: gr.Row(visible=True),
+        }
+
+    def on_fetch(values: Mapping[Any, Any]) -> Updates:
+        there, wanted = values[remote], (values[name] or "").strip() or None
+        if there is None:
+            raise ConfigError("look at a repository first")
+        hub = _hub()
+
+        def work(watch: Watch, stop: threading.Event) -> tuple[str, Any]:
+            done = hub.pull(there, workspace, name=wanted, watch=watch, cancel=stop)
+            said = f"{done.path.stem} is here: {done.applied} of {done.applied} keys apply. It is chosen on the left."
+            return " ".join([said, *done.problems]), f"mine/{done.path.name}"
+
+        return follow(transfers.start(f"Fetching {there.repo_id}", work))
+
+    def on_prepare(values: Mapping[Any, Any]) -> Updates:
+        from synmotion_core.adapters.hub_errors import check_repo_id
+
+        where = (values[target] or "").strip()
+        check_repo_id(where)
+        with tempfile.TemporaryDirectory() as folder:
+            parcel = _pack(studio, values[adapter], where, values[beside], Path(folder))
+            lines = "".join(f"<li>{escape(file.name)}, {file.size:,} bytes</li>" for file in parcel.files)
+            text = parcel.card
+        whose = "everybody will see it" if values[who] == _PUBLIC else "only you will see it"
+        head = f"To {escape(where)}, {whose}: {len(parcel.files)} files, {parcel.size / 2**20:.1f} MiB, nothing else."
+        shown = f'<div class="sm-notice sm-info" role="status">{head}<ul>{lines}</ul></div>'
+        return {files: shown, card: text, prepared: _what(values), parcel_ready: gr.Column(visible=True)}
+
+    def on_send(values: Mapping[Any, Any]) -> Updates:
+        if os.environ.get("SPACE_ID"):
+            raise ConfigError(_NO_SENDING)
+        if values[prepared] != _what(values):
+            raise ConfigError("what would be sent has changed since it was shown: show it again")
+        where, chosen, more, text = (values[target] or "").strip(), values[adapter], values[beside], values[card]
+        private, hub = values[who] != _PUBLIC, _hub()
+
+        def work(watch: Watch, stop: threading.Event) -> tuple[str, Any]:
+            with tempfile.TemporaryDirectory() as folder:
+                parcel = _pack(studio, chosen, where, more, Path(folder), text)
+                done = hub.push(parcel, private=private, watch=watch, cancel=stop)
+            return f"{done.files} of {done.files} files are at {done.url}, as commit {done.commit[:8]}.", None
+
+        return follow(transfers.start(f"Sending to {where}", work))
+
+    def _what(values: Mapping[Any, Any]) -> str:
+        return json.dumps([values[adapter], (values[target] or "").strip(), values[who], sorted(values[beside])])
+
+    def follow(id: str) -> Updates:
+        return {memory: {"id": id}, **show(transfers.view(id))}
+
+    def show(view: TransferView) -> Updates:
+        running = view.status == "running"
+        updates: Updates = {
+            status: _status(view),
+            cancel: gr.Button(visible=running),
+            timer: gr.Timer(active=running),
+            fetch: gr.Button(interactive=not running),
+            send: gr.Button(interactive=not running),
+        }
+        return updates | ({arrived: view.result} if isinstance(view.result, str) else {})
+
+    def on_tick(values: Mapping[Any, Any]) -> Updates:
+        asked = job_id(values[memory])
+        try:
+            return show(transfers.view(asked)) if asked else {timer: gr.Timer(active=False)}
+        except UserInputError:  # of a studio that has ended since
+            return {timer: gr.Timer(active=False), status: "", cancel: gr.Button(visible=False), memory: {"id": ""}}
+
+    def on_cancel(values: Mapping[Any, Any]) -> Updates:
+        transfers.cancel(job_id(values[memory]))
+        return {cancel: gr.Button(visible=False)}
+
+    calm: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 8}
+    looked = [repo, revision, remote, seen_there, name, ready, message]
+    watched = [status, cancel, timer, fetch, send, arrived, memory, message]
+    gr.on(
+        [search.click, words.submit], guarded(message, on_search), {words}, [found, message],
+        **{**calm, "show_progress": "minimal", "show_progress_on": found},
+    )  # fmt: skip
+    found.input(guarded(message, on_found), {found}, looked, **calm)
+    gr.on([look.click, repo.submit], guarded(message, on_look), {repo, revision}, looked, **calm)
+    fetch.click(guarded(message, on_fetch), {remote, name}, watched, **calm)
+    asked = {adapter, target, who, beside, card, prepared}
+    prepare.click(guarded(message, on_prepare), asked, [files, card, prepared, parcel_ready, message], **calm)
+    send.click(guarded(message, on_send), asked, watched, **calm)
+    cancel.click(guarded(message, on_cancel), {memory}, [cancel, message], **calm)
+    timer.tick(quiet(on_tick), {memory}, watched, **calm)
+    return {"arrived": arrived, "load": (quiet(on_tick), {memory}, watched)}
+
+
+def came_from(path: Path) -> str:
+    """Where on the Hub an adapter came from, "" where it did not."""
+    from synmotion_core.adapters.hub import ORIGIN, about_folder
+
+    try:
+        origin = json.loads((about_folder(path) / ORIGIN).read_text(encoding="utf-8"))
+        said = f"From {origin['repo_id']}, commit {origin['revision'][:8]}; its page names the licence: "
+        return hint(said + (origin["licence"] or "none"))
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def _hub() -> Hub:
+    """The Hub as this machine; as nobody on a Space, whose token belongs to whoever runs it."""
+    from synmotion_core.adapters.hub import Hub
+
+    return Hub(token=False) if os.environ.get("SPACE_ID") else Hub()
+
+
+def _pack(studio: Studio, wanted: str, where: str, beside: Any, folder: Path, card: str | None = None) -> Any:
+    from synmotion_core.adapters.parcel import pack
+    from synmotion_core.ui.library import videos_of
+
+    if not wanted:
+        raise ConfigError("choose an adapter on the left first")
+    own = find_adapter(studio.workspace, wanted, studio.assets)
+    videos = videos_of(studio, own) if "videos" in beside else []
+    formats = [format for format in ("diffusers", "comfyui") if format in beside]
+    return pack(own.path, where, folder, videos=videos, formats=formats, card=card)  # type: ignore[arg-type]
+
+
+def _status(view: TransferView) -> str:
+    if view.status == "running":
+        size = f", {view.done / 2**20:.1f} of {view.size / 2**20:.1f} MiB" if view.size else ""
+        return notice("info", f"{view.what} … {view.file}{size}")
+    tone = {"finished": "good", "failed": "error", "cancelled": "info"}[view.status]
+    return notice(tone, view.message)  # type: ignore[arg-type]

@@ -1,0 +1,228 @@
+"""The Library tab: the adapters that are here, what they show and say of themselves, as files for other programs; those
+of other programs taken in; and the Hub (hub_fields.py).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from synmotion_core.errors import ConfigError, UserInputError
+from synmotion_core.ui import hub_fields, media
+from synmotion_core.ui.adapters import AdapterChoice, about, find_adapter, find_adapters
+from synmotion_core.ui.context import Studio, backbone_choices
+from synmotion_core.ui.notices import Updates, empty, guarded, hint, notice, notices
+from synmotion_core.workspace import safe_name
+
+MOST_VIDEOS = 8
+NOTHING = empty("Adapters", "Train one, fetch one from the Hub, or take in a LoRA file of another program.")
+_CLICK = "() => setTimeout(() => document.querySelector('#library-file a')?.click(), 200)"
+
+
+def build(studio: Studio) -> dict[str, Any]:
+    """Lay the tab out and wire it. Returns what happens when it is selected."""
+    workspace, assets = studio.workspace, studio.assets
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=6, min_width=320):
+            adapter = gr.Dropdown([], label="On this machine", elem_id="library-adapter")
+            info = gr.HTML(NOTHING, elem_id="library-about", apply_default_css=False)
+            videos = media.html_area(elem_id="library-videos")
+            with gr.Row():
+                use = gr.Button("Generate with it", variant="primary", size="md", elem_id="library-use", min_width=140)
+                download = gr.Button("Download", size="md", elem_id="library-download", min_width=100)
+                remove = gr.Button("Delete", size="md", elem_id="library-delete", min_width=90)
+            with gr.Row(visible=False, elem_id="library-sure") as sure:
+                really = gr.Button("Delete it for good", variant="stop", size="md", elem_id="library-really")
+                keep = gr.Button("Keep it", size="md", elem_id="library-keep")
+            message = gr.HTML("", elem_id="library-message", apply_default_css=False)
+            file = gr.HTML("", elem_id="library-file", apply_default_css=False)
+            with gr.Accordion("For other programs", open=False):
+                gr.HTML(hint("Its LoRA alone. What a SynMotion adapter learnt besides has no place in other programs."))
+                with gr.Row():
+                    format = gr.Radio(
+                        [("diffusers", "diffusers"), ("ComfyUI", "comfyui")], value="diffusers", label="Format",
+                        elem_id="library-format",
+                    )  # fmt: skip
+                    expert = gr.Dropdown(
+                        [("for high noise", "high_noise"), ("for low noise", "low_noise")], value="high_noise",
+                        label="Which expert", visible=False, elem_id="library-expert",
+                    )  # fmt: skip
+                export = gr.Button("Write the file", size="md", elem_id="library-export")
+            with gr.Accordion("Take in a LoRA of another program", open=False):
+                gr.HTML(
+                    hint(
+                        "diffusers, PEFT, kohya and musubi-tuner, ComfyUI, diffusion-pipe, DiffSynth: every key finds "
+                        "its layer, or the file is refused with the keys that do not. Files of two experts: in a terminal."
+                    )
+                )
+                lora = gr.File(label="The file", file_types=[".safetensors"], elem_id="library-lora", height=110)
+                backbone = gr.Dropdown([], label="What it was trained on", elem_id="library-backbone")
+                with gr.Row():
+                    subject = gr.Textbox(
+                        "a person", label="Who moved in its clips", min_width=140, elem_id="library-subject"
+                    )
+                    motion = gr.Textbox(
+                        "", label="What they do", placeholder="does a cartwheel", min_width=140,
+                        elem_id="library-motion",
+                    )  # fmt: skip
+                name = gr.Textbox("", label="Its name here", placeholder="cartwheel", elem_id="library-name")
+                take = gr.Button("Take it in", size="md", elem_id="library-take")
+        with gr.Column(scale=6, min_width=320):
+            hub = hub_fields.build(studio, adapter)
+
+    def chosen(values: Mapping[Any, Any]) -> AdapterChoice:
+        if not values[adapter]:
+            raise ConfigError("choose an adapter first")
+        return find_adapter(workspace, values[adapter], assets)
+
+    def mine(values: Mapping[Any, Any]) -> AdapterChoice:
+        own = chosen(values)
+        if own.id.startswith("ready/"):
+            raise ConfigError("this one ships with the studio and stays")
+        return own
+
+    def show(own: AdapterChoice | None) -> Updates:
+        there, yours = own is not None, own is not None and own.id.startswith("mine/")
+        return {
+            info: NOTHING if own is None else about(own) + hub_fields.came_from(own.path),
+            videos: "" if own is None else videos_html(videos, studio, own),
+            use: gr.Button(interactive=there),
+            download: gr.Button(interactive=there),
+            remove: gr.Button(interactive=yours),
+            sure: gr.Row(visible=False),
+            expert: gr.Dropdown(visible=there and _two_experts(own)),
+            file: "",
+        }
+
+    def offer(wanted: str | None) -> Updates:
+        found, problems = find_adapters(workspace, assets)
+        own = next((choice for choice in found if choice.id == wanted), found[0] if found else None)
+        choices = [(choice.label, choice.id) for choice in found]
+        return {
+            adapter: gr.Dropdown(choices=choices, value=own.id if own else None),
+            backbone: gr.Dropdown(choices=backbone_choices()),
+            message: notices("warning", problems),
+            **show(own),
+        }
+
+    def on_select(values: Mapping[Any, Any]) -> Updates:
+        return offer(values[adapter])
+
+    def on_choose(values: Mapping[Any, Any]) -> Updates:
+        return show(chosen(values))
+
+    def on_download(values: Mapping[Any, Any]) -> Updates:
+        return {file: link(file, chosen(values).path)}
+
+    def on_delete(values: Mapping[Any, Any]) -> Updates:
+        mine(values)
+        return {sure: gr.Row(visible=True)}
+
+    def on_really(values: Mapping[Any, Any]) -> Updates:
+        from synmotion_core.adapters.hub import about_folder
+
+        own = mine(values)
+        own.path.unlink(missing_ok=True)
+        shutil.rmtree(about_folder(own.path), ignore_errors=True)
+        return {**offer(None), message: notice("info", f"{own.path.stem} is deleted.")}
+
+    def on_export(values: Mapping[Any, Any]) -> Updates:
+        from synmotion_core.adapters.export import export as write
+
+        own = chosen(values)
+        with tempfile.TemporaryDirectory() as folder:
+            which = values[expert] if _two_experts(own) else None
+            tail = f"-{which}" if which else ""
+            done = write(
+                own.path, Path(folder) / f"{own.path.stem}-{values[format]}{tail}.safetensors", format=values[format],
+                expert=which,
+            )  # fmt: skip
+            made = link(file, done.path)
+        said = f"Written and read back: {done.keys} of {done.keys} keys apply. It is used {done.usage}."
+        left = f"{len(done.left)} tensors, its embeddings, do not travel: the motion is weaker without them."
+        return {file: made + notice("good", said) + (notice("warning", left) if done.left else "")}
+
+    def on_take(values: Mapping[Any, Any]) -> Updates:
+        from synmotion_core.adapters.convert import convert
+        from synmotion_core.backbones import find_spec
+        from synmotion_core.types import Prompt
+
+        if not values[lora]:
+            raise ConfigError("choose the file first")
+        if not values[backbone]:
+            raise ConfigError("say what it was trained on")
+        out = workspace.adapters / f"{safe_name(values[name] or '')}.safetensors"
+        prompt = Prompt(subject=values[subject] or "", motion=values[motion] or "")
+        done = convert([Path(values[lora])], find_spec(values[backbone]), out, prompt=prompt)
+        said = [line for report in done.reports for line in report.lines(every=False)]
+        said.append(f"{done.applied} of {done.applied} keys apply: it is chosen on the left.")
+        return {**offer(f"mine/{out.name}"), message: notices("good", said)}
+
+    calm: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 8}
+    shown = [info, videos, use, download, remove, sure, expert, file, message]
+    listed = [*shown, adapter, backbone]
+    adapter.input(guarded(message, on_choose), {adapter}, shown, **calm)
+    download.click(guarded(message, on_download), {adapter}, [file, message], **calm).then(None, None, None, js=_CLICK)
+    remove.click(guarded(message, on_delete), {adapter}, [sure, message], **calm)
+    keep.click(lambda: gr.Row(visible=False), None, sure, **calm)
+    really.click(guarded(message, on_really), {adapter}, listed, **calm)
+    export.click(guarded(message, on_export), {adapter, format, expert}, [file, message], **calm)
+    taken = {lora, backbone, subject, motion, name}
+    take.click(guarded(message, on_take), taken, listed, **calm)
+    hub["arrived"].change(
+        guarded(message, lambda values: offer(values[hub["arrived"]])), {hub["arrived"]}, listed, **calm
+    )
+    select = (guarded(message, on_select), {adapter}, listed)
+    return {"select": select, "load": hub["load"], "use": use, "adapter": adapter}
+
+
+def _two_experts(own: AdapterChoice | None) -> bool:
+    from synmotion_core.backbones import SPECS
+
+    spec = None if own is None else SPECS.get(own.info.backbone)
+    return spec is not None and spec.boundary_ratio is not None
+
+
+def link(area: gr.HTML, path: Path) -> str:
+    """A file to download, by its own name."""
+    url, size = escape(media.serve(area, path)), path.stat().st_size / 2**20
+    name = escape(path.name)
+    shown = f'<a href="{url}" download="{name}">{name}</a> ({size:.1f} MiB)'
+    return f'<div class="sm-notice sm-info" role="status">{shown}</div>'
+
+
+def videos_html(area: gr.HTML, studio: Studio, own: AdapterChoice) -> str:
+    """What it has drawn: at its training, or what came with it, in step."""
+    figures = []
+    for path, words in videos_of(studio, own)[:MOST_VIDEOS]:
+        try:
+            url = media.serve(area, path)
+        except UserInputError:  # deleted since
+            continue
+        figures.append(media.figure(media.Shown(url=url, title=words)))
+    return media.side_by_side(figures, name=f"what {own.path.stem} drew", title="What it drew") if figures else ""
+
+
+def videos_of(studio: Studio, own: AdapterChoice) -> list[tuple[Path, str]]:
+    """Videos of an adapter with the words that each was asked for with, the last step's first."""
+    from synmotion_core.adapters.hub import ORIGIN, about_folder
+
+    beside = about_folder(own.path)
+    try:
+        listed = json.loads((beside / ORIGIN).read_text(encoding="utf-8"))["videos"]
+        return [(beside / Path(one["file"]).name, str(one["words"])) for one in listed]
+    except (OSError, ValueError, KeyError, TypeError):  # none came with it
+        pass
+    for view in studio.jobs.list():
+        if view.kind == "train" and view.result is not None and view.result.name == own.path.name:
+            drawn = [sample for sample in view.samples if sample.adapted and sample.step]
+            last = max((sample.step for sample in drawn), default=0)
+            return [(sample.path, sample.prompt.text) for sample in drawn if sample.step == last]
+    return []
