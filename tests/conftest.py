@@ -14,9 +14,12 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.hub_server import HubServer
 
 _NOBODY = 65534
 _HOME = Path(tempfile.mkdtemp(prefix="synmotion-tests-"))
@@ -137,3 +140,41 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     root = tmp_path / "workspace"
     monkeypatch.setenv("SYNMOTION_HOME", str(root))
     return Workspace(root=root)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """A Hub on loopback, and huggingface_hub set to it, here and in child processes; nobody is logged in.
+
+    Its users are ann, whose token hf_ann_write may write, and bob, whose token hf_bob_read may read.
+    """
+    from huggingface_hub import close_session, constants, hf_api
+
+    from tests.hub_server import HubServer
+
+    with HubServer() as server:
+        server.add_user("ann", "hf_ann_write")
+        server.add_user("bob", "hf_bob_read", role="read")
+        home = tmp_path / "huggingface"
+        told = {"HF_ENDPOINT": server.url, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(home)}
+        for name, value in told.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.delenv("HF_TOKEN", raising=False)
+        read_at_import = {
+            "ENDPOINT": server.url,
+            "HUGGINGFACE_CO_URL_TEMPLATE": server.url + "/{repo_id}/resolve/{revision}/{filename}",
+            "HF_HUB_OFFLINE": False,
+            "HF_HUB_DISABLE_XET": True,
+            "HF_HOME": str(home),
+            "HF_HUB_CACHE": str(home / "hub"),
+            "HF_TOKEN_PATH": str(home / "token"),
+            "HF_STORED_TOKENS_PATH": str(home / "stored_tokens"),
+            "AGENT_HARNESSES_PATH": str(home / "harnesses.json"),
+        }
+        for name, value in read_at_import.items():
+            monkeypatch.setattr(constants, name, value)
+        monkeypatch.setattr(hf_api.api, "endpoint", server.url)
+        close_session()
+        yield server
+        close_session()
+    assert not server.failures, server.failures[0]
