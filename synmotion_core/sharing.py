@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from synmotion_core.errors import Cancelled, ConfigError
+from synmotion_core.errors import Cancelled, ConfigError, MissingError
 from synmotion_core.exchange import Answer
 from synmotion_core.workspace import Workspace
 
@@ -71,7 +71,7 @@ def push(args: argparse.Namespace, terminal: Terminal) -> Answer:
 
     check_repo_id(args.repo)
     adapter = Workspace().adapter(args.adapter)
-    card = None if args.card is None else args.card.read_text(encoding="utf-8")
+    card = None if args.card is None else _text(args.card)
     videos = [(Path(file), words) for file, words in args.video]
     with tempfile.TemporaryDirectory() as folder:
         parcel = pack(adapter, args.repo, Path(folder), videos=videos, formats=args.export, card=card)
@@ -101,7 +101,19 @@ def notice(remote: Remote) -> list[str]:
 
 def contents(parcel: Parcel) -> list[str]:
     """Every file of a parcel, a line each."""
-    return [f"  {file.name}  {file.size:,} bytes  ({file.path.name})" for file in parcel.files]
+    return [
+        f"  {file.name}  {file.size:,} bytes" + (f"  ({file.path})" if file.path.name != Path(file.name).name else "")
+        for file in parcel.files
+    ]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is no text: write it as UTF-8") from error
+    except OSError as error:
+        raise MissingError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _agreed(args: argparse.Namespace, terminal: Terminal, question: str) -> None:

@@ -57,9 +57,8 @@ class Transfers:
         with self._lock:
             if sum(one.view.status == "running" for one in self._all.values()) >= MOST:
                 raise ConfigError(f"{MOST} transfers are running: wait for one, or cancel it")
-            for id in [id for id, one in self._all.items() if one.view.status != "running"][
-                : max(0, len(self._all) - KEPT)
-            ]:
+            over = [id for id, one in self._all.items() if one.view.status != "running"]
+            for id in over[: max(0, len(self._all) - KEPT)]:
                 del self._all[id]
             self._all[own.view.id] = own
         threading.Thread(target=self._run, args=(own, work), name=what, daemon=True).start()

@@ -23,7 +23,7 @@ from typing import Any, cast
 
 from synmotion_core.adapters.card import TAG, Shown, shown_videos
 from synmotion_core.adapters.file import AdapterInfo, info_from, read_info
-from synmotion_core.adapters.hub_errors import check_repo_id, told
+from synmotion_core.adapters.hub_errors import LOG_IN, check_repo_id, told
 from synmotion_core.adapters.load_back import Weightless, load_back
 from synmotion_core.adapters.parcel import CARD, Parcel
 from synmotion_core.backbones import find_spec
@@ -108,7 +108,12 @@ class Hub:
 
     def who(self) -> str:
         """Whose token it is. Raises HubError where there is none, or it is not valid."""
-        with told("this token"):
+        return self._who("this token")
+
+    def _who(self, what: str) -> str:
+        if self._api.token is False:
+            raise HubError(f"{what}: {LOG_IN}")
+        with told(what):
             return str(self._api.whoami()["name"])
 
     def search(self, words: str = "", *, backbone: str | None = None, limit: int = 30) -> list[Found]:
@@ -117,7 +122,10 @@ class Hub:
             raise ConfigError(f"limit must be 1 to 200, got {limit}")
         tags = [TAG, *([] if backbone is None else [find_spec(backbone).name])]
         with told("the search"):
-            found = self._api.list_models(filter=tags, search=words.strip() or None, sort="downloads", limit=limit)
+            found = self._api.list_models(
+                filter=tags, search=words.strip() or None, sort="downloads", limit=limit,
+                expand=["downloads", "likes", "lastModified", "private", "tags"],
+            )  # fmt: skip
             return [
                 Found(
                     repo_id=str(one.id)[:200],
@@ -145,6 +153,7 @@ class Hub:
         sizes = {str(one.rfilename): one for one in found.siblings or ()}
         named = self._adapters(repo_id, sha, [name for name in sizes if _PLAIN_NAME.fullmatch(name)], file)
         name, info = named
+        _fits(info, name)
         size = sizes[name].size
         if not isinstance(size, int) or not 0 < size <= MAX_ADAPTER:
             raise AdapterError(f"{name} of {repo_id} has {size} bytes, an adapter at most {MAX_ADAPTER:,}")
@@ -226,7 +235,7 @@ class Hub:
         path = self._fetch(remote, remote.file, folder, watch, cancel)
         try:
             applied = _verified(path, remote)
-        except AdapterError:
+        except UserInputError:
             shutil.rmtree(folder, ignore_errors=True)  # it would be taken for done next time
             raise
         problems = self._beside(remote, folder, about_folder(target), watch, cancel)
@@ -308,8 +317,8 @@ class Hub:
         """Make the repository, or see that it may be written to; its newest commit."""
         from huggingface_hub.errors import RepositoryNotFoundError
 
+        self._who(repo_id)  # without a token the Hub says of everything private that it is not there
         with told(repo_id):
-            self._api.whoami()  # without a token the Hub says of everything private that it is not there
             try:
                 found = self._api.model_info(repo_id)
             except RepositoryNotFoundError:
@@ -348,12 +357,18 @@ def _verified(path: Path, remote: Remote) -> int:
     info = read_info(path)
     if info != remote.info:
         raise AdapterError(f"{remote.file} changed while it was fetched: look again")
-    entry = find_method(info.method)
+    spec, entry, config = _fits(info, remote.file)
+    return load_back(path, Weightless(spec), entry, config)
+
+
+def _fits(info: AdapterInfo, file: str) -> tuple[Any, Any, Any]:
+    """Backbone, method and its settings, by what a file says; ConfigError or AdapterError where this version lacks
+    one of them."""
+    spec, entry = find_spec(info.backbone), find_method(info.method)
     try:
-        config = entry.config(**info.method_config)
+        return spec, entry, entry.config(**info.method_config)
     except TypeError as error:
-        raise AdapterError(f"{remote.file} has settings that {info.method} does not know: {error}") from error
-    return load_back(path, Weightless(find_spec(info.backbone)), entry, config)
+        raise AdapterError(f"{file} has settings that {info.method} does not know: {error}") from error
 
 
 def _bar(name: str, watch: Watch, cancel: threading.Event | None) -> type:

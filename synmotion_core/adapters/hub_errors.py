@@ -12,7 +12,7 @@ from synmotion_core.errors import ConfigError, HubError, UserInputError
 _NAME = r"[A-Za-z0-9][\w.-]*"
 _REPO_ID = re.compile(f"{_NAME}/{_NAME}", re.ASCII)
 _ADDRESS = re.compile(rf"(?:https?://)?(?:huggingface\.co|hf\.co)/({_NAME}/{_NAME}?)(?:\.git|/.*)?", re.ASCII)
-_LOG_IN = (
+LOG_IN = (
     "you are not logged in: set HF_TOKEN to a token with the right to write, from huggingface.co/settings/tokens, or "
     "log in on the page"
 )
@@ -48,7 +48,7 @@ def told(what: str, revision: str | None = None) -> Iterator[None]:
 
     try:
         yield
-    except UserInputError:
+    except (UserInputError, RecursionError):  # RecursionError is a RuntimeError: what was read is nested without end
         raise
     except (errors.HTTPError, errors.HFValidationError, OSError, RuntimeError) as error:  # the client's own, and xet's
         raise _sentence(error, what, revision) from error
@@ -67,7 +67,7 @@ def _sentence(error: BaseException, what: str, revision: str | None) -> UserInpu
     if isinstance(cause, errors.RemoteEntryNotFoundError):
         return HubError(f"{what} does not hold that file any more: look again")
     if isinstance(cause, errors.LocalTokenNotFoundError):
-        return HubError(f"{what}: {_LOG_IN}")
+        return HubError(f"{what}: {LOG_IN}")
     if isinstance(cause, errors.OfflineModeIsEnabled):
         return HubError("HF_HUB_OFFLINE is set: unset it to use the Hub")
     if isinstance(cause, errors.HFValidationError):

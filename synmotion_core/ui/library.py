@@ -59,7 +59,7 @@ def build(studio: Studio) -> dict[str, Any]:
                 gr.HTML(
                     hint(
                         "diffusers, PEFT, kohya and musubi-tuner, ComfyUI, diffusion-pipe, DiffSynth: every key finds "
-                        "its layer, or the file is refused with the keys that do not. Files of two experts: in a terminal."
+                        "its layer, or the file is refused with the keys that do not. Of two experts: in a terminal."
                     )
                 )
                 lora = gr.File(label="The file", file_types=[".safetensors"], elem_id="library-lora", height=110)
