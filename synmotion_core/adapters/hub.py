@@ -86,6 +86,16 @@ class Pulled:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where an adapter here was fetched from, with the videos of its page and their words."""
+
+    repo_id: str
+    revision: str
+    licence: str
+    videos: tuple[tuple[Path, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pushed:
     """A parcel that arrived: the page of the repository and its commit."""
 
@@ -264,12 +274,12 @@ class Hub:
                 videos.append({"file": f"{index:02d}.mp4", "words": shown.words[:500]})
             except UserInputError as error:
                 problems.append(f"its video {shown.file} was left out: {error}")
-        origin = {
+        said = {
             "repo_id": remote.repo_id, "revision": remote.revision, "file": remote.file, "licence": remote.licence,
             "videos": videos,
         }  # fmt: skip
         with replacing(about / ORIGIN) as partial:
-            partial.write_text(json.dumps(origin, indent=1), encoding="utf-8")
+            partial.write_text(json.dumps(said, indent=1), encoding="utf-8")
         return problems
 
     def push(
@@ -335,6 +345,21 @@ class Hub:
 def about_folder(adapter: Path) -> Path:
     """Where what is known of an adapter lies beside it: its origin and its videos."""
     return adapter.with_suffix(".about")
+
+
+def origin(adapter: Path) -> Origin | None:
+    """Where an adapter was fetched from; None for one that was not, or whose note cannot be read."""
+    beside = about_folder(adapter)
+    try:
+        said = json.loads((beside / ORIGIN).read_text(encoding="utf-8"))
+        return Origin(
+            repo_id=str(said["repo_id"]),
+            revision=str(said["revision"]),
+            licence=str(said["licence"]),
+            videos=tuple((beside / Path(one["file"]).name, str(one["words"])) for one in said["videos"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _licence(card: Mapping[str, Any]) -> str:

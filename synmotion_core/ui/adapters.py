@@ -39,7 +39,11 @@ class AdapterChoice:
     @property
     def label(self) -> str:
         """What the list shows."""
-        where = "ready-made" if self.id.startswith("ready/") else "trained here"
+        from synmotion_core.adapters.hub import origin
+
+        came = origin(self.path)
+        where = "ready-made" if self.id.startswith("ready/") else "trained here" if self.info.steps else "taken in"
+        where = where if came is None else f"from {came.repo_id}"
         name = "" if run_name(self.info.motion) == self.path.stem else f"{self.path.stem}: "
         return f"{name}{motion_name(self.info.motion)} ({where})"
 

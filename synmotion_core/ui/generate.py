@@ -326,9 +326,9 @@ def build(studio: Studio, library: Library, pictures: Pictures) -> dict[str, Any
         """The wiring of a button beside another list of adapters: to here, with its choice."""
 
         def taken(values: Mapping[Any, Any]) -> Updates:
-            return {**offer(find_adapter(studio.workspace, values[source] or "", studio.assets).id), **here}
+            wanted = find_adapter(studio.workspace, values[source] or "", studio.assets).id
+            return {**offer(wanted), studio.tabs: gr.Tabs(selected="generate")}
 
-        here = {studio.tabs: gr.Tabs(selected="generate")}
         return guarded(message, taken), {source}, [*offered, studio.tabs, message]
 
     def estimate(values: Mapping[Any, Any]) -> Updates:

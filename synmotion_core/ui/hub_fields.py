@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from synmotion_core.adapters.hub import Hub
     from synmotion_core.transfers import TransferView, Watch
 
+_SEE = "() => setTimeout(() => document.getElementById('hub-message').scrollIntoView({block: 'nearest'}), 200)"
 _PRIVATE, _PUBLIC = "private", "public"
 _NO_SENDING = (
     "Sending from a Space needs a log-in of your own, which this version does not have: share from your machine"
@@ -50,7 +51,7 @@ def build(studio: Studio, adapter: gr.Dropdown) -> dict[str, Any]:
                 "", label="Repository", placeholder="owner/name", elem_id="hub-repo", min_width=160, scale=3
             )
             revision = gr.Textbox(
-                "", label="Revision", placeholder="the newest", elem_id="hub-revision", min_width=90, scale=1
+                "", label="Revision", placeholder="newest", max_lines=1, elem_id="hub-revision", min_width=110, scale=1
             )
             look = gr.Button("Look", size="md", elem_classes="sm-align", elem_id="hub-look", scale=1, min_width=90)
         seen_there = gr.HTML("", elem_id="hub-seen", apply_default_css=False)
@@ -167,7 +168,8 @@ def build(studio: Studio, adapter: gr.Dropdown) -> dict[str, Any]:
             fetch: gr.Button(interactive=not running),
             send: gr.Button(interactive=not running),
         }
-        return updates | ({arrived: view.result} if isinstance(view.result, str) else {})
+        # with the transfer's id, so that the same name that arrives once more is a change
+        return updates | ({arrived: f"{view.id} {view.result}"} if isinstance(view.result, str) else {})
 
     def on_tick(values: Mapping[Any, Any]) -> Updates:
         asked = job_id(values[memory])
@@ -182,6 +184,7 @@ def build(studio: Studio, adapter: gr.Dropdown) -> dict[str, Any]:
 
     calm: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 8}
     looked = [repo, revision, remote, seen_there, name, ready, message]
+    asked = {adapter, target, who, beside, card, prepared}
     watched = [status, cancel, timer, fetch, send, arrived, memory, message]
     gr.on(
         [search.click, words.submit], guarded(message, on_search), {words}, [found, message],
@@ -189,10 +192,13 @@ def build(studio: Studio, adapter: gr.Dropdown) -> dict[str, Any]:
     )  # fmt: skip
     found.input(guarded(message, on_found), {found}, looked, **calm)
     gr.on([look.click, repo.submit], guarded(message, on_look), {repo, revision}, looked, **calm)
-    fetch.click(guarded(message, on_fetch), {remote, name}, watched, **calm)
-    asked = {adapter, target, who, beside, card, prepared}
+    begun = [
+        fetch.click(guarded(message, on_fetch), {remote, name}, watched, **calm),
+        send.click(guarded(message, on_send), asked, watched, **calm),
+    ]
+    for event in begun:
+        event.then(None, None, None, js=_SEE)
     prepare.click(guarded(message, on_prepare), asked, [files, card, prepared, parcel_ready, message], **calm)
-    send.click(guarded(message, on_send), asked, watched, **calm)
     cancel.click(guarded(message, on_cancel), {memory}, [cancel, message], **calm)
     timer.tick(quiet(on_tick), {memory}, watched, **calm)
     return {"arrived": arrived, "load": (quiet(on_tick), {memory}, watched)}
@@ -200,14 +206,13 @@ def build(studio: Studio, adapter: gr.Dropdown) -> dict[str, Any]:
 
 def came_from(path: Path) -> str:
     """Where on the Hub an adapter came from, "" where it did not."""
-    from synmotion_core.adapters.hub import ORIGIN, about_folder
+    from synmotion_core.adapters.hub import origin
 
-    try:
-        origin = json.loads((about_folder(path) / ORIGIN).read_text(encoding="utf-8"))
-        said = f"From {origin['repo_id']}, commit {origin['revision'][:8]}; its page names the licence: "
-        return hint(said + (origin["licence"] or "none"))
-    except (OSError, ValueError, KeyError, TypeError):
+    own = origin(path)
+    if own is None:
         return ""
+    licence = own.licence or "none"
+    return hint(f"From {own.repo_id}, commit {own.revision[:8]}; its page names the licence: {licence}")
 
 
 def _hub() -> Hub:

@@ -4,7 +4,6 @@ of other programs taken in; and the Hub (hub_fields.py).
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -35,7 +34,7 @@ def build(studio: Studio) -> dict[str, Any]:
             info = gr.HTML(NOTHING, elem_id="library-about", apply_default_css=False)
             videos = media.html_area(elem_id="library-videos")
             with gr.Row():
-                use = gr.Button("Generate with it", variant="primary", size="md", elem_id="library-use", min_width=140)
+                use = gr.Button("Generate with it", variant="primary", size="md", elem_id="library-use", min_width=165)
                 download = gr.Button("Download", size="md", elem_id="library-download", min_width=100)
                 remove = gr.Button("Delete", size="md", elem_id="library-delete", min_width=90)
             with gr.Row(visible=False, elem_id="library-sure") as sure:
@@ -115,6 +114,9 @@ def build(studio: Studio) -> dict[str, Any]:
     def on_select(values: Mapping[Any, Any]) -> Updates:
         return offer(values[adapter])
 
+    def on_arrived(values: Mapping[Any, Any]) -> Updates:
+        return offer(values[hub["arrived"]].partition(" ")[2])
+
     def on_choose(values: Mapping[Any, Any]) -> Updates:
         return show(chosen(values))
 
@@ -176,9 +178,7 @@ def build(studio: Studio) -> dict[str, Any]:
     export.click(guarded(message, on_export), {adapter, format, expert}, [file, message], **calm)
     taken = {lora, backbone, subject, motion, name}
     take.click(guarded(message, on_take), taken, listed, **calm)
-    hub["arrived"].change(
-        guarded(message, lambda values: offer(values[hub["arrived"]])), {hub["arrived"]}, listed, **calm
-    )
+    hub["arrived"].change(guarded(message, on_arrived), {hub["arrived"]}, listed, **calm)
     select = (guarded(message, on_select), {adapter}, listed)
     return {"select": select, "load": hub["load"], "use": use, "adapter": adapter}
 
@@ -212,14 +212,11 @@ def videos_html(area: gr.HTML, studio: Studio, own: AdapterChoice) -> str:
 
 def videos_of(studio: Studio, own: AdapterChoice) -> list[tuple[Path, str]]:
     """Videos of an adapter with the words that each was asked for with, the last step's first."""
-    from synmotion_core.adapters.hub import ORIGIN, about_folder
+    from synmotion_core.adapters.hub import origin
 
-    beside = about_folder(own.path)
-    try:
-        listed = json.loads((beside / ORIGIN).read_text(encoding="utf-8"))["videos"]
-        return [(beside / Path(one["file"]).name, str(one["words"])) for one in listed]
-    except (OSError, ValueError, KeyError, TypeError):  # none came with it
-        pass
+    came = origin(own.path)
+    if came is not None:
+        return list(came.videos)
     for view in studio.jobs.list():
         if view.kind == "train" and view.result is not None and view.result.name == own.path.name:
             drawn = [sample for sample in view.samples if sample.adapted and sample.step]

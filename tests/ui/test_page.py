@@ -21,7 +21,7 @@ from synmotion_core.config import GenerateRun, TrainRun
 from synmotion_core.ui.chosen import Library, read_memory
 from tests.ui.studio import CLIPS_A_SET, Site, draw, write_adapter
 
-TABS = ("1 · Clips", "2 · Train", "3 · Generate", "4 · Compare")
+TABS = ("1 · Clips", "2 · Train", "3 · Generate", "4 · Compare", "5 · Library")
 SLOW = 60_000  # milliseconds; the machine may be busy
 
 

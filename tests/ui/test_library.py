@@ -1,0 +1,190 @@
+"""The Library tab in a real Chromium, with the real Hub client against a loopback server."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from synmotion_core.adapters.export import export
+from synmotion_core.adapters.hub import Hub
+from synmotion_core.adapters.parcel import pack
+from synmotion_core.storage import read_tensors
+from tests.hub_server import HubServer
+from tests.ui.studio import Site, write_adapter
+
+SLOW = 60_000
+ASSETS = Path(__file__).parents[2] / "assets"
+SQUAT, CLIP = ASSETS / "adapters" / "squat.safetensors", ASSETS / "clips" / "squat" / "squat-01.mp4"
+EVIL = "a red <b id='evil'>cat</b> squats"
+
+
+@pytest.fixture(autouse=True)
+def _clean(site: Site) -> Iterator[None]:
+    shutil.rmtree(site.workspace.adapters)
+    yield
+    shutil.rmtree(site.workspace.adapters)
+
+
+@pytest.fixture
+def ann(hub: HubServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> HubServer:
+    """Ann is logged in on this machine; Bob shares a squat."""
+    monkeypatch.setenv("HF_TOKEN", "hf_ann_write")
+    hub.add_user("carl", "hf_carl_write")
+    (tmp_path / "parcel").mkdir()
+    parcel = pack(SQUAT, "carl/squat", tmp_path / "parcel", videos=[(CLIP, EVIL)], formats=["diffusers"])
+    Hub(token="hf_carl_write").push(parcel, private=False)
+    return hub
+
+
+def library(page: Page) -> None:
+    page.get_by_role("tab", name="5 · Library").click()
+    expect(page.locator("#library-about")).to_contain_text("learnt from", timeout=SLOW)
+
+
+def field(page: Page, name: str) -> Any:
+    return page.locator(f"{name} textarea, {name} input").first
+
+
+def chosen(page: Page) -> Any:
+    return page.locator("#library-adapter input")
+
+
+def test_from_the_hub_to_a_video_and_back(open_page: Any, site: Site, ann: HubServer) -> None:
+    """Found, looked at, fetched, drawn with; then shared under another name, each file shown before it leaves."""
+    page = open_page()
+    library(page)
+    field(page, "#hub-words").fill("squat")
+    page.locator("#hub-search").click()
+    page.locator("#hub-found label").first.click()
+    seen = page.locator("#hub-seen")
+    expect(seen).to_contain_text("licence of the file: apache-2.0; of its page: apache-2.0", timeout=SLOW)
+    expect(seen).to_contain_text("not fetched: pytorch_lora_weights.safetensors")
+    expect(field(page, "#hub-repo")).to_have_value("carl/squat")
+    field(page, "#hub-name").fill("of-carl")
+    page.locator("#hub-fetch").click()
+    expect(page.locator("#hub-status")).to_contain_text("of-carl is here: 135 of 135 keys apply", timeout=SLOW)
+    expect(chosen(page)).to_have_value("of-carl: squats (from carl/squat)")
+    assert (site.workspace.adapters / "of-carl.safetensors").read_bytes() == SQUAT.read_bytes()
+    expect(page.locator("#library-about")).to_contain_text("From carl/squat, commit")
+    expect(page.locator("#library-videos figure")).to_have_count(1)
+    expect(page.locator("#library-videos figcaption")).to_contain_text(EVIL)
+    expect(page.locator("#evil")).to_have_count(0)
+    page.wait_for_function("document.querySelector('#library-videos video').readyState >= 2")
+
+    page.get_by_text("Share the adapter on the left").click()
+    field(page, "#share-repo").fill("ann/mine")
+    page.locator("#share-prepare").click()
+    files = page.locator("#share-files")
+    expect(files).to_contain_text("To ann/mine, only you will see it: 3 files", timeout=SLOW)
+    for name in ("README.md", "of-carl.safetensors", "videos/01.mp4"):
+        expect(files).to_contain_text(name)
+    card = field(page, "#share-card")
+    text = card.input_value()
+    card.fill(text.replace("license: apache-2.0", "license: mit"))
+    page.locator("#share-send").click()
+    expect(page.locator("#hub-status")).to_contain_text("must have license: apache-2.0", timeout=SLOW)
+    assert "ann/mine" not in ann.repos
+    card.fill(text.replace("for any subject", "as I like it"))
+    page.locator("#share-send").click()
+    expect(page.locator("#hub-status")).to_contain_text("3 of 3 files are at", timeout=SLOW)
+    mine = ann.repos["ann/mine"]
+    assert mine.private
+    assert b"as I like it" in mine.head.files["README.md"]
+    field(page, "#share-repo").fill("ann/other")
+    page.locator("#share-send").click()
+    expect(page.locator("#hub-message")).to_contain_text("what would be sent has changed since it was shown")
+    assert "ann/other" not in ann.repos
+
+    page.locator("#library-use").click()
+    expect(page.locator("#gen-adapter input")).to_have_value("of-carl: squats (from carl/squat)", timeout=SLOW)
+    expect(page.locator("#tab-generate")).to_be_visible()
+    expect(field(page, "#gen-motion")).to_have_value("squats, bobs apart deep, swings hands down out slow")
+
+
+def test_a_hub_that_says_no_is_heard(open_page: Any, site: Site, ann: HubServer, monkeypatch: Any) -> None:
+    page = open_page()
+    library(page)
+    message = page.locator("#hub-message [role=alert]")
+    field(page, "#hub-repo").fill("https://huggingface.co/carl/squat")
+    page.locator("#hub-look").click()
+    expect(message).to_contain_text("use 'carl/squat'", timeout=SLOW)
+    field(page, "#hub-repo").fill("carl/gone")
+    page.locator("#hub-look").click()
+    expect(message).to_contain_text("the Hub has no carl/gone", timeout=SLOW)
+    page.get_by_text("Share the adapter on the left").click()
+    shutil.copyfile(SQUAT, site.workspace.adapters / "mine.safetensors")
+    page.get_by_role("tab", name="1 · Clips").click()
+    library(page)
+    page.locator("#library-adapter input").click()
+    page.get_by_role("option", name="mine: squats (trained here)").click()
+    field(page, "#share-repo").fill("carl/squat")
+    page.locator("#share-prepare").click()
+    expect(page.locator("#share-files")).to_contain_text("To carl/squat", timeout=SLOW)
+    page.locator("#share-send").click()
+    expect(page.locator("#hub-status")).to_contain_text("is there already and is public", timeout=SLOW)
+    monkeypatch.setenv("SPACE_ID", "someone/space")
+    page.locator("#share-send").click()
+    expect(message).to_contain_text("Sending from a Space needs a log-in of your own", timeout=SLOW)
+
+
+def test_adapters_in_and_out(open_page: Any, site: Site, tmp_path: Path) -> None:
+    """Exported, downloaded, taken in again as a file of another program, and deleted."""
+    shutil.copyfile(SQUAT, site.workspace.adapters / "mine.safetensors")
+    page = open_page()
+    library(page)
+    expect(page.locator("#library-delete")).to_be_disabled()  # a ready-made one stays
+    page.locator("#library-adapter input").click()
+    page.get_by_role("option", name="mine: squats (trained here)").click()
+    expect(page.locator("#library-delete")).to_be_enabled()
+    with page.expect_download() as caught:
+        page.locator("#library-download").click()
+    assert caught.value.suggested_filename == "mine.safetensors"
+    assert Path(caught.value.path()).read_bytes() == SQUAT.read_bytes()
+    page.get_by_text("For other programs").click()
+    page.locator("#library-export").click()
+    file = page.locator("#library-file")
+    expect(file).to_contain_text("Written and read back: 96 of 96 keys apply", timeout=SLOW)
+    expect(file).to_contain_text("39 tensors, its embeddings, do not travel")
+    with page.expect_download() as caught:
+        file.locator("a").click()
+    export(SQUAT, tmp_path / "own.safetensors")
+    theirs, own = (read_tensors(path)[0] for path in (Path(caught.value.path()), tmp_path / "own.safetensors"))
+    assert {key: t.shape for key, t in theirs.items()} == {key: t.shape for key, t in own.items()}
+
+    page.get_by_text("Take in a LoRA of another program").click()
+    page.locator("#library-take").click()
+    message = page.locator("#library-message")
+    expect(message).to_contain_text("choose the file first", timeout=SLOW)
+    page.locator("#library-lora input[type=file]").set_input_files(tmp_path / "own.safetensors")
+    expect(page.locator("#library-lora")).to_contain_text("own", timeout=SLOW)
+    page.locator("#library-backbone input").click()
+    page.get_by_role("option", name="Puppets (ships with the studio").first.click()
+    field(page, "#library-motion").fill("squats")
+    field(page, "#library-name").fill("taken")
+    page.locator("#library-take").click()
+    expect(message).to_contain_text("96 of 96 keys apply", timeout=SLOW)
+    expect(chosen(page)).to_have_value("taken: squats (taken in)")
+
+    page.locator("#library-delete").click()
+    page.locator("#library-keep").click()
+    expect(page.locator("#library-really")).to_be_hidden()
+    assert (site.workspace.adapters / "taken.safetensors").exists()
+    page.locator("#library-delete").click()
+    page.locator("#library-really").click()
+    expect(message).to_contain_text("taken is deleted", timeout=SLOW)
+    assert [path.name for path in site.workspace.adapters.iterdir()] == ["mine.safetensors"]
+
+
+def test_a_damaged_adapter_is_said_and_the_others_are_shown(open_page: Any, site: Site) -> None:
+    write_adapter(site.workspace.adapters / "good.safetensors", subject="a person", motion="waves", steps=3, clips=2)
+    (site.workspace.adapters / "bad.safetensors").write_bytes(b"no adapter")
+    page = open_page()
+    library(page)
+    expect(page.locator("#library-message")).to_contain_text("bad.safetensors is not a safetensors file")
+    page.locator("#library-adapter input").click()
+    expect(page.get_by_role("option", name="good: waves (trained here)")).to_be_visible()
