@@ -40,7 +40,7 @@ def build(workspace: Workspace, jobs: Jobs, *, assets: Path = ASSETS) -> gr.Bloc
         train_job, generate_job = remembered("train", {"id": ""}), remembered("generate", {"id": ""})
         session, backbone = gr.State(None), gr.State("puppet-hunyuan")  # not inside Tabs, which takes it for a tab
         shelf, pictures = Library(workspace, assets), Pictures(workspace, assets)
-        with gr.Tabs(elem_id="tabs") as tabs:
+        with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
             studio = Studio(
                 workspace=workspace, jobs=jobs, transfers=Transfers(), assets=assets, tabs=tabs, clips=session,
                 chosen=chosen, backbone=backbone, train_job=train_job, generate_job=generate_job,
