@@ -159,3 +159,32 @@ def test_targets_that_match_nothing_are_an_error() -> None:
 
     with pytest.raises(ConfigError, match="no layer of HunyuanVideoTransformer3DModel matches"):
         AttentionLora(puppet_backbone().denoiser, r"blocks\.nothing", rank=2, alpha=2, seed=0)
+
+
+def test_the_order_of_encoded_tokens_says_nothing_to_refiner_and_denoiser() -> None:
+    """So "subject first" and "motion first" are one setting here: the paper's token order cannot be a row.
+
+    HunyuanVideo's transformer gives encoded text no positions, and R sees roles instead of an order.
+    """
+    backbone, (own, text) = puppet_backbone(), embedding()
+    shake(own.groups())
+    one = text.select([0])  # without padding
+    order = torch.randperm(one.prompt_embeds.shape[1], generator=torch.Generator().manual_seed(3))
+    assert one.prompt_attention_mask.all()
+    changed = {
+        name: getattr(one, name)[:, order]
+        for name in ("prompt_embeds", "prompt_attention_mask", "subject_tokens", "motion_tokens")
+    }
+    other = dataclasses.replace(one, **changed)
+    assert own.refiner is not None
+    refined = own.refiner(one.prompt_embeds, one.subject_tokens, one.motion_tokens)
+    moved = own.refiner(other.prompt_embeds, other.subject_tokens, other.motion_tokens)
+    torch.testing.assert_close(moved, refined[:, order], atol=1e-5, rtol=1e-4)
+    x, s = noisy(backbone, batch=1)
+    with torch.no_grad():
+        plain = backbone.predict(x, s, one.as_condition())
+        same = backbone.predict(x, s, other.as_condition())
+        swapped = dataclasses.replace(one, prompt_embeds=other.prompt_embeds.flip(-1))
+        unlike = backbone.predict(x, s, swapped.as_condition())
+    torch.testing.assert_close(same, plain, atol=1e-4, rtol=1e-3)
+    assert (unlike - plain).abs().max() > 0.05, "what the tokens hold does"
