@@ -1,7 +1,8 @@
 """SynMotion Studio: learn one motion from a few clips, then let any subject do it. The public names, loaded on use.
 
     from synmotion_core import ClipSource, TrainRun, train
-    for event in train(TrainRun(name="clap", clips=(ClipSource(path=..., subject="a person", motion="claps"),)), ...):
+    clip = ClipSource(path=Path("clap.mp4"), subject="a person", motion="claps")
+    for event in train(TrainRun(name="clap", clips=(clip,)), Path("runs/clap"), cache=Path("cache")):
         print(event)
 
 `import synmotion_core` itself imports nothing: the page, `--help` and a test of one module wait for nothing else.

@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from synmotion_core.generation import SamplerConfig
 
 
-def generate(config: GenerateRun, folder: Path, *, cancel: threading.Event) -> Iterator[Event]:
+def generate(config: GenerateRun, folder: Path, *, cancel: threading.Event | None = None) -> Iterator[Event]:
     """Generate every subject times every seed into `folder`; with compare, the base beside it.
 
     A motion given by its name alone ("squats") is drawn in all the words that the adapter learnt it by, and said so.
     """
     from synmotion_core.adapters.file import load_adapter
 
-    began = time.perf_counter()
+    began, cancel = time.perf_counter(), cancel or threading.Event()
     spec = find_spec(config.backbone)
     state, info, entry, method_config = None, None, None, None
     if config.adapter is not None:

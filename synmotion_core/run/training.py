@@ -31,15 +31,15 @@ if TYPE_CHECKING:
 
 
 def train(
-    config: TrainRun, folder: Path, *, cache: Path, cancel: threading.Event, resume: bool = False
+    config: TrainRun, folder: Path, *, cache: Path, cancel: threading.Event | None = None, resume: bool = False
 ) -> Iterator[Event]:
     """Train an adapter. `folder` is this run's own; `cache` is shared between runs. resume continues the last
-    checkpoint.
+    checkpoint; cancel stops it, at the next step.
 
     Ends with Finished(path of the adapter, and of the best where it was scored) or, when cancelled, Stopped; the
     checkpoint stays in `folder`.
     """
-    began = time.perf_counter()
+    began, cancel = time.perf_counter(), cancel or threading.Event()
     named = look_up(config)
     spec, entry, method_config, shape = named.spec, named.entry, named.method_config, named.shape
     sample_images, about_images = load_images(config.train.sample_images, spec, shape)

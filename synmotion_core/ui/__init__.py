@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from synmotion_core.transfers import Transfers
-from synmotion_core.ui import clips, compare, generate, library, theme, train
+from synmotion_core.ui import api, clips, compare, generate, library, theme, train
 from synmotion_core.ui.chosen import Library
 from synmotion_core.ui.context import ASSETS, Studio, remembered
 from synmotion_core.ui.pictures import Pictures
@@ -55,6 +55,7 @@ def build(workspace: Workspace, jobs: Jobs, *, assets: Path = ASSETS) -> gr.Bloc
                 fourth = compare.build(studio)
             with gr.Tab("5 · Library", id="library", elem_id="tab-library") as at_home:
                 fifth = library.build(studio)
+        api.build(studio, shelf)
         quietly: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         for handler, inputs, outputs in (*first["load"], *second["load"], *third["load"], fifth["load"]):
             page.load(handler, inputs, outputs, **quietly)

@@ -1,0 +1,158 @@
+"""The studio for programs: named endpoints beside the page, over the same jobs (README, "From a program").
+
+    /adapters   what there is to generate with
+    /generate   begins a generation; answers with its job
+    /train      begins a training from uploaded clips; answers with its job
+    /job        how a job is: status, step, messages, and its files once they are there
+    /stop       stops a job after its present step, which is saved
+
+Long work is a job, as on the page: it outlives the connection. What comes in are words, numbers and uploads, never a
+path; settings are those of TrainRun and GenerateRun, but for what names files there.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from synmotion_core.config import GenerateRun, TrainRun, from_dict, to_dict
+from synmotion_core.errors import ConfigError, UserInputError
+from synmotion_core.ui.adapters import find_adapter, find_adapters
+from synmotion_core.ui.chosen import ClipChoice, Library, run_name
+from synmotion_core.ui.notices import BUG
+
+if TYPE_CHECKING:
+    from synmotion_core.jobs import JobView
+    from synmotion_core.ui.context import Studio
+
+log = logging.getLogger(__name__)
+
+_FILES = frozenset(
+    {"adapter", "images", "noise_clip", "noise_prior", "clips", "name"}
+)  # by their own arguments, or not
+_TRAIN_FILES = frozenset({"sample_images"})
+
+
+def build(studio: Studio, library: Library) -> None:
+    """Add the endpoints to the page that is being built."""
+    files = gr.File(visible=False)  # copies what is served into the page's own cache
+
+    def adapters() -> list[dict[str, Any]]:
+        """The adapters of this studio: id for /generate, the motion's words, and what each says of itself."""
+        found, _ = find_adapters(studio.workspace, studio.assets)
+        return [
+            {"id": one.id, **{key: getattr(one.info, key) for key in (
+                "motion", "subject", "backbone", "method", "mode", "steps", "score", "licence"
+            )}} for one in found
+        ]  # fmt: skip
+
+    def generate(
+        subjects: list[str], adapter: str = "", motion: str = "", seeds: list[int] | None = None,
+        settings: dict[str, Any] | None = None,
+    ) -> str:  # fmt: skip
+        """Begin to draw every subject with every seed; returns the job's id, for /job.
+
+        adapter: an id of /adapters, or empty for the backbone alone, which then needs a motion. settings: fields of
+        GenerateRun, such as {"strength": 0.8, "num_inference_steps": 10, "setting": "in the snow"}.
+        """
+        values = _settings(settings, _FILES | {"subjects", "motion", "seeds"})
+        chosen = find_adapter(studio.workspace, adapter, studio.assets) if adapter else None
+        if chosen is not None:
+            values |= {"adapter": chosen.path, "backbone": chosen.info.backbone}
+        words = motion or (chosen.info.motion if chosen else "")
+        if not words:
+            raise ConfigError("without an adapter, say what happens: motion='walks'")
+        run = from_dict(GenerateRun, {**values, "subjects": subjects, "motion": words, "seeds": seeds or [0]})
+        return studio.jobs.submit(run)
+
+    def train(
+        clips: list[gr.FileData], motion: str, subject: str = "a person", name: str = "",
+        settings: dict[str, Any] | None = None,
+    ) -> str:  # fmt: skip
+        """Begin to learn a motion from clips (upload them with handle_file); returns the job's id, for /job.
+
+        settings: fields of TrainRun, such as {"method": "lora", "train": {"num_steps": 400}}.
+        """
+        values = _settings(settings, _FILES)
+        _settings(values.get("train"), _TRAIN_FILES)
+        sources = [library.add(Path(_uploaded(clip))) for clip in clips]
+        chosen = [ClipChoice(source=source, subject=subject, motion=motion) for source in sources]
+        own = {"clips": [to_dict(library.clip_source(one)) for one in chosen], "name": name or run_name(motion)}
+        return studio.jobs.submit(from_dict(TrainRun, {**values, **own}))
+
+    def job(id: str) -> dict[str, Any]:
+        """How a job is: kind, status (queued, running, stopping, stopped, failed, interrupted, finished), stage, step
+        of total, message, warnings, seconds, eta_s; videos with their prompts, and a training's adapter, as files.
+        """
+        return _job(studio.jobs.snapshot(id), files)
+
+    def stop(id: str) -> str:
+        """Stop a job after its present step, which is saved; returns its status."""
+        return studio.jobs.stop(id)
+
+    for endpoint in (adapters, generate, train, job, stop):
+        gr.api(_told(endpoint), api_name=endpoint.__name__, concurrency_limit=8)
+
+
+def _told(endpoint: Callable[..., Any]) -> Callable[..., Any]:
+    """Errors as the caller should read them: input that cannot be used in its own words, else that it is a bug."""
+
+    @functools.wraps(endpoint)
+    def safe(*args: Any, **named: Any) -> Any:
+        try:
+            return endpoint(*args, **named)
+        except UserInputError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        except Exception as error:
+            log.exception("the endpoint %s failed", endpoint.__name__)
+            raise gr.Error(BUG, print_exception=False) from error
+
+    return safe
+
+
+def _settings(given: Any, refused: frozenset[str] | set[str]) -> dict[str, Any]:
+    """A copy; raises ConfigError for what names files, or has an argument of its own."""
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"settings are names and values, got {type(given).__name__}")
+    for key in given:
+        if key in refused:
+            raise ConfigError(f"{key} is no setting here: it is an argument of its own, or chosen on the page")
+    return dict(given)
+
+
+def _uploaded(clip: Any) -> str:
+    path = clip.get("path") if isinstance(clip, Mapping) else getattr(clip, "path", None)
+    if not isinstance(path, str):
+        raise ConfigError("clips are uploaded files: handle_file('clip.mp4')")
+    return path
+
+
+def _job(view: JobView, files: gr.File) -> dict[str, Any]:
+    facts = {key: getattr(view, key) for key in (
+        "id", "kind", "status", "stage", "step", "total", "message", "seconds", "eta_s"
+    )}  # fmt: skip
+    videos = [
+        {"file": _file(files, one.path), "prompt": one.prompt.text, "seed": one.seed, "step": one.step,
+         "adapted": one.adapted} for one in view.samples if one.path.exists()
+    ]  # fmt: skip
+    adapter = view.result if view.kind == "train" else None
+    there = adapter is not None and adapter.exists()
+    return {
+        **facts,
+        "warnings": list(view.warnings),
+        "videos": videos,
+        "adapter": {"id": f"mine/{adapter.name}", "file": _file(files, adapter)} if there and adapter else None,
+    }
+
+
+def _file(files: gr.File, path: Path) -> dict[str, Any]:
+    """What gradio_client takes for a file, and fetches."""
+    kept = files.move_resource_to_block_cache(path)
+    return {"path": kept, "orig_name": path.name, "meta": {"_type": "gradio.FileData"}}

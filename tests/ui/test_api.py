@@ -1,0 +1,151 @@
+"""The endpoints for programs, by the real gradio_client over HTTP: the same jobs as the page's."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+
+from synmotion_core.clips import video
+from synmotion_core.config import GenerateRun, TrainRun
+from tests.ui.studio import Site, draw
+
+
+@pytest.fixture
+def client(site: Site, tmp_path: Path) -> Iterator[Client]:
+    site.runner.step_s, site.runner.fail_at = 0.01, None
+    site.runner.runs.clear()
+    own = Client(site.url, verbose=False, download_files=str(tmp_path / "got"))
+    yield own
+    for view in site.jobs.list():
+        site.jobs.stop(view.id)
+        site.jobs.wait(view.id, 30)
+    own.close()
+
+
+def ended(client: Client, id: str) -> dict[str, Any]:
+    until = time.monotonic() + 60
+    while (found := client.predict(id, api_name="/job"))["status"] in ("queued", "running", "stopping"):
+        assert time.monotonic() < until, found
+        time.sleep(0.1)
+    return found
+
+
+def test_what_is_there_says_how_it_is_called(client: Client) -> None:
+    found = client.view_api(return_format="dict", print_info=False)
+    assert isinstance(found, dict)
+    assert {"/adapters", "/generate", "/train", "/job", "/stop"} == set(found["named_endpoints"]), "and nothing private"
+    about = found["named_endpoints"]["/generate"]
+    assert [one["parameter_name"] for one in about["parameters"]] == [
+        "subjects", "adapter", "motion", "seeds", "settings",
+    ]  # fmt: skip
+    assert "returns the job's id" in about["description"]
+
+
+def test_clips_become_an_adapter_and_an_adapter_videos(client: Client, site: Site, tmp_path: Path) -> None:
+    clips = []
+    for seed in range(2):
+        draw(tmp_path / f"{seed}.mp4", motion="squat", seed=seed)
+        clips.append(handle_file(tmp_path / f"{seed}.mp4"))
+    settings = {"method": "lora", "train": {"num_steps": 6, "sample_every": 3, "sample_subjects": ["a red cat"]}}
+    id = client.predict(clips, "squats", name="squat", settings=settings, api_name="/train")
+    done = ended(client, id)
+    assert (done["kind"], done["status"], done["message"]) == ("train", "finished", "")
+    (run,) = site.runner.runs
+    assert isinstance(run, TrainRun)
+    assert (run.method, run.train.num_steps, run.clips[0].motion, run.clips[0].subject) == (
+        "lora",
+        6,
+        "squats",
+        "a person",
+    )
+    assert [clip.path.parent for clip in run.clips] == [site.workspace.clips] * 2
+    drawn = [one for one in done["videos"] if one["adapted"]]
+    assert {one["step"] for one in drawn} == {3, 6}
+    assert video.read(Path(drawn[0]["file"]))[0].shape == (17, 64, 64, 3), "the client has fetched it"
+    assert Path(done["adapter"]["file"]).read_bytes()[8:9] == b"{"
+    assert done["warnings"] == ["slower than expected: the <machine> is busy"]
+
+    assert done["adapter"]["id"] in {one["id"] for one in client.predict(api_name="/adapters")}
+    id = client.predict(
+        ["a red cat", "a blue bear"],
+        done["adapter"]["id"],
+        seeds=[3, 4],
+        settings={"strength": 0.5},
+        api_name="/generate",
+    )
+    done = ended(client, id)
+    run = site.runner.runs[-1]
+    assert isinstance(run, GenerateRun)
+    assert (run.subjects, run.motion, run.seeds, run.strength) == (("a red cat", "a blue bear"), "squats", (3, 4), 0.5)
+    assert sorted((one["prompt"], one["seed"]) for one in done["videos"]) == [
+        ("a blue bear squats", 3), ("a blue bear squats", 4), ("a red cat squats", 3), ("a red cat squats", 4),
+    ]  # fmt: skip
+
+
+def test_a_job_can_be_stopped(client: Client, site: Site) -> None:
+    site.runner.step_s = 0.05
+    clip = handle_file(site.assets / "clips" / "clap" / "clap-0.mp4")
+    id = client.predict([clip], "claps", settings={"train": {"num_steps": 500}}, api_name="/train")
+    until = time.monotonic() + 30
+    while client.predict(id, api_name="/job")["stage"] != "train" and time.monotonic() < until:
+        time.sleep(0.05)
+    assert client.predict(id, api_name="/stop") in ("stopping", "stopped")
+    assert ended(client, id)["status"] == "stopped"
+
+
+def test_what_cannot_be_is_said_in_its_own_words(client: Client, site: Site, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("x")
+    for endpoint, args, named, said in (
+        ("/generate", ([],), {"motion": "walks"}, "name at least one subject"),
+        ("/generate", (["a cat"],), {}, "without an adapter, say what happens"),
+        ("/generate", (["a cat"], "mine/../../etc/passwd"), {}, "is not there any more"),
+        (
+            "/generate",
+            (["a cat"],),
+            {"motion": "walks", "settings": {"adapter": "/etc/passwd"}},
+            "adapter is no setting",
+        ),
+        (
+            "/generate",
+            (["a cat"],),
+            {"motion": "walks", "settings": {"images": ["/etc/passwd"]}},
+            "images is no setting",
+        ),
+        ("/generate", (["a cat"],), {"motion": "walks", "settings": {"strenght": 1}}, "did you mean 'strength'"),
+        ("/generate", (["a cat"],), {"motion": "walks", "settings": {"strength": 9}}, "between 0 and 2, got 9"),
+        ("/train", ([], "claps"), {}, "a training needs at least one clip"),
+        ("/train", ([], "claps"), {"settings": {"clips": [{"path": "/etc/passwd"}]}}, "clips is no setting here"),
+        ("/train", ([], "claps"), {"settings": {"train": {"sample_images": ["/etc/passwd"]}}}, "sample_images is no"),
+        ("/train", ([handle_file(tmp_path / "a.txt")], "claps"), {}, "export it as H.264 in .mp4"),
+        ("/job", ("20260101-000000-abcdef",), {}, "20260101-000000-abcdef"),
+        ("/job", ("../../etc",), {}, ""),
+    ):
+        with pytest.raises(AppError) as caught:
+            client.predict(*args, **named, api_name=endpoint)
+        assert said in str(caught.value), (endpoint, args, named)
+        assert "Traceback" not in str(caught.value)
+    assert not site.runner.runs
+
+
+def test_a_path_on_the_server_is_no_upload(client: Client, site: Site) -> None:
+    """Who does not upload a file cannot name one, not even a clip that is there."""
+    there = site.assets / "clips" / "clap" / "clap-0.mp4"
+
+    def asked(path: str) -> bytes:
+        clip = {"path": path, "meta": {"_type": "gradio.FileData"}}
+        values = [[clip], "claps", "a person", "", {"train": {"num_steps": 1}}]
+        answer = httpx.post(f"{site.url}gradio_api/call/train", json={"data": values}).raise_for_status()
+        return httpx.get(f"{site.url}gradio_api/call/train/{answer.json()['event_id']}").content
+
+    for path in ("/etc/passwd", str(there)):
+        assert b"event: error" in asked(path)
+    assert not site.runner.runs
+    sent = httpx.post(f"{site.url}gradio_api/upload", files={"files": (there.name, there.read_bytes())})
+    assert b"event: complete" in asked(sent.raise_for_status().json()[0]), "one that was uploaded can"
