@@ -32,6 +32,7 @@ from synmotion_core.errors import (
     UserInputError,
 )
 from synmotion_core.progress_line import ProgressLine, duration
+from synmotion_core.training import together
 
 if TYPE_CHECKING:
     from synmotion_core.evaluation.figures import Figure
@@ -57,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return COMMANDS[args.command](args)
     except (UserInputError, TrainingDiverged) as error:
-        print(error, file=sys.stderr)
+        _note(str(error))
         return REFUSED
     except ExpectationError as error:
         print(error, file=sys.stderr)
@@ -86,6 +87,11 @@ def _train(args: argparse.Namespace) -> int:
 
     out, config = _run_folder(args)
     safe_name(config.name)
+    if not together.asked().leads:  # of several processes the first one speaks, and writes
+        with _interruptible() as cancel:
+            for _ in run.train(config, out, cache=Workspace().cache, cancel=cancel, resume=args.resume):
+                pass
+        return OK
     workspace, stopwatch, begun = Workspace(), pace.Stopwatch(config), False
 
     def watch(event: Event) -> None:
@@ -130,7 +136,7 @@ def _run_folder(args: argparse.Namespace) -> tuple[Path, TrainRun]:
         return out, command.train_run(args, base=out / RUN_FILE, note=_note)
     config = _fitted(command.train_run(args, note=_note), args.fit)
     out = out or Path("runs") / config.name
-    if (out / RUN_FILE).exists():
+    if (out / RUN_FILE).exists() and together.asked().leads:
         go_on = f"train --resume --out {shlex.quote(str(out))}"
         raise ConfigError(f"{out} holds a run already: go on with it ({go_on}), or choose another --name or --out")
     return out, config
@@ -406,7 +412,8 @@ def _print_json(values: Any) -> None:
 
 
 def _note(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    if together.asked().leads:
+        print(text, file=sys.stderr, flush=True)
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {

@@ -21,6 +21,7 @@ from synmotion_core.run import pool
 from synmotion_core.run.inputs import load_clips, load_images, read_as
 from synmotion_core.run.scoring import Scoring
 from synmotion_core.run.yardstick import Yardstick, choose
+from synmotion_core.training import together
 from synmotion_core.types import Clip, Event, Finished, Noted, Prompt, Saved, Scored, Stopped, VideoShape, Warned
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def train(
     began, cancel = time.perf_counter(), cancel or threading.Event()
     named = look_up(config)
     spec, entry, method_config, shape = named.spec, named.entry, named.method_config, named.shape
+    together.asked().check(config.train.batch_size or spec.batch_size)
     sample_images, about_images = load_images(config.train.sample_images, spec, shape)
     clips, warnings = load_clips(config, spec, shape)
     warnings += about_images
@@ -52,15 +54,19 @@ def train(
         yield Noted(message=yardstick.about)
     from synmotion_core import material
 
+    group = together.join()
     backbone = pool.borrow_backbone(config.backbone, config.precision)
     words = partial(reworded, entry, method_config)
     prompts, reference = _sample_prompts(config, clips[0].prompt), words(clips[0].prompt)
     if reference != clips[0].prompt:
         yield read_as(clips[0].prompt, reference)
     try:
+        stop = cancel if group.leads else threading.Event()  # the first one encodes and draws, and may be stopped;
+        if not group.leads and group.anyone(False):  # the others wait, then all is in the cache
+            raise Cancelled
         data: dict[Draw, TrainingSet] = {}
         worded = [dataclasses.replace(clip, prompt=words(clip.prompt)) for clip in clips]
-        data["reference"] = yield from material.encode_clips(backbone, worded, config.mode, cache, cancel)
+        data["reference"] = yield from material.encode_clips(backbone, worded, config.mode, cache, stop)
         held_out = () if yardstick is None else tuple(dict.fromkeys(yardstick.prompts))
         drawn = (*(c.prompt for c in clips), *dict.fromkeys((*prompts, *held_out)))
         for message in backbone.unread([words(prompt).text for prompt in drawn]):
@@ -70,8 +76,12 @@ def train(
             material.read_texts(backbone, [words(prompt) for prompt in held_out], None, cache)
         reading = material.read_texts(backbone, [words(prompt) for prompt in prompts], sample_images, cache)
         if entry.draws_priors(method_config):
-            data["prior"] = yield from material.draw_priors(backbone, config.priors, config.mode, cache, cancel, shape)
+            data["prior"] = yield from material.draw_priors(backbone, config.priors, config.mode, cache, stop, shape)
+        if group.leads:
+            group.anyone(False)
     except Cancelled:
+        if group.leads:
+            group.anyone(True)
         yield Stopped(step=0)
         return
     method = entry.attach(reading, method_config, reference, len(clips))
@@ -110,9 +120,10 @@ def train(
                 prompts, [config.train.seed] * len(prompts), folder / "samples" / f"step-{step:06d}", step
             ),
             scorer=scoring,
+            processes=group,
         ):
             yield last
-        if isinstance(last, Stopped):
+        if isinstance(last, Stopped) or not group.leads:
             return
         path, best = folder / f"{config.name}.safetensors", None
         save(path, config.train.num_steps, None if scoring is None else scoring.rows.get(config.train.num_steps))

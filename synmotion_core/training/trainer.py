@@ -33,6 +33,7 @@ from synmotion_core.errors import Cancelled, ConfigError, TrainingDiverged
 from synmotion_core.interfaces import Backbone, Method
 from synmotion_core.training import checkpoint
 from synmotion_core.training.settings import TrainConfig
+from synmotion_core.training.together import ALONE, Group
 from synmotion_core.types import Draw, Event, Phase, Progress, Saved, Started, Stopped, TextCondition, Warned
 
 SNAPSHOT_EVERY = 25
@@ -70,15 +71,18 @@ def train(
     resume: bool = False,
     sampler: Sampler | None = None,
     scorer: Sampler | None = None,
+    processes: Group = ALONE,
 ) -> Iterator[Event]:
     """Train to `config.num_steps`. The state lives in <folder>/state.safetensors.
 
     settings names the run (a hash): a state of another run is refused. sampler(step) yields the events of showing
     samples, scorer(step) those of scoring. The scorer may raise Cancelled: the state is saved then, and the training
-    that goes on from it asks it for the same step again, as it does after a kill between the two.
+    that goes on from it asks it for the same step again, as it does after a kill between the two. processes: those that
+    share each batch; only the first writes, samples and scores.
     Raises TrainingDiverged after saving the last good state, ConfigError when a phase draws data that is not there.
     """
     config = replace(config, learning_rate=config.learning_rate or backbone.spec.learning_rate)
+    processes.check(config.batch_size or backbone.spec.batch_size)
     path = folder / "state.safetensors"
     parameters = [p for group in method.groups.values() for p in group]
     optimizer = _optimizer(config, method)
@@ -91,11 +95,22 @@ def train(
 
     def pause(done: int, every: int, what: Sampler | None) -> Iterator[Event]:
         if what is not None and every and done and (done == config.num_steps or done % every == 0):
-            yield from what(done)
+            stopped = False
+            if processes.leads:
+                try:
+                    yield from what(done)
+                except Cancelled:
+                    stopped = True
+            if processes.anyone(stopped):
+                raise Cancelled
+
+    def save(state: checkpoint.TrainState) -> Saved:
+        if processes.leads:
+            checkpoint.save(path, state)
+        return Saved(path=path, step=state.step, kind="checkpoint")
 
     def stop(done: int) -> Iterator[Event]:
-        checkpoint.save(path, checkpoint.capture(done, method, optimizer, settings, watch.memory()))
-        yield Saved(path=path, step=done, kind="checkpoint")
+        yield save(checkpoint.capture(done, method, optimizer, settings, watch.memory()))
         yield Stopped(step=done)
 
     yield Started(what="train", total=config.num_steps)
@@ -106,14 +121,14 @@ def train(
         yield from stop(start)
         return
     for step in range(start, config.num_steps):
-        if cancel.is_set():
+        if processes.anyone(cancel.is_set()):
             yield from stop(step)
             return
         began = time.perf_counter()
         phase = method.phase(config.seed, step)
         if phase.draws not in data or not len(data[phase.draws]):
             raise ConfigError(f"step {step} draws {phase.draws!r} clips and there are none")
-        latents, text, image, noise, sigmas = _draw(data[phase.draws], backbone, config, step, phase)
+        latents, text, image, noise, sigmas = _draw(data[phase.draws], backbone, config, step, phase, processes)
         method.begin(phase)
         kept = 0 if image is None else backbone.spec.image_frames
         noisy = add_noise(latents, noise, sigmas)
@@ -140,11 +155,12 @@ def train(
             aim = aim if base is None else base
             compared = debiased(velocity.float(), anchor), debiased(aim.float(), anchor)
             loss = loss + (weight * weighted_mse(*compared, kept)).mean()
-        value = float(error.detach())
+        value = processes.mean(float(error.detach()))
         reverse = time.perf_counter()
         if loss.requires_grad:
             backward(loss)
         reverse = time.perf_counter() - reverse
+        processes.average(parameters)
         norm = (
             float(clip([p for p in parameters if p.grad is not None], config.max_grad_norm))
             if loss.requires_grad
@@ -154,8 +170,7 @@ def train(
         if reason:
             optimizer.zero_grad(set_to_none=True)
             checkpoint.restore(good, method, optimizer)
-            checkpoint.save(path, good)
-            yield Saved(path=path, step=good.step, kind="checkpoint")
+            yield save(good)
             message = (
                 f"{reason} at step {step + 1}: rolled back to the last good state, step {good.step}, and saved it; "
                 f"try a lower learning rate than {config.learning_rate:g}"
@@ -179,8 +194,7 @@ def train(
         )
         last = done == config.num_steps
         if last or (config.save_every and done % config.save_every == 0):
-            checkpoint.save(path, checkpoint.capture(done, method, optimizer, settings, watch.memory()))
-            yield Saved(path=path, step=done, kind="checkpoint")
+            yield save(checkpoint.capture(done, method, optimizer, settings, watch.memory()))
         try:
             yield from pause(done, config.sample_every, sampler)
             yield from pause(done, config.score_every, scorer)
@@ -233,9 +247,10 @@ def _set_learning_rate(optimizer: torch.optim.Optimizer, config: TrainConfig, st
 
 
 def _draw(
-    data: TrainingSet, backbone: Backbone, config: TrainConfig, step: int, phase: Phase
+    data: TrainingSet, backbone: Backbone, config: TrainConfig, step: int, phase: Phase, processes: Group = ALONE
 ) -> tuple[Tensor, TextCondition, Tensor | None, Tensor, Tensor]:
-    """Latents, text, first images, noise and noise levels of one step, functions of (seed, step) and the phase."""
+    """Latents, text, first images, noise and noise levels of one step, functions of (seed, step) and the phase; of
+    several processes this one's rows."""
     rng = random.Random(f"{config.seed}/{step}/rows")
     rows: list[int] = []
     batch_size = config.batch_size or backbone.spec.batch_size
@@ -250,7 +265,8 @@ def _draw(
         latents = torch.stack([clip[:, f : f + 1] for clip, f in zip(latents, frames, strict=True)])
     noise = torch.randn(latents.shape, generator=generator)
     sigmas = backbone.diffusion.sample_sigmas(len(rows), generator, phase.coarse)
-    device = backbone.device
+    device, own = backbone.device, processes.share(len(rows))
+    rows, latents, noise, sigmas = rows[own], latents[own], noise[own], sigmas[own]
     image = None if data.image_latents is None else data.image_latents[rows].to(device)
     return latents.to(device), data.text.select(rows).to(device), image, noise.to(device), sigmas.to(device)
 
