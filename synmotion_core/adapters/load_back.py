@@ -69,6 +69,13 @@ class Weightless:
         """The family's own, of one with temporal layers."""
         return family(self.spec).highway(self, preset)
 
+    def motion_words(self, prompt: Prompt) -> torch.Tensor:
+        """A word of zeros: what the denoiser reads is as wide as the first encoder's table of words."""
+        return torch.zeros(1, self.text_width)
+
+    def hold_words(self, hold: bool) -> None:
+        """There is no encoder to hold."""
+
     def encode_prompt(self, prompts: list[Prompt], images: Any = None) -> TextCondition:
         """Two tokens of zeros a prompt, its subject and its motion."""
         roles = torch.eye(2, dtype=torch.bool).repeat(len(prompts), 1, 1)

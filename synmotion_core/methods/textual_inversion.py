@@ -99,10 +99,11 @@ class TextualInversion:
         strange = [k for k in state if not k.startswith("synmotion.")]
         if strange:
             raise AdapterError(f"{self.name} does not know the key {strange[0]!r}")
-        check_keys(self.state_dict(), state, "the learnt word")
+        own = dict(zip(KEYS, (self.word, self.start), strict=True))
+        check_keys(own, state, "the learnt word")
         with torch.no_grad():
-            for own, key in zip((self.word, self.start), KEYS, strict=True):
-                own.copy_(state[key])
+            for key, tensor in own.items():
+                tensor.copy_(state[key])
 
     def detach(self) -> None:
         self.words.hold_words(False)

@@ -11,10 +11,11 @@ import torch
 
 from synmotion_core.adapters.file import AdapterInfo, load_adapter, save_adapter
 from synmotion_core.adapters.load_back import Weightless, load_back
-from synmotion_core.backbones import SPECS, find_spec
+from synmotion_core.backbones import SPECS, find_spec, load_backbone
 from synmotion_core.config import to_dict
 from synmotion_core.errors import AdapterError, IncompatibleError
-from synmotion_core.methods import find_method
+from synmotion_core.interfaces import why_incompatible
+from synmotion_core.methods import METHODS, find_method
 from tests.adapters.predictions import PROMPT
 from tests.models import PROMPTS, noisy, plain, puppet_backbone, shake
 
@@ -65,6 +66,23 @@ def test_a_save_that_does_not_load_is_found(saved: Any, damage: str, where: str)
     backbone = puppet_backbone() if where == "weights" else Weightless(SPEC)
     with pytest.raises(AdapterError, match=rf"\d+ of \d+ keys apply; 1 {damage}"):
         load_back(path, backbone, entry, config)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_is_held_against_layers_alone(name: str, tmp_path: Path) -> None:
+    """What a pull does: an adapter that a real backbone wrote applies where there are no weights."""
+    entry = METHODS[name]
+    spec = find_spec("puppet-unet3d" if why_incompatible(SPEC, name, entry.requires) else SPEC.name)
+    backbone = load_backbone(spec.name, device="cpu")
+    method = entry.attach(backbone, entry.config(), PROMPT)
+    path, tensors = tmp_path / "x.safetensors", method.state_dict()
+    info = AdapterInfo(
+        backbone=spec.name, repo=spec.repo, revision=None, fingerprint="", licence=spec.licence, method=name,
+        method_config=to_dict(entry.config()), subject="a person", motion="waves", steps=1,
+    )  # fmt: skip
+    save_adapter(path, tensors, info)
+    method.detach()
+    assert load_back(path, Weightless(spec), entry, entry.config()) == len(tensors)
 
 
 def test_a_load_that_changes_values_is_found(saved: Any, monkeypatch: pytest.MonkeyPatch) -> None:
