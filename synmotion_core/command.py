@@ -108,7 +108,7 @@ def generate_run(args: argparse.Namespace) -> GenerateRun:
 
 def _adapter(given: Path | None) -> Path | None:
     """A file, or one of this machine's adapters by its name."""
-    if given is None or given.exists() or given != Path(given.name):
+    if given is None or given.is_file() or given != Path(given.name):
         return given
     return Workspace().adapter(given)
 

@@ -67,14 +67,17 @@ class Transfers:
     def view(self, id: str) -> TransferView:
         """Raises MissingError for one that is not there (any more)."""
         with self._lock:
-            if id not in self._all:
-                raise MissingError("that transfer is not there any more: start it again, it goes on where it was")
-            return self._all[id].view
+            return self._there(id).view
 
     def cancel(self, id: str) -> None:
         """Ask it to end after what it is at; one that has ended stays as it is. Raises MissingError."""
-        self.view(id)
-        self._all[id].cancel.set()
+        with self._lock:
+            self._there(id).cancel.set()
+
+    def _there(self, id: str) -> _Transfer:
+        if id not in self._all:
+            raise MissingError("that transfer is not there any more: start it again, it goes on where it was")
+        return self._all[id]
 
     def _run(self, own: _Transfer, work: Work) -> None:
         def watch(file: str, done: int, size: int) -> None:
@@ -87,7 +90,7 @@ class Transfers:
             self._put(own, status="cancelled", message="Cancelled. The same request goes on where it was.")
         except UserInputError as error:
             self._put(own, status="failed", message=str(error))
-        except Exception:
+        except BaseException:  # the client's compiled parts panic so; a transfer that never ends would block others
             log.exception("%s failed", own.view.what)
             self._put(own, status="failed", message="Something went wrong on our side; the details are in the log.")
 

@@ -94,7 +94,7 @@ class Workspace:
     def adapter(self, wanted: Path) -> Path:
         """A file as it is given; or, where there is none and it is a bare name, the finished adapter of that name."""
         own = self.adapters / f"{wanted.name}.safetensors"
-        return own if not wanted.exists() and wanted == Path(wanted.name) and own.is_file() else wanted
+        return own if not wanted.is_file() and wanted == Path(wanted.name) and own.is_file() else wanted
 
     @property
     def videos(self) -> Path:

@@ -10,6 +10,8 @@ import pytest
 from synmotion_core import cli, sharing
 from synmotion_core.adapters.card import check_card
 from synmotion_core.adapters.file import read_info
+from synmotion_core.arguments import build_parser
+from synmotion_core.command import generate_run
 from synmotion_core.errors import ConfigError
 from synmotion_core.workspace import Workspace
 from tests.hub_server import HubServer
@@ -95,6 +97,13 @@ def test_a_card_of_ones_own(
     ):
         assert cli.main(words) == cli.REFUSED, words
         assert said in capsys.readouterr().err
+
+
+def test_a_folder_of_its_name_does_not_hide_an_adapter(mine: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "my-squat").mkdir()
+    assert cli.main(["push", "my-squat", "ann/squat", "--dry-run"]) == cli.OK
+    args = build_parser().parse_args(["generate", "--adapter", "my-squat", "--subject", "a cat"])
+    assert generate_run(args).adapter == mine.adapters / "my-squat.safetensors"
 
 
 def test_text_from_elsewhere_moves_no_cursor(

@@ -67,6 +67,14 @@ def test_how_a_transfer_can_end(caplog: pytest.LogCaptureFixture) -> None:
     assert view.status == "failed"
     assert "secret" not in view.message
     assert "secret detail" in caplog.text
+
+    class Panic(BaseException):
+        """As a compiled extension raises it."""
+
+    def panics(watch: Any, cancel: threading.Event) -> Any:
+        raise Panic
+
+    assert ended(transfers, transfers.start("send", panics)).status == "failed"
     with pytest.raises(MissingError, match="is not there any more"):
         transfers.view("0" * 24)
     with pytest.raises(MissingError):

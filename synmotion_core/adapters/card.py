@@ -107,7 +107,7 @@ def read_front_matter(text: str) -> Mapping[str, Any]:
         raise ConfigError("the card begins with its front matter, between two lines of ---: restore it")
     try:
         values = yaml.safe_load(found[1])
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date or a number that is none
         where = getattr(error, "problem_mark", None)
         line = "" if where is None else f", in its line {where.line + 2}"
         raise ConfigError(f"the card's front matter is no YAML{line}") from error

@@ -86,6 +86,7 @@ def test_a_changed_card_still_says_what_it_is() -> None:
         (text.replace("- motion-adapter\n", ""), "tags must hold motion-adapter"),
         (text.replace("---\n", "", 1), "begins with its front matter"),
         (text.replace("tags:", "tags: [", 1), "is no YAML, in its line"),
+        (text.replace("tags:", "made: 2026-02-31\ntags:", 1), "is no YAML"),
         ("---\n- a\n---\n", "a list of NAME: VALUE lines"),
         (text + "x" * 1_000_001, "shorten it"),
         (text.replace("tags:", "widget:\n- text: a\n  output: {url: ../../etc/passwd}\ntags:"), "is not a file of"),
