@@ -37,7 +37,6 @@ MAX_ADAPTER = 4 * 2**30  # bytes
 MAX_PREVIEWS, MAX_PREVIEW = 4, 20 * 2**20  # videos of a card that are fetched, bytes of each
 ORIGIN = "origin.json"
 _MAX_FILES = 10  # safetensors files of a repository that are looked into
-_PLAIN_NAME = re.compile(r"\w[\w .+=-]*\.safetensors", re.ASCII)
 _VIDEO_NAME = re.compile(r"(\w[\w .+=-]*/)?\w[\w .+=-]*\.mp4", re.ASCII)
 _SHA = re.compile(r"[0-9a-f]{40}")
 
@@ -161,7 +160,7 @@ class Hub:
         if not _SHA.fullmatch(sha):
             raise HubError(f"{repo_id}: the Hub answered without a commit")
         sizes = {str(one.rfilename): one for one in found.siblings or ()}
-        named = self._adapters(repo_id, sha, [name for name in sizes if _PLAIN_NAME.fullmatch(name)], file)
+        named = self._adapters(repo_id, sha, [name for name in sizes if _is_plain(name)], file)
         name, info = named
         _fits(info, name)
         size = sizes[name].size
@@ -339,6 +338,10 @@ class Hub:
             raise ConfigError(f"{repo_id} is there already and is no motion adapter: choose another name")
         if private and not found.private:
             raise ConfigError(f"{repo_id} is there already and is public: share it as public, or choose another name")
+        if found.private and not private:
+            raise ConfigError(
+                f"{repo_id} is there already and is private: share it as private, or make it public on its page first"
+            )
         return str(found.sha)
 
 
@@ -360,6 +363,15 @@ def origin(adapter: Path) -> Origin | None:
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _is_plain(name: str) -> bool:
+    """A safetensors file at the root, of a name that every system takes: whatever can be pushed can be pulled."""
+    stem = name.removesuffix(".safetensors")
+    try:
+        return stem != name and bool(safe_name(stem))
+    except ConfigError:
+        return False
 
 
 def _licence(card: Mapping[str, Any]) -> str:

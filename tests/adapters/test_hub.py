@@ -118,6 +118,16 @@ def _new(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("name", ["winkt größer", "挥手", "wave (1)", "it's, by Ann & Bob"])
+def test_what_can_be_pushed_can_be_pulled(name: str, hub: HubServer, workspace: Workspace, tmp_path: Path) -> None:
+    own = workspace.adapters / f"{name}.safetensors"
+    own.write_bytes(SQUAT.read_bytes())
+    Hub(token=ANN).push(pack(own, "ann/squat", _new(tmp_path)))
+    own.unlink()
+    assert Hub(token=ANN).pull(Hub(token=ANN).look("ann/squat"), workspace).path == own
+    assert own.read_bytes() == SQUAT.read_bytes()
+
+
 def test_what_is_there_is_not_written_over(hub: HubServer, tmp_path: Path) -> None:
     own = parcel(tmp_path / "parcel")
     hub.add_repo("ann/squat", files={"README.md": b"---\nlicense: mit\n---\nmy thesis", "model.bin": b"x" * 20_000})
@@ -129,6 +139,10 @@ def test_what_is_there_is_not_written_over(hub: HubServer, tmp_path: Path) -> No
     assert not hub.repos["ann/public"].private
     with pytest.raises(ConfigError, match="is there already and is public: share it as public"):
         Hub(token=ANN).push(public)
+    private = pack(SQUAT, "ann/private", _new(tmp_path))
+    Hub(token=ANN).push(private)
+    with pytest.raises(ConfigError, match="is there already and is private: share it as private, or make it public"):
+        Hub(token=ANN).push(private, private=False)
     again = pack(SQUAT, "ann/public", _new(tmp_path), videos=[(CLIP, "a cat squats")])
     Hub(token=ANN).push(again, private=False)
     assert "videos/01.mp4" in hub.repos["ann/public"].head.files
@@ -207,6 +221,8 @@ def test_a_hostile_repository_does_no_damage(hub: HubServer, workspace: Workspac
         ("pickle", {"adapter.pth": b"\x80\x04.", "pytorch_model.bin": b"\x80\x04."}, "it has no safetensors file"),
         ("climbs", {"../../evil.safetensors": SQUAT.read_bytes()}, "it has no safetensors file at its root"),
         ("absolute", {"/etc/evil.safetensors": SQUAT.read_bytes()}, "it has no safetensors file at its root"),
+        ("device", {"nul.safetensors": SQUAT.read_bytes()}, "it has no safetensors file at its root"),
+        ("windows", {"..\\evil.safetensors": SQUAT.read_bytes()}, "it has no safetensors file at its root"),
         ("hidden", {".evil.safetensors": SQUAT.read_bytes()}, "it has no safetensors file at its root"),
         ("long", {"a.safetensors": struct.pack("<Q", 2**40) + b"{}" * 100}, "is not a safetensors file"),
         ("huge", {"a.safetensors": struct.pack("<Q", 2**62) + b"{}" * 100}, "is not a safetensors file"),
