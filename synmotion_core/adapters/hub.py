@@ -156,6 +156,7 @@ class Hub:
         check_repo_id(repo_id)
         with told(repo_id, revision):
             found = self._api.model_info(repo_id, revision=revision, files_metadata=True)
+            card = found.card_data.to_dict() if found.card_data is not None else {}
         sha = str(found.sha)
         if not _SHA.fullmatch(sha):
             raise HubError(f"{repo_id}: the Hub answered without a commit")
@@ -167,7 +168,6 @@ class Hub:
         if not isinstance(size, int) or not 0 < size <= MAX_ADAPTER:
             raise AdapterError(f"{name} of {repo_id} has {size} bytes, an adapter at most {MAX_ADAPTER:,}")
         lfs = sizes[name].lfs
-        card = found.card_data.to_dict() if found.card_data is not None else {}
         videos = [one for one in shown_videos(card) if one.file in sizes and _VIDEO_NAME.fullmatch(one.file)]
         small = [one for one in videos if 0 < (sizes[one.file].size or 0) <= MAX_PREVIEW][:MAX_PREVIEWS]
         taken = {name, CARD, *(one.file for one in small)}
@@ -210,13 +210,11 @@ class Hub:
         """The metadata of a safetensors file, by its first bytes: at most 25 MB, the client's limit."""
         from huggingface_hub.errors import SafetensorsParsingError
 
-        try:
-            with told(repo_id):
+        with told(repo_id):
+            try:
                 metadata: Any = self._api.parse_safetensors_file_metadata(repo_id, name, revision=sha).metadata
-        except UserInputError:
-            raise
-        except (SafetensorsParsingError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise AdapterError(f"{name} is not a safetensors file") from error
+            except (SafetensorsParsingError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+                raise AdapterError(f"{name} is not a safetensors file") from error
         if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
             raise AdapterError(f"{name} has no readable metadata")
         return metadata

@@ -52,6 +52,14 @@ def told(what: str, revision: str | None = None) -> Iterator[None]:
         raise
     except (errors.HTTPError, errors.HFValidationError, OSError, RuntimeError) as error:  # the client's own, and xet's
         raise _sentence(error, what, revision) from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:  # the client takes apart what it is answered
+        if str(error).startswith("Invalid metadata in README.md"):
+            said = " ".join(str(error).split()).removeprefix("Invalid metadata in README.md. ")[:500]
+            raise ConfigError(f"the Hub does not take the card's front matter: {said}") from error
+        raise HubError(
+            f"{what}: the Hub's answer cannot be read ({type(error).__name__}): something between here and it may have "
+            "answered instead, or the page's front matter is broken"
+        ) from error
 
 
 def _sentence(error: BaseException, what: str, revision: str | None) -> UserInputError:

@@ -19,6 +19,7 @@ from synmotion_core.clips import video
 from synmotion_core.errors import AdapterError, Cancelled, ConfigError, HubError
 from synmotion_core.storage import read_header
 from synmotion_core.workspace import Workspace
+from tests.hub_repos import Answer
 from tests.hub_server import HubServer
 
 ASSETS = Path(__file__).parents[2] / "assets"
@@ -207,6 +208,23 @@ def test_a_hub_that_does_not_answer(
     with pytest.raises(HubError, match="the Hub cannot be reached"):
         Hub(token=ANN).search()
     hub.start()
+
+
+def test_an_answer_that_is_none_is_said(hub: HubServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A log-in page of somebody's network, front matter that the client falls over, a card that the Hub refuses."""
+    own = parcel(tmp_path / "parcel")
+    hub.fail("POST", "/api/validate-yaml", status=400)
+    with pytest.raises(ConfigError, match="the Hub does not take the card's front matter"):
+        Hub(token=ANN).push(own)
+    for name, front in (("self", "self: 1"), ("results", "eval_results: 4"), ("tags", "tags: 5")):
+        files = {"README.md": f"---\n{front}\n---\n".encode(), "squat.safetensors": SQUAT.read_bytes()}
+        hub.add_repo(f"eve/{name}", files=files)
+        with pytest.raises(HubError, match=rf"eve/{name}: the Hub's answer cannot be read \(TypeError\)"):
+            Hub(token=False).look(f"eve/{name}")
+    monkeypatch.setattr(HubServer, "_answer", lambda *_, **__: Answer(200, b"<html>log in</html>"))
+    for ask in (lambda: Hub(token=ANN).who(), lambda: Hub().search(), lambda: Hub().look("ann/squat")):
+        with pytest.raises(HubError, match=r"the Hub's answer cannot be read \(JSONDecodeError\)"):
+            ask()
 
 
 def header(**entries: Any) -> bytes:
