@@ -29,8 +29,9 @@ from synmotion_core.adapters.parcel import CARD, Parcel
 from synmotion_core.backbones import find_spec
 from synmotion_core.clips import video
 from synmotion_core.errors import AdapterError, Cancelled, ConfigError, HubError, UserInputError
+from synmotion_core.locks import FileLock
 from synmotion_core.methods import find_method
-from synmotion_core.storage import replacing
+from synmotion_core.storage import link_or_copy, read_metadata, replacing
 from synmotion_core.workspace import Workspace, safe_name
 
 MAX_ADAPTER = 4 * 2**30  # bytes
@@ -239,41 +240,66 @@ class Hub:
         workspace.require_free(remote.size, f"the adapter of {remote.repo_id}")
         key = hashlib.sha256(f"{remote.repo_id}@{remote.revision}".encode()).hexdigest()[:16]
         folder = workspace.cache / "hub" / key
-        path = self._fetch(remote, remote.file, folder, watch, cancel)
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / "lock")
+        if not lock.acquire():
+            raise ConfigError(f"{remote.repo_id} is being fetched already: wait for that, or cancel it")
         try:
-            applied = _verified(path, remote)
-        except UserInputError:
-            shutil.rmtree(folder, ignore_errors=True)  # it would be taken for done next time
-            raise
-        problems = self._beside(remote, folder, about_folder(target), watch, cancel)
-        os.replace(path, target)  # the last: an adapter that is there is whole
-        shutil.rmtree(folder, ignore_errors=True)
+            path = self._fetch(remote, remote.file, folder / remote.file, watch, cancel, size=remote.size)
+            try:
+                applied = _verified(path, remote)
+            except UserInputError:
+                shutil.rmtree(folder, ignore_errors=True)  # it would be taken for done next time
+                raise
+            problems = self._beside(remote, path, about_folder(target), watch, cancel)
+            if target.exists():  # a training has ended since, or another fetch
+                raise ConfigError(f"there is an adapter {target.stem!r} now: choose another name")
+            link_or_copy(path, target)  # the last: an adapter that is there is whole
+            shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            lock.release()
         return Pulled(path=target, applied=applied, problems=tuple(problems))
 
-    def _fetch(self, remote: Remote, name: str, folder: Path, watch: Watch, cancel: threading.Event | None) -> Path:
-        with told(remote.repo_id, remote.revision):
-            bar = _bar(name, watch, cancel)
-            return Path(
-                self._api.hf_hub_download(
-                    remote.repo_id, name, revision=remote.revision, local_dir=folder, tqdm_class=cast(Any, bar)
-                )
-            )
+    def _fetch(
+        self,
+        remote: Remote,
+        name: str,
+        path: Path,
+        watch: Watch,
+        cancel: threading.Event | None,
+        size: int | None = None,
+    ) -> Path:
+        """A file by plain HTTPS. The client's own hf_hub_download begins a broken file anew, and takes Xet where it
+        can, which prints what its progress callback raises and goes on: nobody could cancel.
+
+        size: where it is known, a file that is there in part is gone on with.
+        """
+        from huggingface_hub import hf_hub_url
+        from huggingface_hub.file_download import http_get
+        from huggingface_hub.utils import build_hf_headers
+
+        url = hf_hub_url(remote.repo_id, name, revision=remote.revision, endpoint=self._api.endpoint)
+        with told(remote.repo_id, remote.revision), path.open("wb" if size is None else "ab") as file:
+            headers, bar = build_hf_headers(token=self._api.token), cast(Any, _bar(name, watch, cancel))
+            http_get(url, file, resume_size=file.tell(), headers=headers, expected_size=size, tqdm_class=bar)
+        return path
 
     def _beside(
-        self, remote: Remote, folder: Path, about: Path, watch: Watch, cancel: threading.Event | None
+        self, remote: Remote, adapter: Path, about: Path, watch: Watch, cancel: threading.Event | None
     ) -> list[str]:
         """The card, where it is, and its videos, decoded here and written anew; what fails is said."""
         problems, videos = [], []
         for index, shown in enumerate(remote.videos, 1):
             try:
-                frames, fps = video.read(self._fetch(remote, shown.file, folder, watch, cancel))[:2]
+                path = self._fetch(remote, shown.file, adapter.with_name("video.mp4"), watch, cancel)
+                frames, fps = video.read(path)
                 video.write(about / f"{index:02d}.mp4", frames, fps)
                 videos.append({"file": f"{index:02d}.mp4", "words": shown.words[:500]})
             except UserInputError as error:
                 problems.append(f"its video {shown.file} was left out: {error}")
         said = {
             "repo_id": remote.repo_id, "revision": remote.revision, "file": remote.file, "licence": remote.licence,
-            "videos": videos,
+            "videos": videos, "seal": read_metadata(adapter).get("seal"),
         }  # fmt: skip
         with replacing(about / ORIGIN) as partial:
             partial.write_text(json.dumps(said, indent=1), encoding="utf-8")
@@ -349,17 +375,20 @@ def about_folder(adapter: Path) -> Path:
 
 
 def origin(adapter: Path) -> Origin | None:
-    """Where an adapter was fetched from; None for one that was not, or whose note cannot be read."""
+    """Where an adapter was fetched from; None for one that was not, or whose note cannot be read or is of another
+    file: names are used again."""
     beside = about_folder(adapter)
     try:
         said = json.loads((beside / ORIGIN).read_text(encoding="utf-8"))
+        if said["seal"] != read_metadata(adapter).get("seal"):
+            return None
         return Origin(
             repo_id=str(said["repo_id"]),
             revision=str(said["revision"]),
             licence=str(said["licence"]),
             videos=tuple((beside / Path(one["file"]).name, str(one["words"])) for one in said["videos"]),
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

@@ -99,7 +99,7 @@ class TextualInversion:
         strange = [k for k in state if not k.startswith("synmotion.")]
         if strange:
             raise AdapterError(f"{self.name} does not know the key {strange[0]!r}")
-        own = dict(zip(KEYS, (self.word, self.start), strict=True))
+        own: dict[str, Tensor] = dict(zip(KEYS, (self.word, self.start), strict=True))
         check_keys(own, state, "the learnt word")
         with torch.no_grad():
             for key, tensor in own.items():

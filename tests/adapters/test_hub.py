@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import struct
 import threading
@@ -13,11 +14,11 @@ import pytest
 from synmotion_core.adapters import hub as module
 from synmotion_core.adapters.card import model_card
 from synmotion_core.adapters.file import read_info
-from synmotion_core.adapters.hub import ORIGIN, Hub, about_folder
+from synmotion_core.adapters.hub import ORIGIN, Hub, about_folder, origin
 from synmotion_core.adapters.parcel import Parcel, pack
 from synmotion_core.clips import video
 from synmotion_core.errors import AdapterError, Cancelled, ConfigError, HubError
-from synmotion_core.storage import read_header
+from synmotion_core.storage import read_header, read_metadata
 from synmotion_core.workspace import Workspace
 from tests.hub_repos import Answer
 from tests.hub_server import HubServer
@@ -72,9 +73,10 @@ def test_there_and_back(hub: HubServer, workspace: Workspace, tmp_path: Path) ->
     assert pulled.applied == len(read_header(SQUAT)) - 1
     assert pulled.problems == ()
     assert ("squat.safetensors", remote.size, remote.size) in seen
-    origin = json.loads((about_folder(pulled.path) / ORIGIN).read_text())
-    assert (origin["repo_id"], origin["revision"]) == ("ann/squat", repo.head.sha)
-    assert origin["videos"] == [{"file": "01.mp4", "words": "a red cat squats"}]
+    came = origin(pulled.path)
+    assert came is not None
+    assert (came.repo_id, came.revision) == ("ann/squat", repo.head.sha)
+    assert came.videos == ((about_folder(pulled.path) / "01.mp4", "a red cat squats"),)
     assert video.read(about_folder(pulled.path) / "01.mp4")[0].shape == (17, 64, 64, 3)
     assert (about_folder(pulled.path) / "01.mp4").read_bytes() != CLIP.read_bytes(), "written anew"
     assert not list((workspace.cache / "hub").iterdir())
@@ -183,15 +185,61 @@ def test_a_cancelled_push_commits_nothing(hub: HubServer, tmp_path: Path) -> Non
     assert set(hub.repos["ann/squat"].head.files) == {".gitattributes"}
 
 
-def test_a_pull_that_stops_goes_on_where_it_was(hub: HubServer, workspace: Workspace) -> None:
+def test_a_pull_that_stops_goes_on_where_it_was(
+    hub: HubServer, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 100_000)
     there(hub)
     remote, cancel = Hub(token=False).look("ann/squat"), threading.Event()
-    cancel.set()
+
+    def watch(file: str, done: int, size: int) -> None:
+        if done > 700_000:
+            cancel.set()
+
     with pytest.raises(Cancelled):
-        Hub(token=False).pull(remote, workspace, cancel=cancel)
+        Hub(token=False).pull(remote, workspace, watch=watch, cancel=cancel)
     assert not list(workspace.adapters.iterdir())
     hub.fail("GET", "squat.safetensors", drop=True, after_bytes=400_000, times=1)
-    assert Hub(token=False).pull(remote, workspace).path.read_bytes() == SQUAT.read_bytes()
+    seen: list[int] = []
+    done = Hub(token=False).pull(remote, workspace, watch=lambda _, done, __: seen.append(done))
+    assert done.path.read_bytes() == SQUAT.read_bytes()
+    assert seen[0] > 700_000, "what was there is kept"
+
+
+def test_a_pull_writes_over_nothing(hub: HubServer, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training that ends meanwhile, a second fetch of the same; and what is left says nothing of another file."""
+    there(hub)
+    remote, beside = Hub(token=False).look("ann/squat"), Hub._beside
+    mine = forged(motion="my own").replace(read_metadata(SQUAT)["seal"].encode(), b"0" * 64)
+
+    def late(self: Hub, *args: Any) -> list[str]:
+        with pytest.raises(ConfigError, match="ann/squat is being fetched already"):
+            Hub(token=False).pull(remote, workspace, name="second")
+        (workspace.adapters / "squat.safetensors").write_bytes(mine)
+        return beside(self, *args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Hub, "_beside", late)
+        with pytest.raises(ConfigError, match="there is an adapter 'squat' now"):
+            Hub(token=False).pull(remote, workspace)
+    assert (workspace.adapters / "squat.safetensors").read_bytes() == mine
+    assert about_folder(workspace.adapters / "squat.safetensors").exists()
+    assert origin(workspace.adapters / "squat.safetensors") is None
+    done = Hub(token=False).pull(remote, workspace, name="second")
+    assert origin(done.path) is not None
+
+
+def test_an_adapters_folder_on_another_disk(
+    hub: HubServer, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there(hub)
+
+    def across(*_: Any) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr("os.link", across)
+    done = Hub(token=False).pull(Hub(token=False).look("ann/squat"), workspace)
+    assert done.path.read_bytes() == SQUAT.read_bytes()
 
 
 @pytest.mark.parametrize(("status", "said"), [(500, "answered with an error (500)"), (429, "asks for a pause")])
