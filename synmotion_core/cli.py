@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return COMMANDS[args.command](args)
     except (UserInputError, TrainingDiverged) as error:
-        _note(str(error))
+        _note(_plain(str(error)))
         return REFUSED
     except ExpectationError as error:
         print(error, file=sys.stderr)
@@ -409,6 +409,11 @@ def _print_figure(figure: Figure, as_json: bool) -> None:
 
 def _print_json(values: Any) -> None:
     print(json.dumps(values, allow_nan=False), flush=True)
+
+
+def _plain(text: str) -> str:
+    """Without control characters: an error may quote a file of somebody's, which must not move the cursor."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else "�" for letter in text)
 
 
 def _note(text: str) -> None:

@@ -41,7 +41,7 @@ def search(args: argparse.Namespace, _: Terminal) -> Answer:
 
     found = Hub().search(" ".join(args.words), backbone=args.backbone, limit=args.limit)
     lines = tuple(
-        f"{one.repo_id}  {one.downloads} downloads, {one.likes} likes, {one.changed}{', private' * one.private}"
+        _shown(f"{one.repo_id}  {one.downloads} downloads, {one.likes} likes, {one.changed}{', private' * one.private}")
         for one in found
     )
     notes = () if found else ("no motion adapter was found",)
@@ -58,7 +58,7 @@ def pull(args: argparse.Namespace, terminal: Terminal) -> Answer:
         terminal.say(line)
     _agreed(args, terminal, f"fetch {_mib(remote.size)}?")
     done = hub.pull(remote, Workspace(), name=args.name, watch=terminal.show, cancel=terminal.cancel)
-    notes = (*done.problems, f"fetched {done.path.name}: {done.applied} of {done.applied} keys apply")
+    notes = (*map(_shown, done.problems), f"fetched {done.path.name}: {done.applied} of {done.applied} keys apply")
     data = {"path": str(done.path), "keys": done.applied, "repo": remote.repo_id, "revision": remote.revision}
     return Answer(results=(str(done.path),), notes=notes, data=data)
 

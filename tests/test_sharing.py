@@ -14,6 +14,7 @@ from synmotion_core.arguments import build_parser
 from synmotion_core.command import generate_run
 from synmotion_core.errors import ConfigError
 from synmotion_core.workspace import Workspace
+from tests.adapters.test_hub import forged
 from tests.hub_server import HubServer
 
 ASSETS = Path(__file__).parents[1] / "assets"
@@ -116,6 +117,12 @@ def test_text_from_elsewhere_moves_no_cursor(
     shown = capsys.readouterr()
     assert "\x1b" not in shown.err + shown.out
     assert "\x07" not in shown.err
+    files["squat.safetensors"] = forged(method_config={"\x1b[2J": 1})
+    hub.add_repo("eve/lies", files=files)
+    assert cli.main(["pull", "eve/lies", "--yes"]) == cli.REFUSED
+    said = capsys.readouterr().err
+    assert "has settings that synmotion does not know" in said
+    assert "\x1b" not in said
 
 
 def test_an_answer_is_yes_or_no() -> None:

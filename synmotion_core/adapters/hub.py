@@ -245,7 +245,7 @@ class Hub:
         if not lock.acquire():
             raise ConfigError(f"{remote.repo_id} is being fetched already: wait for that, or cancel it")
         try:
-            path = self._fetch(remote, remote.file, folder / remote.file, watch, cancel, size=remote.size)
+            path = self._fetch(remote, remote.file, folder / remote.file, watch, cancel)
             try:
                 applied = _verified(path, remote)
             except UserInputError:
@@ -260,24 +260,15 @@ class Hub:
             lock.release()
         return Pulled(path=target, applied=applied, problems=tuple(problems))
 
-    def _fetch(
-        self,
-        remote: Remote,
-        name: str,
-        path: Path,
-        watch: Watch,
-        cancel: threading.Event | None,
-        size: int | None = None,
-    ) -> Path:
+    def _fetch(self, remote: Remote, name: str, path: Path, watch: Watch, cancel: threading.Event | None) -> Path:
         """A file by plain HTTPS. The client's own hf_hub_download begins a broken file anew, and takes Xet where it
         can, which prints what its progress callback raises and goes on: nobody could cancel.
-
-        size: where it is known, a file that is there in part is gone on with.
         """
         from huggingface_hub import hf_hub_url
         from huggingface_hub.file_download import http_get
         from huggingface_hub.utils import build_hf_headers
 
+        size = remote.size if name == remote.file else None  # an adapter that is there in part is gone on with
         url = hf_hub_url(remote.repo_id, name, revision=remote.revision, endpoint=self._api.endpoint)
         with told(remote.repo_id, remote.revision), path.open("wb" if size is None else "ab") as file:
             headers, bar = build_hf_headers(token=self._api.token), cast(Any, _bar(name, watch, cancel))

@@ -218,7 +218,7 @@ def videos_of(studio: Studio, own: AdapterChoice) -> list[tuple[Path, str]]:
     if came is not None:
         return list(came.videos)
     for view in studio.jobs.list():
-        if view.kind == "train" and view.result is not None and view.result.name == own.path.name:
+        if view.kind == "train" and view.result == own.path:
             drawn = [sample for sample in view.samples if sample.adapted and sample.step]
             last = max((sample.step for sample in drawn), default=0)
             return [(sample.path, sample.prompt.text) for sample in drawn if sample.step == last]

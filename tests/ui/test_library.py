@@ -5,15 +5,20 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from synmotion_core.adapters.export import export
+from synmotion_core.adapters.file import read_info
 from synmotion_core.adapters.hub import Hub
 from synmotion_core.adapters.parcel import pack
 from synmotion_core.storage import read_tensors
+from synmotion_core.types import Prompt
+from synmotion_core.ui.adapters import AdapterChoice
+from synmotion_core.ui.library import videos_of
 from tests.hub_server import HubServer
 from tests.ui.studio import Site, write_adapter
 
@@ -21,6 +26,22 @@ SLOW = 60_000
 ASSETS = Path(__file__).parents[2] / "assets"
 SQUAT, CLIP = ASSETS / "adapters" / "squat.safetensors", ASSETS / "clips" / "squat" / "squat-01.mp4"
 EVIL = "a red <b id='evil'>cat</b> squats"
+
+
+def test_videos_are_of_the_very_adapter(tmp_path: Path) -> None:
+    """Not of another one with the same file name: the ready-made one, or one that could not be put in its place."""
+    (here, other), prompt = (
+        (tmp_path / "here.safetensors", tmp_path / "other" / "here.safetensors"),
+        Prompt(subject="a cat", motion="x"),
+    )
+    sample = SimpleNamespace(adapted=True, step=3, path=tmp_path / "1.mp4", prompt=prompt)
+    jobs = SimpleNamespace(list=lambda: [SimpleNamespace(kind="train", result=here, samples=[sample])])
+    studio: Any = SimpleNamespace(jobs=jobs)
+    for path in (here, other):
+        path.parent.mkdir(exist_ok=True)
+        shutil.copyfile(SQUAT, path)
+    choices = [AdapterChoice(id=f"mine/{path.name}", path=path, info=read_info(path)) for path in (here, other)]
+    assert [len(videos_of(studio, choice)) for choice in choices] == [1, 0]
 
 
 @pytest.fixture(autouse=True)
