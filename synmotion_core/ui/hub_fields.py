@@ -114,6 +114,8 @@ def build(studio: Studio, adapter: gr.Dropdown) -> dict[str, Any]:
         there, wanted = values[remote], (values[name] or "").strip() or None
         if there is None:
             raise ConfigError("look at a repository first")
+        if (values[repo] or "").strip() != there.repo_id:
+            raise ConfigError(f"what was looked at is {there.repo_id}, not {values[repo]}: look at that first")
         hub = _hub()
 
         def work(watch: Watch, stop: threading.Event) -> tuple[str, Any]:
@@ -193,7 +195,7 @@ def build(studio: Studio, adapter: gr.Dropdown) -> dict[str, Any]:
     found.input(guarded(message, on_found), {found}, looked, **calm)
     gr.on([look.click, repo.submit], guarded(message, on_look), {repo, revision}, looked, **calm)
     begun = [
-        fetch.click(guarded(message, on_fetch), {remote, name}, watched, **calm),
+        fetch.click(guarded(message, on_fetch), {remote, name, repo}, watched, **calm),
         send.click(guarded(message, on_send), asked, watched, **calm),
     ]
     for event in begun:
