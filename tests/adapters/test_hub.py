@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from synmotion_core.adapters import hub as module
-from synmotion_core.adapters.card import model_card
+from synmotion_core.adapters.card import Shown, model_card
 from synmotion_core.adapters.file import read_info
 from synmotion_core.adapters.hub import ORIGIN, Hub, about_folder, origin
 from synmotion_core.adapters.parcel import Parcel, pack
 from synmotion_core.clips import video
-from synmotion_core.errors import AdapterError, Cancelled, ConfigError, HubError
+from synmotion_core.errors import AdapterError, Cancelled, ConfigError, HubError, StorageError
 from synmotion_core.storage import read_header, read_metadata
 from synmotion_core.workspace import Workspace
 from tests.hub_repos import Answer
@@ -227,6 +227,53 @@ def test_a_pull_writes_over_nothing(hub: HubServer, workspace: Workspace, monkey
     assert origin(workspace.adapters / "squat.safetensors") is None
     done = Hub(token=False).pull(remote, workspace, name="second")
     assert origin(done.path) is not None
+
+
+def test_what_arrives_is_what_was_looked_at(
+    hub: HubServer, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A piece of it that was damaged here is found by its SHA-256, and the next try begins anew."""
+    there(hub)
+    remote, cancel = Hub(token=False).look("ann/squat"), threading.Event()
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 100_000)
+    with pytest.raises(Cancelled):
+        Hub(token=False).pull(
+            remote, workspace, watch=lambda _, done, __: done < 300_000 or cancel.set(), cancel=cancel
+        )
+    (part,) = (workspace.cache / "hub").rglob("squat.safetensors")
+    part.write_bytes(b"x" * part.stat().st_size)
+    with pytest.raises(AdapterError, match="its SHA-256 differs"):
+        Hub(token=False).pull(remote, workspace)
+    assert Hub(token=False).pull(remote, workspace).path.read_bytes() == SQUAT.read_bytes()
+    monkeypatch.setattr(Workspace, "free_bytes", lambda _: 1000)
+    with pytest.raises(StorageError, match="the adapter of ann/squat needs"):
+        Hub(token=False).pull(remote, workspace, name="second")
+
+
+def test_a_commit_in_between_is_not_written_over(
+    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, ready = parcel(tmp_path / "parcel"), Hub._ready
+
+    def late(self: Hub, repo_id: str, private: bool) -> str | None:
+        head = ready(self, repo_id, private)
+        hub.repos[repo_id].commit({"theirs.txt": b"theirs"}, "theirs")
+        return head
+
+    monkeypatch.setattr(Hub, "_ready", late)
+    with pytest.raises(HubError, match="it was changed in the meantime"):
+        Hub(token=ANN).push(own)
+    assert hub.repos["ann/squat"].head.message == "theirs"
+
+
+def test_few_and_small_videos_are_fetched(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"videos/{index}.mp4" for index in range(7)]
+    card = model_card(INFO, repo_id="a/b", file="squat.safetensors", videos=[Shown(file=n, words="x") for n in names])
+    clips = {name: CLIP.read_bytes() + b"\0" * (name == names[0]) for name in names}
+    hub.add_repo("eve/x", files={"README.md": card.encode(), "squat.safetensors": SQUAT.read_bytes(), **clips})
+    monkeypatch.setattr(module, "MAX_PREVIEW", CLIP.stat().st_size)
+    remote = Hub(token=False).look("eve/x")
+    assert [one.file for one in remote.videos] == names[1 : 1 + module.MAX_PREVIEWS]
 
 
 def test_an_adapters_folder_on_another_disk(
