@@ -82,8 +82,10 @@ def push(args: argparse.Namespace, terminal: Terminal) -> Answer:
         whose = "public: everybody will see it" if args.public else "private: only you will see it"
         _agreed(args, terminal, f"send {len(parcel.files)} files, {_mib(parcel.size)}, to {args.repo}, {whose}?")
         done = Hub().push(parcel, private=not args.public, watch=terminal.show, cancel=terminal.cancel)
-        note = f"{done.files} of {done.files} files are there, as commit {done.commit[:8]}"
-        return Answer(results=(done.url,), notes=(note,), data=_data(parcel, args.public) | asdict(done))
+        notes = [f"{done.files} of {done.files} files are there, as commit {done.commit[:8]}"]
+        if done.removed:
+            notes.append(f"removed, as the card names them no longer: {', '.join(done.removed)}")
+        return Answer(results=(done.url,), notes=tuple(notes), data=_data(parcel, args.public) | asdict(done))
 
 
 def notice(remote: Remote) -> list[str]:

@@ -12,6 +12,7 @@ People may change the text; `check_card` refuses one whose front matter no longe
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -149,6 +150,7 @@ def _prose(
     spec = find_spec(info.backbone)
     ships = spec.repo.startswith("assets:")
     base = spec.title if ships else f"[{spec.title}](https://huggingface.co/{spec.repo})"
+    name = shlex.quote(PurePosixPath(file).stem)
     picture = " --image cat.png" if info.mode == "i2v" else ""
     limits = spec.knows.partition(". ")[2]  # of the licence, where it has some
     lines = [f"# “{plain(info.motion)}”, for any subject", ""]
@@ -164,7 +166,7 @@ def _prose(
         "",
         "```",
         f"python -m synmotion_core pull {repo_id}",
-        f'python -m synmotion_core generate --adapter {PurePosixPath(file).stem} --subject "a red cat"{picture}',
+        f'python -m synmotion_core generate --adapter {name} --subject "a red cat"{picture}',
         "```",
         "",
     ]

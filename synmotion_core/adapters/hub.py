@@ -10,13 +10,14 @@ repository as it was, and the next try sends only what is not there yet.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import re
 import shutil
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -25,7 +26,7 @@ from synmotion_core.adapters.card import TAG, Shown, shown_videos
 from synmotion_core.adapters.file import AdapterInfo, info_from, read_info
 from synmotion_core.adapters.hub_errors import LOG_IN, check_repo_id, told
 from synmotion_core.adapters.load_back import Weightless, load_back
-from synmotion_core.adapters.parcel import CARD, Parcel
+from synmotion_core.adapters.parcel import CARD, Parcel, made_before
 from synmotion_core.backbones import find_spec
 from synmotion_core.clips import video
 from synmotion_core.errors import AdapterError, Cancelled, ConfigError, HubError, UserInputError
@@ -97,11 +98,12 @@ class Origin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pushed:
-    """A parcel that arrived: the page of the repository and its commit."""
+    """A parcel that arrived: the page of the repository and its commit; removed are files of an earlier one."""
 
     url: str
     commit: str
     files: int
+    removed: tuple[str, ...] = ()
 
 
 class Hub:
@@ -158,9 +160,7 @@ class Hub:
         with told(repo_id, revision):
             found = self._api.model_info(repo_id, revision=revision, files_metadata=True)
             card = found.card_data.to_dict() if found.card_data is not None else {}
-        sha = str(found.sha)
-        if not _SHA.fullmatch(sha):
-            raise HubError(f"{repo_id}: the Hub answered without a commit")
+        sha = _commit(found.sha, repo_id)
         sizes = {str(one.rfilename): one for one in found.siblings or ()}
         named = self._adapters(repo_id, sha, [name for name in sizes if _is_plain(name)], file)
         name, info = named
@@ -306,15 +306,16 @@ class Hub:
     ) -> Pushed:
         """Send a parcel, as one commit, to its repository, which is made where it is not there.
 
-        Raises ConfigError for a repository that holds something else, or is public where it should be private;
-        HubError; Cancelled between two files. What fails leaves the repository as it was.
+        Videos and exports of an earlier parcel, which its card no longer names, go. Raises ConfigError for a repository
+        that holds something else, or is public where it should be private; HubError; Cancelled between two files. What
+        fails leaves the repository as it was.
         """
-        from huggingface_hub import CommitOperationAdd
+        from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
         check_repo_id(parcel.repo_id)
-        head = self._ready(parcel.repo_id, private)
+        head, old = self._ready(parcel, private)
         added = [CommitOperationAdd(path_in_repo=file.name, path_or_fileobj=file.path) for file in parcel.files]
-        with told(parcel.repo_id):
+        with told(parcel.repo_id), _no_bars():
             for file, operation in zip(parcel.files, added, strict=True):
                 watch(file.name, 0, file.size)
                 if cancel is not None and cancel.is_set():
@@ -323,7 +324,7 @@ class Hub:
                 watch(file.name, file.size, file.size)
             done = self._api.create_commit(
                 parcel.repo_id,
-                added,
+                [*added, *(CommitOperationDelete(path_in_repo=name) for name in old)],
                 commit_message=f"The motion “{parcel.info.motion}”"[:100],
                 parent_commit=head,
             )
@@ -335,19 +336,20 @@ class Hub:
                 f"{parcel.repo_id} was sent {len(parcel.files)} files and lacks {', '.join(lost)}: try again"
             )
         url = f"{self._api.endpoint}/{parcel.repo_id}"
-        return Pushed(url=url, commit=str(done.oid), files=len(parcel.files))
+        return Pushed(url=url, commit=str(done.oid), files=len(parcel.files), removed=old)
 
-    def _ready(self, repo_id: str, private: bool) -> str | None:
-        """Make the repository, or see that it may be written to; its newest commit."""
+    def _ready(self, parcel: Parcel, private: bool) -> tuple[str, tuple[str, ...]]:
+        """Make the repository, or see that it may be written to; its newest commit, and what an earlier parcel left."""
         from huggingface_hub.errors import RepositoryNotFoundError
 
+        repo_id = parcel.repo_id
         self._who(repo_id)  # without a token the Hub says of everything private that it is not there
         with told(repo_id):
             try:
                 found = self._api.model_info(repo_id)
             except RepositoryNotFoundError:
                 self._api.create_repo(repo_id, private=private)
-                return str(self._api.model_info(repo_id).sha)
+                return _commit(self._api.model_info(repo_id).sha, repo_id), ()
         files = {str(one.rfilename) for one in found.siblings or ()} - {".gitattributes", CARD}
         if files and TAG not in (found.tags or ()):
             raise ConfigError(f"{repo_id} is there already and is no motion adapter: choose another name")
@@ -357,7 +359,12 @@ class Hub:
             raise ConfigError(
                 f"{repo_id} is there already and is private: share it as private, or make it public on its page first"
             )
-        return str(found.sha)
+        mine = {file.name for file in parcel.files}
+        old = tuple(sorted(name for name in files - mine if made_before(name)))
+        other = sorted(name for name in files - mine - set(old) if _is_plain(name))
+        if other:
+            raise ConfigError(f"{repo_id} holds another adapter, {other[0]}: choose another name")
+        return _commit(found.sha, repo_id), old
 
 
 def about_folder(adapter: Path) -> Path:
@@ -392,10 +399,17 @@ def _is_plain(name: str) -> bool:
         return False
 
 
+def _commit(sha: Any, repo_id: str) -> str:
+    if not isinstance(sha, str) or not _SHA.fullmatch(sha):
+        raise HubError(f"{repo_id}: the Hub answered without a commit: try again")
+    return sha
+
+
 def _licence(card: Mapping[str, Any]) -> str:
-    """What a card says of its licence."""
+    """What a card says of its licence, or licences."""
     said = [card.get(key) for key in ("license", "license_name", "license_link")]
-    return ", ".join(one[:200] for one in said if isinstance(one, str))
+    flat = [part for one in said for part in (one if isinstance(one, list) else [one])]
+    return ", ".join(one[:200] for one in flat[:10] if isinstance(one, str))
 
 
 def _verified(path: Path, remote: Remote) -> int:
@@ -413,7 +427,12 @@ def _verified(path: Path, remote: Remote) -> int:
     if info != remote.info:
         raise AdapterError(f"{remote.file} changed while it was fetched: look again")
     spec, entry, config = _fits(info, remote.file)
-    return load_back(path, Weightless(spec), entry, config)
+    try:
+        return load_back(path, Weightless(spec), entry, config)
+    except UserInputError:
+        raise
+    except Exception as error:  # its settings may be of any kind, and reach into PEFT and torch
+        raise AdapterError(f"{remote.file} has settings that {info.method} cannot use ({error})") from error
 
 
 def _fits(info: AdapterInfo, file: str) -> tuple[Any, Any, Any]:
@@ -422,8 +441,25 @@ def _fits(info: AdapterInfo, file: str) -> tuple[Any, Any, Any]:
     spec, entry = find_spec(info.backbone), find_method(info.method)
     try:
         return spec, entry, entry.config(**info.method_config)
-    except TypeError as error:
+    except UserInputError:
+        raise
+    except Exception as error:  # of any kind, as above
         raise AdapterError(f"{file} has settings that {info.method} does not know: {error}") from error
+
+
+@contextlib.contextmanager
+def _no_bars() -> Iterator[None]:
+    """Uploads draw bars of the client's own, on a terminal that may show ours."""
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    if are_progress_bars_disabled():
+        yield
+        return
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        enable_progress_bars()
 
 
 def _bar(name: str, watch: Watch, cancel: threading.Event | None) -> type:

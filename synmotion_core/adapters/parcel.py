@@ -11,6 +11,7 @@ Reference clips are not among them unless somebody gives one as a video.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from synmotion_core.storage import replacing
 
 CARD = "README.md"
 MAX_VIDEOS = 12
+_MADE = re.compile(r"videos/\d\d\.mp4|pytorch_lora_weights[a-z_-]*\.safetensors|[^/]+-comfyui[a-z_-]*\.safetensors")
 MAX_VIDEO_BYTES = 20 * 2**20
 
 
@@ -66,22 +68,26 @@ def pack(
     formats: Sequence[Format] = (),
     card: str | None = None,
 ) -> Parcel:
-    """Write into `folder`, which is empty, what is made for sharing; the adapter and the videos stay where they are.
+    """Write into `folder`, which is empty, what is made for sharing; the adapter stays where it is.
 
-    videos: files with the words that each was asked for with. formats: exports that go with it, each read back. card:
-    somebody's own text instead of the generated one. Raises AdapterError, ClipError for a video that cannot be read,
-    ConfigError for a card that does not say what the adapter is, and for too many or too large videos.
+    videos: files with the words that each was asked for with, written anew: what a camera notes in a file stays here.
+    formats: exports that go with it, each read back. card: somebody's own text instead of the generated one. Raises
+    AdapterError, ClipError for a video that cannot be read, ConfigError for a card that does not say what the adapter
+    is, and for too many or too large videos.
     """
     info = read_info(adapter)
     if len(videos) > MAX_VIDEOS:
         raise ConfigError(f"a card shows up to {MAX_VIDEOS} videos, got {len(videos)}")
     shown, files = [], [_packed(f"{adapter.stem}.safetensors", adapter)]
     for index, (path, words) in enumerate(videos, 1):
-        video.probe(path)
+        if path.is_file() and path.stat().st_size > MAX_VIDEO_BYTES:
+            raise ConfigError(
+                f"{path.name} has {path.stat().st_size:,} bytes, a card's video at most {MAX_VIDEO_BYTES:,}"
+            )
+        frames, fps = video.read(path)[:2]
         shown.append(Shown(file=f"videos/{index:02d}.mp4", words=words))
-        files.append(_packed(shown[-1].file, path))
-        if files[-1].size > MAX_VIDEO_BYTES:
-            raise ConfigError(f"{path.name} has {files[-1].size:,} bytes, a card's video at most {MAX_VIDEO_BYTES:,}")
+        video.write(folder / shown[-1].file, frames, fps)
+        files.append(_packed(shown[-1].file, folder / shown[-1].file))
     travels = []
     for format in dict.fromkeys(formats):
         for expert in (None,) if find_spec(info.backbone).boundary_ratio is None else EXPERTS:
@@ -96,6 +102,11 @@ def pack(
     with replacing(folder / CARD) as partial:
         partial.write_text(text, encoding="utf-8")
     return Parcel(repo_id=repo_id, files=(_packed(CARD, folder / CARD), *files), info=info)
+
+
+def made_before(name: str) -> bool:
+    """Whether a file of a repository is a video or an export that an earlier parcel put there."""
+    return _MADE.fullmatch(name) is not None
 
 
 def _packed(name: str, path: Path) -> Packed:

@@ -25,9 +25,11 @@ from synmotion_core.ui.notices import Updates, guarded, hint, notice, quiet
 
 if TYPE_CHECKING:
     from synmotion_core.adapters.hub import Hub
+    from synmotion_core.adapters.parcel import Parcel
     from synmotion_core.transfers import TransferView, Watch
 
 _SEE = "() => setTimeout(() => document.getElementById('hub-message').scrollIntoView({block: 'nearest'}), 200)"
+_CHANGED = "what would be sent has changed since it was shown: show it again"
 _PRIVATE, _PUBLIC = "private", "public"
 _NO_SENDING = (
     "Sending from a Space needs a log-in of your own, which this version does not have: share from your machine"
@@ -88,7 +90,7 @@ def build(studio: Studio, adapter: gr.Dropdown) -> dict[str, Any]:
     message = gr.HTML("", elem_id="hub-message", apply_default_css=False)
     status = gr.HTML("", elem_id="hub-status", apply_default_css=False)
     cancel = gr.Button("Cancel", size="md", variant="stop", visible=False, elem_id="hub-cancel", min_width=90)
-    memory, remote, prepared = remembered("transfer", {"id": ""}), gr.State(None), gr.State("")
+    memory, remote, prepared = remembered("transfer", {"id": ""}), gr.State(None), gr.State(None)
     arrived, timer = gr.State(""), gr.Timer(POLL_S, active=False)
 
     def on_search(values: Mapping[Any, Any]) -> Updates:
@@ -132,26 +134,31 @@ def build(studio: Studio, adapter: gr.Dropdown) -> dict[str, Any]:
         check_repo_id(where)
         with tempfile.TemporaryDirectory() as folder:
             parcel = _pack(studio, values[adapter], where, values[beside], Path(folder))
+            shown = _files(parcel)
             lines = "".join(f"<li>{escape(file.name)}, {file.size:,} bytes</li>" for file in parcel.files)
             text = parcel.card
         whose = "everybody will see it" if values[who] == _PUBLIC else "only you will see it"
         head = f"To {escape(where)}, {whose}: {len(parcel.files)} files, {parcel.size / 2**20:.1f} MiB, nothing else."
-        shown = f'<div class="sm-notice sm-info" role="status">{head}<ul>{lines}</ul></div>'
-        return {files: shown, card: text, prepared: _what(values), parcel_ready: gr.Column(visible=True)}
+        listing = f'<div class="sm-notice sm-info" role="status">{head}<ul>{lines}</ul></div>'
+        return {files: listing, card: text, prepared: (_what(values), shown), parcel_ready: gr.Column(visible=True)}
 
     def on_send(values: Mapping[Any, Any]) -> Updates:
         if os.environ.get("SPACE_ID"):
             raise ConfigError(_NO_SENDING)
-        if values[prepared] != _what(values):
-            raise ConfigError("what would be sent has changed since it was shown: show it again")
+        asked, shown = values[prepared] or ("", "")
+        if asked != _what(values):
+            raise ConfigError(_CHANGED)
         where, chosen, more, text = (values[target] or "").strip(), values[adapter], values[beside], values[card]
         private, hub = values[who] != _PUBLIC, _hub()
 
         def work(watch: Watch, stop: threading.Event) -> tuple[str, Any]:
             with tempfile.TemporaryDirectory() as folder:
                 parcel = _pack(studio, chosen, where, more, Path(folder), text)
+                if _files(parcel) != shown:
+                    raise ConfigError(_CHANGED)
                 done = hub.push(parcel, private=private, watch=watch, cancel=stop)
-            return f"{done.files} of {done.files} files are at {done.url}, as commit {done.commit[:8]}.", None
+            gone = f" Removed, as the card names them no longer: {', '.join(done.removed)}." if done.removed else ""
+            return f"{done.files} of {done.files} files are at {done.url}, as commit {done.commit[:8]}.{gone}", None
 
         return follow(transfers.start(f"Sending to {where}", work))
 
@@ -178,7 +185,14 @@ def build(studio: Studio, adapter: gr.Dropdown) -> dict[str, Any]:
         try:
             return show(transfers.view(asked)) if asked else {timer: gr.Timer(active=False)}
         except UserInputError:  # of a studio that has ended since
-            return {timer: gr.Timer(active=False), status: "", cancel: gr.Button(visible=False), memory: {"id": ""}}
+            free = {fetch: gr.Button(interactive=True), send: gr.Button(interactive=True)}
+            return {
+                **free,
+                timer: gr.Timer(active=False),
+                status: "",
+                cancel: gr.Button(visible=False),
+                memory: {"id": ""},
+            }
 
     def on_cancel(values: Mapping[Any, Any]) -> Updates:
         transfers.cancel(job_id(values[memory]))
@@ -234,6 +248,11 @@ def _pack(studio: Studio, wanted: str, where: str, beside: Any, folder: Path, ca
     videos = videos_of(studio, own) if "videos" in beside else []
     formats = [format for format in ("diffusers", "comfyui") if format in beside]
     return pack(own.path, where, folder, videos=videos, formats=formats, card=card)  # type: ignore[arg-type]
+
+
+def _files(parcel: Parcel) -> tuple[tuple[str, int], ...]:
+    """What is sent besides the card, whose text is the person's."""
+    return tuple((file.name, file.size) for file in parcel.files if file.name != "README.md")
 
 
 def _status(view: TransferView) -> str:

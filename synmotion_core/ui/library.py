@@ -4,6 +4,7 @@ of other programs taken in; and the Hub (hub_fields.py).
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -85,6 +86,8 @@ def build(studio: Studio) -> dict[str, Any]:
         own = chosen(values)
         if own.id.startswith("ready/"):
             raise ConfigError("this one ships with the studio and stays")
+        if os.environ.get("SPACE_ID"):
+            raise ConfigError("on a Space the adapters are everybody's: only who runs it may delete them")
         return own
 
     def show(own: AdapterChoice | None) -> Updates:

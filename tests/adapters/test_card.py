@@ -105,6 +105,8 @@ def test_a_parcel_is_all_that_leaves(tmp_path: Path) -> None:
         "squat-comfyui.safetensors",
     ]  # fmt: skip
     assert all(file.path.stat().st_size == file.size > 0 for file in parcel.files)
+    assert parcel.files[2].path.read_bytes() != CLIP.read_bytes(), "written anew: nothing that a camera noted travels"
+    assert video.read(parcel.files[2].path)[0].shape == video.read(CLIP)[0].shape
     assert parcel.size == sum(file.size for file in parcel.files)
     assert (
         read_front_matter(parcel.card)["widget"]

@@ -151,6 +151,20 @@ def test_what_is_there_is_not_written_over(hub: HubServer, tmp_path: Path) -> No
     assert "videos/01.mp4" in hub.repos["ann/public"].head.files
 
 
+def test_a_second_push_leaves_what_its_card_names(hub: HubServer, tmp_path: Path) -> None:
+    """Old videos and exports go, and are said; another adapter is not put beside the first, nor written over."""
+    Hub(token=ANN).push(parcel(tmp_path / "parcel"))
+    fewer = pack(SQUAT, "ann/squat", _new(tmp_path), formats=["comfyui"])
+    done = Hub(token=ANN).push(fewer)
+    assert done.removed == ("pytorch_lora_weights.safetensors", "videos/01.mp4")
+    assert set(hub.repos["ann/squat"].head.files) == {".gitattributes", *(file.name for file in fewer.files)}
+    assert Hub(token=ANN).look("ann/squat").info == INFO
+    other = tmp_path / "spin.safetensors"
+    other.write_bytes((ASSETS / "adapters" / "spin.safetensors").read_bytes())
+    with pytest.raises(ConfigError, match=r"ann/squat holds another adapter, squat\.safetensors: choose another name"):
+        Hub(token=ANN).push(pack(other, "ann/squat", _new(tmp_path)))
+
+
 def test_a_push_that_broke_changes_nothing(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.sleep", lambda _: None)  # the client waits between its tries
     own = parcel(tmp_path / "parcel")
@@ -255,9 +269,9 @@ def test_a_commit_in_between_is_not_written_over(
 ) -> None:
     own, ready = parcel(tmp_path / "parcel"), Hub._ready
 
-    def late(self: Hub, repo_id: str, private: bool) -> str | None:
-        head = ready(self, repo_id, private)
-        hub.repos[repo_id].commit({"theirs.txt": b"theirs"}, "theirs")
+    def late(self: Hub, sent: Parcel, private: bool) -> Any:
+        head = ready(self, sent, private)
+        hub.repos[sent.repo_id].commit({"theirs.txt": b"theirs"}, "theirs")
         return head
 
     monkeypatch.setattr(Hub, "_ready", late)
@@ -370,6 +384,9 @@ def forged(**changed: Any) -> bytes:
         ({"method_config": {"rank": 10**9}}, ""),
         ({"method_config": {"subject_tokens": 10**12}}, ""),
         ({"method_config": {"evil": 1}}, "has settings that synmotion does not know"),
+        ({"method_config": {"seed": "x"}}, "settings that synmotion"),
+        ({"method_config": {"lora_alpha": []}}, "settings that synmotion"),
+        ({"method": "lora", "method_config": {"modules": "x"}}, "settings that lora"),
         ({"method": "os.system"}, "there is no method 'os.system'"),
         ({"backbone": "llama"}, "there is no backbone 'llama'"),
         ({"backbone": "wan2.1-t2v-1.3b"}, "does not fit text width 4096"),

@@ -160,7 +160,7 @@ def test_a_hub_that_says_no_is_heard(open_page: Any, site: Site, ann: HubServer,
     expect(message).to_contain_text("Sending from a Space needs a log-in of your own", timeout=SLOW)
 
 
-def test_adapters_in_and_out(open_page: Any, site: Site, tmp_path: Path) -> None:
+def test_adapters_in_and_out(open_page: Any, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exported, downloaded, taken in again as a file of another program, and deleted."""
     shutil.copyfile(SQUAT, site.workspace.adapters / "mine.safetensors")
     page = open_page()
@@ -202,6 +202,10 @@ def test_adapters_in_and_out(open_page: Any, site: Site, tmp_path: Path) -> None
     page.locator("#library-keep").click()
     expect(page.locator("#library-really")).to_be_hidden()
     assert (site.workspace.adapters / "taken.safetensors").exists()
+    monkeypatch.setenv("SPACE_ID", "someone/space")
+    page.locator("#library-delete").click()
+    expect(message).to_contain_text("only who runs it may delete them", timeout=SLOW)
+    monkeypatch.delenv("SPACE_ID")
     page.locator("#library-delete").click()
     page.locator("#library-really").click()
     expect(message).to_contain_text("taken is deleted", timeout=SLOW)
