@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -26,18 +25,18 @@ from synmotion_core.adapters.card import TAG, Shown, shown_videos
 from synmotion_core.adapters.file import AdapterInfo, info_from, read_info
 from synmotion_core.adapters.hub_errors import LOG_IN, check_repo_id, told
 from synmotion_core.adapters.load_back import Weightless, load_back
+from synmotion_core.adapters.origin import Origin, about_folder, write_origin
 from synmotion_core.adapters.parcel import CARD, Parcel, made_before
 from synmotion_core.backbones import find_spec
 from synmotion_core.clips import video
 from synmotion_core.errors import AdapterError, Cancelled, ConfigError, HubError, UserInputError
 from synmotion_core.locks import FileLock
 from synmotion_core.methods import find_method
-from synmotion_core.storage import link_or_copy, read_metadata, replacing
+from synmotion_core.storage import link_or_copy
 from synmotion_core.workspace import Workspace, safe_name
 
 MAX_ADAPTER = 4 * 2**30  # bytes
 MAX_PREVIEWS, MAX_PREVIEW = 4, 20 * 2**20  # videos of a card that are fetched, bytes of each
-ORIGIN = "origin.json"
 _MAX_FILES = 10  # safetensors files of a repository that are looked into
 _VIDEO_NAME = re.compile(r"(\w[\w .+=-]*/)?\w[\w .+=-]*\.mp4", re.ASCII)
 _SHA = re.compile(r"[0-9a-f]{40}")
@@ -84,16 +83,6 @@ class Pulled:
     path: Path
     applied: int
     problems: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
-    """Where an adapter here was fetched from, with the videos of its page and their words."""
-
-    repo_id: str
-    revision: str
-    licence: str
-    videos: tuple[tuple[Path, str], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,21 +268,20 @@ class Hub:
         self, remote: Remote, adapter: Path, about: Path, watch: Watch, cancel: threading.Event | None
     ) -> list[str]:
         """The card, where it is, and its videos, decoded here and written anew; what fails is said."""
-        problems, videos = [], []
+        problems: list[str] = []
+        videos: list[tuple[Path, str]] = []
         for index, shown in enumerate(remote.videos, 1):
             try:
                 path = self._fetch(remote, shown.file, adapter.with_name("video.mp4"), watch, cancel)
                 frames, fps = video.read(path)
                 video.write(about / f"{index:02d}.mp4", frames, fps)
-                videos.append({"file": f"{index:02d}.mp4", "words": shown.words[:500]})
+                videos.append((about / f"{index:02d}.mp4", shown.words[:500]))
             except UserInputError as error:
                 problems.append(f"its video {shown.file} was left out: {error}")
-        said = {
-            "repo_id": remote.repo_id, "revision": remote.revision, "file": remote.file, "licence": remote.licence,
-            "videos": videos, "seal": read_metadata(adapter).get("seal"),
-        }  # fmt: skip
-        with replacing(about / ORIGIN) as partial:
-            partial.write_text(json.dumps(said, indent=1), encoding="utf-8")
+        note = Origin(
+            repo_id=remote.repo_id, revision=remote.revision, licence=remote.licence, videos=tuple(videos)
+        )  # fmt: skip
+        write_origin(about, adapter, note)
         return problems
 
     def push(
@@ -365,29 +353,6 @@ class Hub:
         if other:
             raise ConfigError(f"{repo_id} holds another adapter, {other[0]}: choose another name")
         return _commit(found.sha, repo_id), old
-
-
-def about_folder(adapter: Path) -> Path:
-    """Where what is known of an adapter lies beside it: its origin and its videos."""
-    return adapter.with_suffix(".about")
-
-
-def origin(adapter: Path) -> Origin | None:
-    """Where an adapter was fetched from; None for one that was not, or whose note cannot be read or is of another
-    file: names are used again."""
-    beside = about_folder(adapter)
-    try:
-        said = json.loads((beside / ORIGIN).read_text(encoding="utf-8"))
-        if said["seal"] != read_metadata(adapter).get("seal"):
-            return None
-        return Origin(
-            repo_id=str(said["repo_id"]),
-            revision=str(said["revision"]),
-            licence=str(said["licence"]),
-            videos=tuple((beside / Path(one["file"]).name, str(one["words"])) for one in said["videos"]),
-        )
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return None
 
 
 def _is_plain(name: str) -> bool:

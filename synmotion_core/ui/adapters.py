@@ -39,7 +39,7 @@ class AdapterChoice:
     @property
     def label(self) -> str:
         """What the list shows."""
-        from synmotion_core.adapters.hub import origin
+        from synmotion_core.adapters.origin import origin
 
         came = origin(self.path)
         where = "ready-made" if self.id.startswith("ready/") else "trained here" if self.info.steps else "taken in"

@@ -222,7 +222,7 @@ def build(studio: Studio, adapter: gr.Dropdown) -> dict[str, Any]:
 
 def came_from(path: Path) -> str:
     """Where on the Hub an adapter came from, "" where it did not."""
-    from synmotion_core.adapters.hub import origin
+    from synmotion_core.adapters.origin import origin
 
     own = origin(path)
     if own is None:

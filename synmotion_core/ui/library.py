@@ -131,7 +131,7 @@ def build(studio: Studio) -> dict[str, Any]:
         return {sure: gr.Row(visible=True)}
 
     def on_really(values: Mapping[Any, Any]) -> Updates:
-        from synmotion_core.adapters.hub import about_folder
+        from synmotion_core.adapters.origin import about_folder
 
         own = mine(values)
         own.path.unlink(missing_ok=True)
@@ -215,7 +215,7 @@ def videos_html(area: gr.HTML, studio: Studio, own: AdapterChoice) -> str:
 
 def videos_of(studio: Studio, own: AdapterChoice) -> list[tuple[Path, str]]:
     """Videos of an adapter with the words that each was asked for with, the last step's first."""
-    from synmotion_core.adapters.hub import origin
+    from synmotion_core.adapters.origin import origin
 
     came = origin(own.path)
     if came is not None:

@@ -14,7 +14,8 @@ import pytest
 from synmotion_core.adapters import hub as module
 from synmotion_core.adapters.card import Shown, model_card
 from synmotion_core.adapters.file import read_info
-from synmotion_core.adapters.hub import ORIGIN, Hub, about_folder, origin
+from synmotion_core.adapters.hub import Hub
+from synmotion_core.adapters.origin import ORIGIN, about_folder, origin
 from synmotion_core.adapters.parcel import Parcel, pack
 from synmotion_core.clips import video
 from synmotion_core.errors import AdapterError, Cancelled, ConfigError, HubError, StorageError
