@@ -154,8 +154,9 @@ def _rows(
             now = time.perf_counter()
             yield name, tuple(found[id(one)] for one in asked[name]), now - began
             began = now
-    if waiting:
-        raise RuntimeError(f"units of {', '.join(waiting)} never came back")
+    lost = [name for name in waiting if any(id(one) not in found for one in asked[name])]
+    if lost:
+        raise RuntimeError(f"units of {', '.join(lost)} never came back")
 
 
 def bench_step(*, motion: str = "squat", seed: int = 0, num_steps: int = 40, batch_size: int = 8) -> Iterator[Figure]:

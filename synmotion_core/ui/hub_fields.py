@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from synmotion_core import sharing
 from synmotion_core.errors import ConfigError, UserInputError
 from synmotion_core.ui.adapters import find_adapter
 from synmotion_core.ui.context import POLL_S, Studio, job_id, remembered
@@ -103,6 +102,8 @@ def build(studio: Studio, adapter: gr.Dropdown) -> dict[str, Any]:
         return on_look({**values, repo: values[found], revision: ""}) | {repo: values[found], revision: ""}
 
     def on_look(values: Mapping[Any, Any]) -> Updates:
+        from synmotion_core import sharing
+
         there = _hub().look((values[repo] or "").strip(), revision=(values[revision] or "").strip() or None)
         said = "".join(f"<p>{escape(line.strip())}</p>" for line in sharing.notice(there))
         return {

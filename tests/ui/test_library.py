@@ -71,6 +71,12 @@ def field(page: Page, name: str) -> Any:
     return page.locator(f"{name} textarea, {name} input").first
 
 
+def open_sharing(page: Page) -> None:
+    page.get_by_text("Share the adapter on the left").click()
+    expect(page.locator("#share-prepare")).to_be_visible(timeout=SLOW)
+    page.wait_for_timeout(500)  # what opens is laid out once more, and would lose what was typed before
+
+
 def chosen(page: Page) -> Any:
     return page.locator("#library-adapter input")
 
@@ -97,7 +103,7 @@ def test_from_the_hub_to_a_video_and_back(open_page: Any, site: Site, ann: HubSe
     expect(page.locator("#evil")).to_have_count(0)
     page.wait_for_function("document.querySelector('#library-videos video').readyState >= 2")
 
-    page.get_by_text("Share the adapter on the left").click()
+    open_sharing(page)
     field(page, "#share-repo").fill("ann/mine")
     page.locator("#share-prepare").click()
     files = page.locator("#share-files")
@@ -144,7 +150,7 @@ def test_a_hub_that_says_no_is_heard(open_page: Any, site: Site, ann: HubServer,
     page.locator("#hub-fetch").click()
     expect(message).to_contain_text("what was looked at is carl/squat, not carl/gone", timeout=SLOW)
     assert not list(site.workspace.adapters.iterdir())
-    page.get_by_text("Share the adapter on the left").click()
+    open_sharing(page)
     shutil.copyfile(SQUAT, site.workspace.adapters / "mine.safetensors")
     page.get_by_role("tab", name="1 · Clips").click()
     library(page)

@@ -44,7 +44,7 @@ def test_nothing_is_published_and_nothing_is_fetched_from_elsewhere() -> None:
     assert not theme.theme()._stylesheets
 
 
-def test_only_own_handlers_no_public_api(workspace: Workspace, assets: Path) -> None:
+def test_of_the_handlers_only_the_endpoints_for_programs_are_public(workspace: Workspace, assets: Path) -> None:
     from synmotion_core.ui import build
 
     class NoJobs:
@@ -54,7 +54,9 @@ def test_only_own_handlers_no_public_api(workspace: Workspace, assets: Path) -> 
     page: Any = build(workspace, NoJobs(), assets=assets)  # type: ignore[arg-type]
     handlers = [fn for fn in page.fns.values() if fn.fn is not None]
     assert len(handlers) > 20
-    assert {fn.api_visibility for fn in handlers} == {"private"}
+    assert {fn.api_visibility for fn in handlers} == {"private", "public"}
+    public = {fn.api_name for fn in handlers if fn.api_visibility == "public"}
+    assert public == {"adapters", "generate", "train", "job", "stop"}
 
 
 @pytest.mark.parametrize(("space", "host"), [(None, "127.0.0.1"), ("someone/studio", "0.0.0.0")])
