@@ -59,7 +59,8 @@ def build(workspace: Workspace, jobs: Jobs, *, assets: Path = ASSETS) -> gr.Bloc
         quietly: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         for handler, inputs, outputs in (*first["load"], *second["load"], *third["load"], fifth["load"]):
             page.load(handler, inputs, outputs, **quietly)
-        last.select(*third["load"][0], **quietly)  # a training may have ended since
+        there = last.select(*third["load"][0], **quietly)  # a training may have ended since
+        there.then(*third["anew"], **quietly)  # a tab that is just being laid out may miss what was filled in
         beside.select(*fourth["select"], **quietly)  # not at loading: reading takes a second, and few come for it
         at_home.select(*fifth["select"], **quietly)
         fifth["use"].click(*third["take_from"](fifth["adapter"]), **quietly)

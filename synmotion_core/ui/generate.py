@@ -386,20 +386,17 @@ def build(studio: Studio, library: Library, pictures: Pictures) -> dict[str, Any
     clips_here = {studio.clips, studio.chosen, noise["noise_clip"]}
     studio.chosen.change(quiet(on_clips), clips_here, noise["noise_clip"], **{**calm, "trigger_mode": "always_last"})
     offered = [adapter, info, motion, backbone]
-    gr.on(
-        [*(part.change for part in fields.values()), chosen_pictures.change],
-        quiet(estimate),
-        everything,
-        [command, plan_line, described, *adapted.values(), *guiding.values(), *memory.parts],
-        trigger_mode="always_last",
-        **calm,
-    )
+    estimated = [command, plan_line, described, *adapted.values(), *guiding.values(), *memory.parts]
+    anew = (quiet(estimate), everything, estimated)
+    changes = [*(part.change for part in fields.values()), chosen_pictures.change]
+    gr.on(changes, *anew, trigger_mode="always_last", **calm)
     memory.ways.input(guarded(message, on_way), everything, [*memory.parts, message], **calm)
     return {
         "load": [
             (quiet(fill), {adapter, *clips_here}, [*offered, noise["noise_clip"]]),
             (quiet(on_load), watched, [*shown, studio.tabs]),
         ],
+        "anew": anew,
         "take_from": take_from,
         "take": (guarded(message, take), {studio.train_job}, [*offered, studio.tabs, message]),
     }
