@@ -1,7 +1,8 @@
 """`python -m synmotion_core`: everything the page does and more, for terminals, scripts and clusters.
 
 Results go to standard output (paths, tables; with --json one JSON object a line), progress and notes to standard error.
-Exit codes: 0 done, 1 a bug of ours, 2 input that cannot be used (the reason is on standard error), 130 stopped.
+Exit codes: 0 done, 1 a bug of ours, 2 input that cannot be used (the reason is on standard error), 3 figures
+that are not what their suite expects, 130 stopped.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from synmotion_core.errors import (
     TrainingDiverged,
     UserInputError,
 )
-from synmotion_core.progress_line import ProgressLine, duration
+from synmotion_core.progress_line import ProgressLine, duration, printable
 from synmotion_core.training import together
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return COMMANDS[args.command](args)
     except (UserInputError, TrainingDiverged) as error:
-        _note(_plain(str(error)))
+        _note("\n".join(map(printable, str(error).split("\n"))))  # it may quote a file of somebody's
         return REFUSED
     except ExpectationError as error:
         print(error, file=sys.stderr)
@@ -409,11 +410,6 @@ def _print_figure(figure: Figure, as_json: bool) -> None:
 
 def _print_json(values: Any) -> None:
     print(json.dumps(values, allow_nan=False), flush=True)
-
-
-def _plain(text: str) -> str:
-    """Without control characters: an error may quote a file of somebody's, which must not move the cursor."""
-    return "".join(letter if letter.isprintable() or letter == "\n" else "�" for letter in text)
 
 
 def _note(text: str) -> None:

@@ -27,7 +27,7 @@ from synmotion_core.config import ClipSource, Footage, GenerateRun, TrainRun, fr
 from synmotion_core.errors import ClipError, ConfigError, MissingError
 from synmotion_core.precision import PLAIN, Precision
 from synmotion_core.training.settings import PriorConfig, TrainConfig
-from synmotion_core.workspace import Workspace
+from synmotion_core.workspace import named_adapter
 
 PROGRAM = "python -m synmotion_core"
 _SHAPE = {"--frames": "num_frames", "--height": "height", "--width": "width"}
@@ -81,7 +81,7 @@ def generate_run(args: argparse.Namespace) -> GenerateRun:
     if not args.subjects:
         raise ConfigError('name at least one subject: --subject "a red cat"')
     motion, backbone = args.motion, args.backbone
-    adapter = _adapter(args.adapter)
+    adapter = None if args.adapter is None else named_adapter(args.adapter)
     if adapter is not None and (motion is None or backbone is None):
         from synmotion_core.adapters.file import read_info
 
@@ -104,13 +104,6 @@ def generate_run(args: argparse.Namespace) -> GenerateRun:
             raise ConfigError(f"--set {key}: a generation takes only settings of the adapter's method, method.KEY")
     values["method_config"] = {key.removeprefix("method."): value for key, value in settings.items()}
     return from_dict(GenerateRun, values | {k: v for k, v in given.items() if v is not None})
-
-
-def _adapter(given: Path | None) -> Path | None:
-    """A file, or one of this machine's adapters by its name."""
-    if given is None or given.is_file() or given != Path(given.name):
-        return given
-    return Workspace().adapter(given)
 
 
 def _precision(args: argparse.Namespace) -> dict[str, Any]:

@@ -111,6 +111,15 @@ def _columns() -> int:
     return max(20, shutil.get_terminal_size().columns - 1)
 
 
+def printable(text: str) -> str:
+    """Text from elsewhere as one line: no control characters, which could move the cursor or change its colours.
+
+    >>> printable("a\\x1b[31mb")
+    'a\ufffd[31mb'
+    """
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
+
+
 def duration(seconds: float) -> str:
     """Seconds for people.
 

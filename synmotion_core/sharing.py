@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from synmotion_core.errors import Cancelled, ConfigError, MissingError
 from synmotion_core.exchange import Answer
-from synmotion_core.workspace import Workspace
+from synmotion_core.progress_line import printable
+from synmotion_core.workspace import Workspace, named_adapter
 
 if TYPE_CHECKING:
     from synmotion_core.adapters.hub import Remote
@@ -40,9 +41,10 @@ def search(args: argparse.Namespace, _: Terminal) -> Answer:
     from synmotion_core.adapters.hub import Hub
 
     found = Hub().search(" ".join(args.words), backbone=args.backbone, limit=args.limit)
+    facts = ((one, ", private" if one.private else "") for one in found)
     lines = tuple(
-        _shown(f"{one.repo_id}  {one.downloads} downloads, {one.likes} likes, {one.changed}{', private' * one.private}")
-        for one in found
+        printable(f"{one.repo_id}  {one.downloads} downloads, {one.likes} likes, {one.changed}{private}")
+        for one, private in facts
     )
     notes = () if found else ("no motion adapter was found",)
     return Answer(results=lines, notes=notes, data={"found": [asdict(one) for one in found]})
@@ -58,7 +60,7 @@ def pull(args: argparse.Namespace, terminal: Terminal) -> Answer:
         terminal.say(line)
     _agreed(args, terminal, f"fetch {_mib(remote.size)}?")
     done = hub.pull(remote, Workspace(), name=args.name, watch=terminal.show, cancel=terminal.cancel)
-    notes = (*map(_shown, done.problems), f"fetched {done.path.name}: {done.applied} of {done.applied} keys apply")
+    notes = (*map(printable, done.problems), f"fetched {done.path.name}: {done.applied} of {done.applied} keys apply")
     data = {"path": str(done.path), "keys": done.applied, "repo": remote.repo_id, "revision": remote.revision}
     return Answer(results=(str(done.path),), notes=notes, data=data)
 
@@ -70,7 +72,7 @@ def push(args: argparse.Namespace, terminal: Terminal) -> Answer:
     from synmotion_core.adapters.parcel import pack
 
     check_repo_id(args.repo)
-    adapter = Workspace().adapter(args.adapter)
+    adapter = named_adapter(args.adapter)
     card = None if args.card is None else _text(args.card)
     videos = [(Path(file), words) for file, words in args.video]
     with tempfile.TemporaryDirectory() as folder:
@@ -90,7 +92,8 @@ def push(args: argparse.Namespace, terminal: Terminal) -> Answer:
 
 def notice(remote: Remote) -> list[str]:
     """What somebody should know before an adapter is fetched."""
-    info, lines = remote.info, [f"{remote.repo_id} at {remote.revision[:8]}: {remote.file}, {_mib(remote.size)}"]
+    info, private = remote.info, ", private" if remote.private else ""
+    lines = [f"{remote.repo_id} at {remote.revision[:8]}: {remote.file}, {_mib(remote.size)}{private}"]
     lines.append(f"  “{info.motion}”, learnt from {info.subject}, by {info.method} for {info.backbone}")
     lines.append(f"  licence of the file: {info.licence}; of its page: {remote.licence or 'it names none'}")
     if remote.videos:
@@ -98,7 +101,7 @@ def notice(remote: Remote) -> list[str]:
     if remote.left:
         more = f" and {len(remote.left) - 5} more" if len(remote.left) > 5 else ""
         lines.append(f"  not fetched: {', '.join(remote.left[:5])}{more}")
-    return [_shown(line) for line in lines]
+    return [printable(line) for line in lines]
 
 
 def contents(parcel: Parcel) -> list[str]:
@@ -130,11 +133,6 @@ def _data(parcel: Parcel, public: bool) -> dict[str, object]:
 
 def _mib(size: int) -> str:
     return f"{size / _MIB:.1f} MiB"
-
-
-def _shown(text: str) -> str:
-    """Text from elsewhere for a terminal: no control characters, which could move its cursor or its colours."""
-    return "".join(letter if letter.isprintable() else "�" for letter in text)
 
 
 def terminal_answer(question: str, answer: Callable[[], str] | None) -> bool:

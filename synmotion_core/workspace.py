@@ -58,6 +58,12 @@ def own_weights(backbone: str) -> Path | None:
     return folder if (folder / "model_index.json").is_file() else None
 
 
+def named_adapter(wanted: Path) -> Path:
+    """A file as it is given; or, where there is none and it is a bare name, the finished adapter of that name."""
+    own = default_root() / "adapters" / f"{wanted.name}.safetensors"
+    return own if not wanted.is_file() and wanted == Path(wanted.name) and own.is_file() else wanted
+
+
 @dataclass(frozen=True, slots=True)
 class Workspace:
     """A root folder that exists and can be written; the folders in it are made when first asked for.
@@ -90,11 +96,6 @@ class Workspace:
     def adapters(self) -> Path:
         """Finished adapters."""
         return self._made(self.root / "adapters")
-
-    def adapter(self, wanted: Path) -> Path:
-        """A file as it is given; or, where there is none and it is a bare name, the finished adapter of that name."""
-        own = self.adapters / f"{wanted.name}.safetensors"
-        return own if not wanted.is_file() and wanted == Path(wanted.name) and own.is_file() else wanted
 
     @property
     def videos(self) -> Path:

@@ -49,7 +49,6 @@ class Found:
     """A repository that a search found. All of it is untrusted text."""
 
     repo_id: str
-    tags: tuple[str, ...]
     downloads: int
     likes: int
     changed: str  # a date
@@ -125,12 +124,11 @@ class Hub:
         with told("the search"):
             found = self._api.list_models(
                 filter=tags, search=words.strip() or None, sort="downloads", limit=limit,
-                expand=["downloads", "likes", "lastModified", "private", "tags"],
+                expand=["downloads", "likes", "lastModified", "private"],
             )  # fmt: skip
             return [
                 Found(
                     repo_id=str(one.id)[:200],
-                    tags=tuple(str(tag)[:80] for tag in one.tags or ())[:50],
                     downloads=int(one.downloads or 0),
                     likes=int(one.likes or 0),
                     changed="" if one.last_modified is None else one.last_modified.date().isoformat(),
@@ -259,8 +257,11 @@ class Hub:
 
         size = remote.size if name == remote.file else None  # an adapter that is there in part is gone on with
         url = hf_hub_url(remote.repo_id, name, revision=remote.revision, endpoint=self._api.endpoint)
-        with told(remote.repo_id, remote.revision), path.open("wb" if size is None else "ab") as file:
-            headers, bar = build_hf_headers(token=self._api.token), cast(Any, _bar(name, watch, cancel))
+        there = path.stat().st_size if path.is_file() else 0
+        mode = "ab" if size is not None and there <= size else "wb"
+        with told(remote.repo_id, remote.revision), path.open(mode) as file:
+            limit = MAX_PREVIEW if size is None else size
+            headers, bar = build_hf_headers(token=self._api.token), cast(Any, _bar(name, limit, watch, cancel))
             http_get(url, file, resume_size=file.tell(), headers=headers, expected_size=size, tqdm_class=bar)
         return path
 
@@ -427,8 +428,8 @@ def _no_bars() -> Iterator[None]:
         enable_progress_bars()
 
 
-def _bar(name: str, watch: Watch, cancel: threading.Event | None) -> type:
-    """The client's progress bar, which counts here and draws nothing."""
+def _bar(name: str, limit: int, watch: Watch, cancel: threading.Event | None) -> type:
+    """The client's progress bar, which counts here and draws nothing; a file of more bytes than `limit` is left."""
     from huggingface_hub.utils import tqdm
 
     class Bar(tqdm):
@@ -439,6 +440,8 @@ def _bar(name: str, watch: Watch, cancel: threading.Event | None) -> type:
         def update(self, n: float | None = 1) -> bool | None:
             self._done += int(n or 0)
             watch(name, self._done, self._all)
+            if self._done > limit:
+                raise AdapterError(f"{name} is longer than the {limit:,} bytes that were looked at")
             if cancel is not None and cancel.is_set():
                 raise Cancelled
             return super().update(n)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import struct
@@ -164,6 +165,23 @@ def test_a_second_push_leaves_what_its_card_names(hub: HubServer, tmp_path: Path
     other.write_bytes((ASSETS / "adapters" / "spin.safetensors").read_bytes())
     with pytest.raises(ConfigError, match=r"ann/squat holds another adapter, squat\.safetensors: choose another name"):
         Hub(token=ANN).push(pack(other, "ann/squat", _new(tmp_path)))
+
+
+def test_more_than_was_looked_at_is_not_taken(hub: HubServer, workspace: Workspace) -> None:
+    """A server may send what it likes; and what is left of a fetch may be whole already, or too long."""
+    there(hub)
+    remote = Hub(token=False).look("ann/squat")
+    short = dataclasses.replace(remote, size=100_000)
+    with pytest.raises(AdapterError, match=r"squat\.safetensors is longer than the 100,000 bytes that were looked at"):
+        Hub(token=False).pull(short, workspace)
+    (folder,) = (workspace.cache / "hub").iterdir()
+    for left in (SQUAT.read_bytes(), SQUAT.read_bytes() + b"x"):
+        folder.mkdir(exist_ok=True)
+        (folder / "squat.safetensors").write_bytes(left)
+        done = Hub(token=False).pull(remote, workspace)
+        assert done.path.read_bytes() == SQUAT.read_bytes()
+        done.path.unlink()
+    assert not list(workspace.adapters.glob("*.safetensors"))
 
 
 def test_a_push_that_broke_changes_nothing(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,7 +82,7 @@ def test_two_processes_train_what_one_trains(
     assert apart(states[0][0], states[1][0], moments) < 1e-3
     about = [json.loads(meta["train"]) for _, meta in states]
     assert [one["step"] for one in about] == [6, 6]
-    assert about[0]["settings"] == about[1]["settings"], "either goes on with the other's"
+    assert about[0]["settings"] == about[1]["settings"], "it is no other run"
     samples = [sorted(path.name for path in (tmp_path / name / "samples").rglob("*.mp4")) for name in ("one", "two")]
     assert samples[0] == samples[1]
     assert len(samples[0]) == 2
