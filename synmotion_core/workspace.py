@@ -23,7 +23,7 @@ import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from synmotion_core.errors import ConfigError, StorageError
+from synmotion_core.errors import ConfigError, MissingError, StorageError
 
 ENVIRONMENT_VARIABLE = "SYNMOTION_HOME"
 MAX_NAME_BYTES = 200  # file systems allow 255; the rest is for endings, counters and temporary marks
@@ -59,9 +59,18 @@ def own_weights(backbone: str) -> Path | None:
 
 
 def named_adapter(wanted: Path) -> Path:
-    """A file as it is given; or, where there is none and it is a bare name, the finished adapter of that name."""
-    own = default_root() / "adapters" / f"{wanted.name}.safetensors"
-    return own if not wanted.is_file() and wanted == Path(wanted.name) and own.is_file() else wanted
+    """A file as it is given; or, where there is none and it is a bare name, the finished adapter of that name.
+
+    Raises MissingError for a name without an ending that no adapter here has.
+    """
+    if wanted.is_file() or wanted != Path(wanted.name):
+        return wanted
+    home = default_root() / "adapters"
+    own = home / f"{wanted.name}.safetensors"
+    if not own.is_file() and not wanted.suffix:
+        there = ", ".join(sorted(path.stem for path in home.glob("*.safetensors"))) or "none yet"
+        raise MissingError(f"there is no adapter {wanted.name!r} on this machine ({there}): name one, or a file")
+    return own if own.is_file() else wanted
 
 
 @dataclass(frozen=True, slots=True)

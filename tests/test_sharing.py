@@ -89,7 +89,7 @@ def test_a_card_of_ones_own(
     assert cli.main(["push", "my-squat", "ann/squat", "--card", "card.md", "--yes"]) == cli.REFUSED
     assert "begins with its front matter" in capsys.readouterr().err
     for words, said in (
-        (["push", "gone", "ann/squat", "--yes"], "there is no file gone"),
+        (["push", "gone", "ann/squat", "--yes"], "there is no adapter 'gone' on this machine (my-squat)"),
         (["push", "my-squat", "squat", "--yes"], "a repository is named owner/name"),
         (["push", "my-squat", "ann/squat", "--card", "gone.md", "--yes"], "gone.md"),
         (["pull", "ann/nothing", "--yes"], "the Hub has no ann/nothing"),

@@ -205,10 +205,16 @@ def build(studio: Studio, adapter: gr.Dropdown) -> dict[str, Any]:
     watched = [status, cancel, timer, fetch, send, arrived, memory, message]
     gr.on(
         [search.click, words.submit], guarded(message, on_search), {words}, [found, message],
-        **{**calm, "show_progress": "minimal", "show_progress_on": found},
+        **{**calm, "show_progress": "minimal", "show_progress_on": words},
     )  # fmt: skip
     found.input(guarded(message, on_found), {found}, looked, **calm)
-    gr.on([look.click, repo.submit], guarded(message, on_look), {repo, revision}, looked, **calm)
+    gr.on(
+        [look.click, repo.submit],
+        guarded(message, on_look),
+        {repo, revision},
+        looked,
+        **{**calm, "show_progress": "minimal", "show_progress_on": repo},
+    )
     begun = [
         fetch.click(guarded(message, on_fetch), {remote, name, repo}, watched, **calm),
         send.click(guarded(message, on_send), asked, watched, **calm),
