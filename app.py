@@ -13,9 +13,9 @@ from pathlib import Path
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported
 
+from synmotion_core import slices
 from synmotion_core.errors import UserInputError
-from synmotion_core.jobs import Jobs
-from synmotion_core.ui import build, launch_options
+from synmotion_core.ui import Desks, build, launch_options
 from synmotion_core.workspace import Workspace, default_root
 
 
@@ -38,8 +38,8 @@ def main() -> None:
         workspace = Workspace(options.home)
     except UserInputError as error:
         parser.exit(2, f"{error}\n")
-    with Jobs(workspace) as jobs:
-        build(workspace, jobs).launch(
+    with Desks(workspace, runners=slices.runners_here()) as desks:
+        build(desks).launch(
             server_name="0.0.0.0" if on_space else "127.0.0.1", server_port=options.port, **launch_options()
         )
 

@@ -12,7 +12,9 @@ from typing import Any
 
 from synmotion_core.command import PROGRAM
 from synmotion_core.config import TrainRun
+from synmotion_core.hosting_options import add_remote, add_space
 from synmotion_core.precision import CHOICES
+from synmotion_core.presets import NAMES
 from synmotion_core.training.settings import TrainConfig
 
 _BACKBONE = TrainRun.__dataclass_fields__["backbone"].default
@@ -34,6 +36,7 @@ and run.json, the run's settings. Ctrl-C saves and stops; --resume goes on as if
 
 examples:
   {p} train --clips assets/clips --motion waves --name my-wave
+  {p} train --clips assets/clips --motion waves --name w1 --preset first-look
   {p} train --clips a.mp4 b.mp4 --subject "a person" --motion "does a cartwheel" --name cartwheel --steps 600
   {p} train --clips assets/clips --motion waves --name w2 --set train.learning_rate=0.002 --set method.rank=8
   {p} train --clips assets/clips --motion waves --name w3 --set 'train.sample_subjects=["a red cat", "a bear"]'
@@ -49,15 +52,18 @@ examples:
   {p} generate --adapter my-wave.safetensors --subject "a red cat" --subject "a bear" --seed 0 1 2 --compare
   {p} generate --subject "a blue robot" --motion walks --setting "in the snow" --out videos
   {p} generate --adapter my-wave.safetensors --subject "a red cat" --image cat.png --out videos
+  {p} generate --adapter my-squat.safetensors --blend my-wave.safetensors --blend-over sequence --subject "a red cat"
 """
 
 _PRIOR = """\
 Draw the subject prior videos of a run now, into the cache that trainings share: the frozen backbone shows subjects
 doing common motions, so that the method learns the motion and not the person. Takes the options of `train`; a training
-draws what is missing by itself.
+draws what is missing by itself. Prints every file, also those that were there; --json names their seeds, and
+priors.left_out has others drawn in place of some.
 
-example:
+examples:
   {p} prior --clips assets/clips --motion waves --name my-wave --set priors.max_videos=24
+  {p} prior --clips assets/clips --motion waves --name my-wave --set 'priors.left_out=[7]'
 """
 
 _PLAN = """\
@@ -136,6 +142,7 @@ travel: other programs have no place for it, and without it the motion is weaker
 examples:
   {p} export my-wave.safetensors --format diffusers --out pytorch_lora_weights.safetensors
   {p} export my-wave.safetensors --format comfyui --out my-wave-comfyui.safetensors
+  {p} export my-wave.safetensors --out lora.safetensors --measure --subjects "a red cat" "a robot"
 """
 
 
@@ -245,8 +252,15 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument("--out", type=Path, metavar="FILE", required=True, help="what to write, safetensors")
     text = "which of two experts: other programs take a file for each"
     export.add_argument("--expert", choices=["high_noise", "low_noise"], help=text)
+    text = "say how much of what the adapter changes the file keeps; draws with the backbone, which takes a while"
+    export.add_argument("--measure", action="store_true", help=text)
+    text = "who does the motion where it is measured (default: some that the backbone draws well)"
+    export.add_argument("--subjects", nargs="+", metavar="WHO", default=[], help=text)
+    _add_precision(export)
 
     _add_sharing(add)
+    add_space(add)
+    add_remote(add, _parser, add_train_arguments)
 
     events = "print events as JSON lines on standard output"
     rows = "print JSON lines"
@@ -312,6 +326,8 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--mode", choices=["t2v", "i2v"], help=text)
     group.add_argument("--method", help=f"see `models` (default: {_METHOD})")
     group.add_argument("--steps", type=int, metavar="N", help=f"training steps (default: {TrainConfig().num_steps})")
+    text = "first-look, paper or best: steps, samples, scores, and what prior steps aim at; other options win over it"
+    group.add_argument("--preset", choices=list(NAMES), metavar="PRESET", help=text)
     _add_shape(group)
     _add_settings(group, "any other setting: train.KEY, priors.KEY or method.KEY; may be repeated")
     text = "start from a saved run (every training saves one as run.json); other options win over it"
@@ -339,6 +355,12 @@ def add_generate_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--strength", type=float, metavar="S", help=text)
     text = "share of the steps, 0 to 1, in which the adapter works; the base goes on alone after them (default: 1)"
     group.add_argument("--adapter-until", type=float, metavar="T", help=text)
+    text = "blend this adapter's motion in: a file, or the name of one of this machine's; takes twice the time"
+    group.add_argument("--blend", type=Path, metavar="FILE", help=text)
+    text = "how much of it, 0 to 1: 0 is --adapter alone, 1 --blend alone (default: 0.5)"
+    group.add_argument("--blend-share", type=float, metavar="W", help=text)
+    text = "both motions at once, or first --adapter's and then --blend's (default: mixed)"
+    group.add_argument("--blend-over", choices=["mixed", "sequence"], help=text)
     _add_settings(group, "a setting of the adapter's method that no training sees, method.KEY; may be repeated")
     text = "how much of the noise that videos begin with is --noise-clip's, 0 to 1: its layout and some of its motion"
     group.add_argument("--noise-prior", type=float, metavar="P", help=text)

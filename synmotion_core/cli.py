@@ -132,6 +132,8 @@ def _run_folder(args: argparse.Namespace) -> tuple[Path, TrainRun]:
             raise ConfigError("--resume needs the run's folder: --out runs/my-wave")
         if args.fit is not None:
             raise ConfigError("--resume goes on with the settings that the run began with: leave --fit out")
+        if args.preset is not None:
+            raise ConfigError("--resume goes on with the settings that the run began with: leave --preset out")
         if not (out / RUN_FILE).is_file():
             raise MissingError(f"there is no run in {out} to go on with: it has no {RUN_FILE}")
         return out, command.train_run(args, base=out / RUN_FILE, note=_note)
@@ -260,7 +262,7 @@ def _follow(events: Iterator[Event], as_json: bool, watch: Callable[[Event], Non
 
 
 @contextlib.contextmanager
-def _interruptible() -> Iterator[threading.Event]:
+def _interruptible(says: str = "stopping after this step and saving") -> Iterator[threading.Event]:
     """The first Ctrl-C (or a polite kill) sets the event, the second one ends the program at once."""
     cancel = threading.Event()
 
@@ -268,7 +270,7 @@ def _interruptible() -> Iterator[threading.Event]:
         if cancel.is_set():
             raise KeyboardInterrupt
         cancel.set()
-        _note("\nstopping after this step and saving; press Ctrl-C again to stop at once")
+        _note(f"\n{says}; press Ctrl-C again to stop at once")
 
     if threading.current_thread() is not threading.main_thread():  # Python hears signals in the main thread only
         yield cancel
@@ -302,6 +304,7 @@ def _answered(answer: Answer, as_json: bool) -> int:
 
 def _share(args: argparse.Namespace) -> int:
     from synmotion_core import sharing
+    from synmotion_core.hosting.commands import COMMANDS as HOSTING
 
     line = ProgressLine(sys.stderr)
 
@@ -309,10 +312,12 @@ def _share(args: argparse.Namespace) -> int:
         _note(f"{question} [y/N]")
         return sharing.terminal_answer(question, sys.stdin.readline if sys.stdin.isatty() else None)
 
-    with _interruptible() as cancel:
+    with _interruptible("stopping here; what runs elsewhere goes on") as cancel:
         try:
-            terminal = sharing.Terminal(say=_note, ask=ask, show=line.show_bytes, cancel=cancel)
-            answer = sharing.COMMANDS[args.command](args, terminal)
+            terminal = sharing.Terminal(
+                say=_note, ask=ask, show=line.show_bytes, cancel=cancel, follow=lambda e: _follow(e, args.json)
+            )
+            answer = {**sharing.COMMANDS, **HOSTING}[args.command](args, terminal)
         finally:
             line.close()
     return _answered(answer, args.json)
@@ -431,6 +436,8 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "search": _share,
     "pull": _share,
     "push": _share,
+    "space": _share,
+    "remote": _share,
 }
 
 __all__ = ["BUG", "COMMANDS", "OK", "REFUSED", "STOPPED", "UNMET", "main", "same_command"]

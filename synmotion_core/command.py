@@ -23,7 +23,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from synmotion_core.config import ClipSource, Footage, GenerateRun, TrainRun, from_dict, motion_name, to_dict
+from synmotion_core import presets
+from synmotion_core.config import BlendWith, ClipSource, Footage, GenerateRun, TrainRun, from_dict, motion_name, to_dict
 from synmotion_core.errors import ClipError, ConfigError, MissingError
 from synmotion_core.precision import PLAIN, Precision
 from synmotion_core.training.settings import PriorConfig, TrainConfig
@@ -64,6 +65,11 @@ def train_run(args: argparse.Namespace, *, base: Path | None = None, note: Note 
         for name in ("name", "backbone", "mode", "method", *_SHAPE.values())
         if (given := getattr(args, name)) is not None
     }
+    if args.preset is not None:
+        backbone, method = (
+            values.get(name, TrainRun.__dataclass_fields__[name].default) for name in ("backbone", "method")
+        )
+        values = presets.lay_over(values, args.preset, backbone, method)
     values["precision"] = {**to_dict(values.get("precision", {})), **_precision(args)}
     if "name" not in values:
         raise ConfigError("a training needs a name: --name my-wave")
@@ -96,7 +102,7 @@ def generate_run(args: argparse.Namespace) -> GenerateRun:
              "embedded_guidance": args.embedded_guidance, "negative_prompt": args.negative_prompt,
              "flow_shift": args.flow_shift, "images": args.images,
              "noise_clip": _footage(args.noise_clip), "noise_prior": args.noise_prior,
-             "adapter_until": args.adapter_until, "step_cache": args.step_cache}  # fmt: skip
+             "adapter_until": args.adapter_until, "step_cache": args.step_cache, "blend": _blend(args)}  # fmt: skip
     values = {"subjects": args.subjects, "motion": motion, "compare": args.compare, "precision": _precision(args)}
     settings = dict(_setting(text if "." in text.partition("=")[0] else f"method.{text}") for text in args.settings)
     for key in settings:
@@ -104,6 +110,21 @@ def generate_run(args: argparse.Namespace) -> GenerateRun:
             raise ConfigError(f"--set {key}: a generation takes only settings of the adapter's method, method.KEY")
     values["method_config"] = {key.removeprefix("method."): value for key, value in settings.items()}
     return from_dict(GenerateRun, values | {k: v for k, v in given.items() if v is not None})
+
+
+def _blend(args: argparse.Namespace) -> BlendWith | None:
+    given = {"share": args.blend_share, "over": args.blend_over}
+    given = {name: value for name, value in given.items() if value is not None}
+    if args.blend is None:
+        for name, value in given.items():
+            raise ConfigError(f"--blend-{name} {value} needs --blend with the adapter that it is about")
+        return None
+    return from_dict(BlendWith, {"adapter": named_adapter(args.blend), **given})
+
+
+def precision(args: argparse.Namespace) -> Precision:
+    """How weights are held (arguments._add_precision)."""
+    return from_dict(Precision, _precision(args))
 
 
 def _precision(args: argparse.Namespace) -> dict[str, Any]:
@@ -192,7 +213,7 @@ def _folder(folder: Path, subject: str | None, motion: str | None, note: Note) -
     files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
     index = folder / "index.json"
     if index in files:
-        clips = list(_indexed(index))
+        clips = list(read_index(index))
     else:
         index = folder.resolve().parent / "index.json"
         clips = _named_above(folder, index, note) if subject is None or motion is None else []
@@ -226,7 +247,7 @@ def _named_above(folder: Path, index: Path, note: Note) -> list[ClipSource]:
     if not index.is_file():
         return []
     try:
-        clips = [c for c in _indexed(index) if c.path.parent.resolve() == folder.resolve()]
+        clips = [c for c in read_index(index) if c.path.parent.resolve() == folder.resolve()]
     except (ConfigError, MissingError) as error:  # perhaps another program's: this folder stands alone
         note(f"{folder}: no words from the folder above: {error}")
         return []
@@ -235,7 +256,11 @@ def _named_above(folder: Path, index: Path, note: Note) -> list[ClipSource]:
     return [dataclasses.replace(c, path=folder / c.path.name) for c in clips]
 
 
-def _indexed(index: Path) -> Iterator[ClipSource]:
+def read_index(index: Path) -> Iterator[ClipSource]:
+    """The clips that an index.json names, each a file below its folder.
+
+    Raises ConfigError for what is no such index, MissingError for a file that is not there.
+    """
     rows = _read_json(index)
     rows = rows.get("clips") if isinstance(rows, dict) else rows
     if not isinstance(rows, list) or not rows:
@@ -306,6 +331,10 @@ def _train_arguments(run: TrainRun) -> list[str]:
 
 def _generate_arguments(run: GenerateRun) -> list[str]:
     words = [] if run.adapter is None else _option("--adapter", _path(run.adapter))
+    if run.blend is not None:
+        words += _option("--blend", _path(run.blend.adapter))
+        for name, value in _changed(run.blend, BlendWith(adapter=run.blend.adapter)).items():
+            words += [f"--blend-{name}", str(value)]
     for subject in run.subjects:
         words += _option("--subject", subject)
     for image in run.images:

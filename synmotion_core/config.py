@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from synmotion_core import step_cache
+from synmotion_core.blending import Over
 from synmotion_core.errors import ConfigError
 from synmotion_core.precision import PLAIN, Precision
 from synmotion_core.training.settings import PriorConfig, TrainConfig
@@ -159,12 +160,29 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BlendWith:
+    """Another adapter's motion in the same videos (blending.py): share 0 is the run's own adapter alone, 1 this one.
+
+    over "mixed" is both motions at once, "sequence" the run's own first and then this one.
+    """
+
+    adapter: Path
+    share: float = 0.5
+    over: Over = "mixed"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1:
+            raise ConfigError(f"the share of a blend must be between 0 and 1, got {self.share}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GenerateRun(Sampling):
     """One generation: every subject times every seed. adapter None = the base alone.
 
     images: none for text to video, or one picture a subject, in the same order: its videos begin with that picture.
     noise_clip is the video that noise_prior is about, of the frames and rate of what is drawn. method_config holds
-    settings of the adapter's method that no training sees (drawing_settings), where they are not its file's.
+    settings of the adapter's method that no training sees (drawing_settings), where they are not its file's. blend
+    brings a second adapter's motion in, with strength and adapter_until as they are said here.
     compare also generates the base with the same seeds. None for num_frames, height or width (pixels) takes the
     backbone's own. precision says how the backbone's weights are held.
     """
@@ -176,6 +194,7 @@ class GenerateRun(Sampling):
     precision: Precision = PLAIN
     adapter: Path | None = None
     method_config: Mapping[str, Any] = field(default_factory=dict)
+    blend: BlendWith | None = None
     images: tuple[Path, ...] = ()
     noise_clip: Footage | None = None
     seeds: tuple[int, ...] = (0,)
@@ -192,6 +211,8 @@ class GenerateRun(Sampling):
             raise ConfigError(f"adapter_until {self.adapter_until} has no effect without an adapter: leave it out")
         if self.adapter is None and self.method_config:
             raise ConfigError(f"{', '.join(self.method_config)} has no effect without an adapter: leave it out")
+        if self.blend is not None:
+            self._check_blend(self.blend)
         if self.images and len(self.images) != len(self.subjects):
             raise ConfigError(
                 f"one picture a subject, in the same order: got {len(self.images)} pictures for "
@@ -210,6 +231,27 @@ class GenerateRun(Sampling):
             raise ConfigError("gradient_checkpointing saves memory in training only: leave it out of a generation")
         if any(not 0 <= s < 2**63 for s in self.seeds):
             raise ConfigError(f"a seed must be between 0 and 2^63 - 1, got {self.seeds}")
+
+    def _check_blend(self, blend: BlendWith) -> None:
+        if self.adapter is None:
+            raise ConfigError(f"a blend with {blend.adapter.name} needs an adapter that it is blended with")
+        if blend.adapter == self.adapter:
+            raise ConfigError(f"{blend.adapter.name} cannot be blended with itself: name two adapters")
+        for name, value in (("strength", self.strength), ("adapter_until", self.adapter_until)):
+            if value == 0:
+                raise ConfigError(f"a blend has no effect at {name} 0: set another one, or leave the blend out")
+        if self.step_cache is not None:
+            raise ConfigError(
+                f"step_cache {self.step_cache} takes up a step before of one motion, and a blend has two: "
+                "leave one of them out"
+            )
+
+
+def predictions(run: GenerateRun) -> float:
+    """How often a sampling step asks the denoiser, the mean over the videos: once for each motion with a weight."""
+    if run.blend is None or run.blend.share in (0, 1):
+        return 1.0
+    return 1.5 if run.compare else 2.0  # the base has one
 
 
 def to_dict(config: Any) -> Any:

@@ -219,6 +219,7 @@ class Ledger:
         self.samples: dict[Path, Sampled] = {}
         self.scores: dict[int, Scored] = {}
         self.best: Path | None = None
+        self.seen: Path | None = None
         self.warnings: list[str] = []
         self.notes: list[str] = []
         self.result: Path | None = None
@@ -228,6 +229,7 @@ class Ledger:
         self.clock = 0.0  # of this attempt
         self.earlier_seconds = 0.0  # of the attempts before
         self.recent: collections.deque[tuple[int, float]] = collections.deque(maxlen=50)  # (step, clock), this stage
+        self.memory_gib: float | None = None  # of the last step that said so
         self.training_seconds: collections.deque[float] = collections.deque(maxlen=50)
 
     def fold(self, line: Line) -> None:
@@ -245,6 +247,7 @@ class Ledger:
             if event.stage == "train" and event.seconds is not None:
                 self.training_seconds.append(event.seconds)
             self.stage, self.step, self.total = event.stage, event.step, event.total
+            self.memory_gib = event.memory_gib if event.memory_gib is not None else self.memory_gib
             if event.loss is not None:
                 del self.losses[self._index(event.step - 1) :]
                 self.losses.append((event.step, event.loss))
@@ -255,6 +258,8 @@ class Ledger:
                 self.checkpoint_step = event.step
             elif event.kind == "best":
                 self.best = event.path
+            elif event.kind == "seen":
+                self.seen = event.path
             else:
                 self.result = event.path
         elif isinstance(event, Scored):

@@ -61,6 +61,12 @@ def export(args: argparse.Namespace) -> Answer:
     from synmotion_core.adapters.export import export as written
     from synmotion_core.adapters.foreign_file import shown
 
+    if args.subjects and not args.measure:
+        raise ConfigError("--subjects is for --measure: add it, or leave the subjects out")
+    if args.measure:
+        from synmotion_core.run.export_loss import check_measurable
+
+        check_measurable(args.adapter)  # before anything is written
     done = written(args.adapter, args.out, format=args.format, expert=args.expert)
     notes = []
     if done.left:
@@ -71,6 +77,19 @@ def export(args: argparse.Namespace) -> Answer:
         )
     notes += [f"wrote {done.path.name} and read it back: {done.keys} of {done.keys} keys apply", done.usage]
     data = {"path": str(done.path), "keys": done.keys, "left": list(done.left), "usage": done.usage}
+    if args.measure:
+        from synmotion_core.command import precision
+        from synmotion_core.run.export_loss import kept_by_export
+
+        kept = kept_by_export(
+            args.adapter, done.path, expert=args.expert, subjects=args.subjects, precision=precision(args)
+        )
+        low, high = min(share for _, share in kept.by_video), max(share for _, share in kept.by_video)
+        notes.append(
+            f"it keeps {kept.share:.0%} of what the adapter changes ({low:.0%} to {high:.0%} in {len(kept.by_video)} "
+            "videos); 100 % is the adapter, 0 % as far from it as the backbone alone"
+        )
+        data["kept"] = {"share": kept.share, "videos": [list(one) for one in kept.by_video]}
     return Answer(results=(str(done.path),), notes=tuple(notes), data=data)
 
 

@@ -14,6 +14,9 @@ With a noise_prior p sampling starts from noise which in part is that of a clip 
 
     x_start = sqrt(p) x_inverted + sqrt(1 - p) noise                                                     (12)
 
+Two motions in one video are two adapters, each asked in every step for its own (6) in its own words, and combined by
+(24) of blending.py before the scheduler's step. Strength and adapter_until are of both.
+
 From a first image (I2V) the backbone says where sampling starts, and the latent frames that the image fixes stay as
 they are after every step.
 
@@ -31,6 +34,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,6 +42,7 @@ from torch import Tensor
 
 from synmotion_core import step_cache as step_caches
 from synmotion_core.backbones.step_cache import Tally, caching, check_step_cache
+from synmotion_core.blending import Over, frame_weights
 from synmotion_core.clips import video
 from synmotion_core.errors import Cancelled, IncompatibleError
 from synmotion_core.interfaces import Backbone, BackboneSpec, Method
@@ -216,6 +221,46 @@ def _guidance(spec: BackboneSpec, config: SamplerConfig, sigma: float) -> float:
     return config.guidance_scale_2 if second and config.guidance_scale_2 is not None else config.guidance_scale
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Second:
+    """Another motion in the same videos: its method, attached beside the first, and w of (24).
+
+    texts are its prompts for the same videos, as `read_all_texts` gives them. name is for the videos' files.
+    """
+
+    method: Method
+    texts: Sequence[Texts]
+    share: float
+    over: Over
+    name: str
+
+    def weights(self, frames: int) -> tuple[float, ...]:
+        """By latent frame."""
+        return frame_weights(self.share, self.over, frames)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    """Who predicts, in which words, and what weight [f, 1, 1] the prediction has; None: it is the only one."""
+
+    method: Method | None
+    texts: Texts
+    weight: Tensor | None = None
+
+
+def _parts(method: Method | None, texts: Texts, second: Second | None, frames: int, device: Any) -> list[_Part]:
+    """Those whose weight is not 0 in every frame."""
+    first = _Part(method=method, texts=texts)
+    weights = () if second is None else second.weights(frames)
+    if second is None or not any(weights):
+        return [first]
+    (own,) = second.texts
+    if all(w == 1 for w in weights):
+        return [_Part(method=second.method, texts=own)]
+    w = torch.tensor(weights, device=device).view(-1, 1, 1)
+    return [replace(first, weight=1 - w), _Part(method=second.method, texts=own, weight=w)]
+
+
 @torch.no_grad()
 def denoise(
     backbone: Backbone,
@@ -228,13 +273,14 @@ def denoise(
     texts: Texts | None = None,
     tally: Tally | None = None,
     inverted: Tensor | None = None,
+    second: Second | None = None,
 ) -> Generator[Tensor, None, None]:
     """Yields the latents after every step; the last is the result. One seed a prompt.
 
     images [B, 3, H, W] in [-1, 1], one a prompt, are the videos' first frames; None draws from text alone. texts are
     the prompts as `read_texts` gives them, None reads them here. tally counts what a step cache leaves out. inverted
-    [1, C, f, h, w] is a clip as inversion.py gives it, which a noise_prior needs. Raises IncompatibleError for a mode
-    that the backbone has not.
+    [1, C, f, h, w] is a clip as inversion.py gives it, which a noise_prior needs. second blends another motion in,
+    with one batch of texts. Raises IncompatibleError for a mode that the backbone has not.
     """
     if len(prompts) != len(seeds):
         raise ValueError(f"one seed a prompt: got {len(prompts)} prompts and {len(seeds)} seeds")
@@ -255,7 +301,12 @@ def denoise(
             raise ValueError("a noise_prior needs inverted latents, and no first images")
         p = config.noise_prior
         latents = p**0.5 * inverted.to(latents) + (1 - p) ** 0.5 * latents  # (12)
-    condition, before = None, None
+    parts = _parts(method, texts, second, latents.shape[2], latents.device)
+    attached = [] if method is None else [method]
+    attached += [] if second is None else [second.method]
+    for one in attached:
+        one.set_strength(0.0)  # each is switched on when it predicts
+    conditions, before = [], None
     try:
         with (
             torch.autocast(backbone.device.type, torch.bfloat16, enabled=config.mixed_precision == "bf16"),
@@ -264,27 +315,41 @@ def denoise(
             for index, now in enumerate(solver.sigmas[:-1].tolist()):
                 guided = texts.guided is not None and now >= config.guidance_until
                 strength = config.strength if method is None or index < config.adapted_steps else 0.0
-                if condition is None or (guided, strength) != before:
-                    if condition is not None:
+                changed = (guided, strength) != before
+                if changed:
+                    if before is not None:
                         cache.forget()
-                    if method is not None:
-                        method.set_strength(strength)
-                    condition, before = _condition(method, texts, guided, strength, config, image), (guided, strength)
-                batch = torch.cat([latents, latents]) if guided else latents
-                level = torch.full((len(batch),), now, device=backbone.device)
-                with cache.step():
-                    velocity = backbone.predict(batch, level, condition)
-                if guided:
-                    conditional, null = velocity.chunk(2)
-                    velocity = null + _guidance(backbone.spec, config, now) * (conditional - null)  # (6)
+                    conditions = [_condition(p.method, p.texts, guided, strength, config, image) for p in parts]
+                    before = guided, strength
+                velocity = torch.zeros((), device=latents.device)
+                for part, condition in zip(parts, conditions, strict=True):
+                    if part.method is not None and (changed or part.weight is not None):
+                        for one in attached:  # the others first: in layers that are shared the last one works
+                            if one is not part.method:
+                                one.set_strength(0.0)
+                        part.method.set_strength(strength)
+                    with cache.step():
+                        own = _predict(backbone, latents, now, condition, guided, config)
+                    velocity = own if part.weight is None else velocity + part.weight * own  # (24)
                 fresh = draw_noise(backbone, sources, config.shape) if config.eta else None
                 latents = solver.step(velocity, latents, fresh)  # (5)
                 if image is not None and kept:
                     latents = torch.cat([image[:, :, :kept], latents[:, :, kept:]], dim=2)
                 yield latents
     finally:
-        if method is not None:
-            method.set_strength(1.0)
+        for one in reversed(attached):
+            one.set_strength(1.0 if one is attached[0] else 0.0)
+
+
+def _predict(
+    backbone: Backbone, latents: Tensor, now: float, condition: Condition, guided: bool, config: SamplerConfig
+) -> Tensor:
+    batch = torch.cat([latents, latents]) if guided else latents
+    velocity = backbone.predict(batch, torch.full((len(batch),), now, device=backbone.device), condition)
+    if not guided:
+        return velocity
+    conditional, null = velocity.chunk(2)
+    return null + _guidance(backbone.spec, config, now) * (conditional - null)  # (6)
 
 
 def to_frames(pixels: Tensor) -> list[Frames]:
@@ -309,10 +374,15 @@ def sample_frames(
     return to_frames(backbone.decode_latents(latents))
 
 
-def file_stem(prompt: Prompt, seed: int, adapted: bool) -> str:
-    """A readable file name: words, seed, and whether the adapter was on."""
-    words = re.sub(r"[^\w]+", "-", prompt.text, flags=re.UNICODE).strip("-").lower()[:60] or "video"
-    return f"{words}-seed{seed}" + ("" if adapted else "-base")
+def file_stem(prompt: Prompt, seed: int, adapted: bool, second: Second | None = None) -> str:
+    """A readable file name: words, seed, what else moves, and whether the adapter was on."""
+    words = _plain(prompt.text)[:60] or "video"
+    more = "" if second is None else f"-{_plain(second.name)[:40]}-{second.over}-{second.share:g}"
+    return f"{words}-seed{seed}{more}" + ("" if adapted else "-base")
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[^\w]+", "-", text, flags=re.UNICODE).strip("-").lower()
 
 
 def generate(
@@ -326,6 +396,7 @@ def generate(
     images: Pixels | None = None,
     inverted: Tensor | None = None,
     texts: Sequence[Texts] | None = None,
+    second: Second | None = None,
     cancel: threading.Event | None = None,
     batch_size: int = 4,
     step: int = 0,
@@ -337,9 +408,9 @@ def generate(
 
     images [B, 3, H, W], one a prompt, are first frames (I2V); inverted is as for `denoise`. texts are what
     `read_all_texts` gave for the same prompts (or for other words in their place), images and batch_size; None reads
-    them, and the encoders are gone before anything is denoised. `step` is the training step that samples belong to.
-    done and total count denoising steps of a larger whole. Raises Cancelled between steps once `cancel` is set;
-    finished files stay.
+    them, and the encoders are gone before anything is denoised. second blends another motion in. `step` is the
+    training step that samples belong to. done and total count denoising steps of a larger whole. Raises Cancelled
+    between steps once `cancel` is set; finished files stay.
     """
     per_batch = config.num_inference_steps
     batches = batches_of(len(prompts), config, batch_size)
@@ -349,13 +420,16 @@ def generate(
         texts = read_all_texts(backbone, prompts, config, images, batch_size)
         backbone.release_encoders()
     tally = Tally()
-    for batch, read in zip(batches, texts, strict=True):
+    for number, (batch, read) in enumerate(zip(batches, texts, strict=True)):
         some, own = [prompts[i] for i in batch], [seeds[i] for i in batch]
         latents = None
         first = None if images is None else images[batch.start : batch.stop]
+        other = None if second is None else replace(second, texts=second.texts[number : number + 1])
         # closed at once where it ends early: adapter and step cache must not wait for the garbage collector
         with closing(
-            denoise(backbone, method, some, own, config, first, texts=read, tally=tally, inverted=inverted)
+            denoise(
+                backbone, method, some, own, config, first, texts=read, tally=tally, inverted=inverted, second=other
+            )
         ) as steps:
             for latents in steps:  # noqa: B007  (the last one is the result)
                 done += 1
@@ -364,7 +438,7 @@ def generate(
                     raise Cancelled("stopped by request")
         assert latents is not None
         for prompt, seed, frames in zip(some, own, to_frames(backbone.decode_latents(latents)), strict=True):
-            path = folder / f"{file_stem(prompt, seed, adapted)}.mp4"
+            path = folder / f"{file_stem(prompt, seed, adapted, second)}.mp4"
             video.write(path, frames, config.shape.fps)
             yield Sampled(path=path, prompt=prompt, seed=seed, step=step, adapted=adapted)
     if config.step_cache is not None:

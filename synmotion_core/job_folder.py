@@ -12,6 +12,7 @@ everybody else the files do.
 
 from __future__ import annotations
 
+import contextvars
 import json
 import logging
 import re
@@ -49,10 +50,11 @@ class JobView:
     stage, step, total: the last unit of work done ("" and 0 before the first). losses: (training step, loss),
     ascending; a step that was done again after a rollback or a resume counts once, as done last. samples: every video
     so far. scores: of a training that is scored, in the order of their steps; best: the adapter of the best of them.
+    seen: the first reference clip as its encoding shows it.
     result: the adapter of a training, the folder of a generation. message: why it failed, was interrupted or
     waits; to be shown as it is. checkpoint_step: where a resume goes on. seconds: time worked, over all attempts.
     seconds_per_step: a typical training step, pauses left out. eta_s: until the end of this stage at the pace of the
-    last steps, pauses included; None while unknown or not running.
+    last steps, pauses included; None while unknown or not running. memory_gib: as a training's last step said.
     """
 
     id: str
@@ -68,6 +70,7 @@ class JobView:
     scores: tuple[Scored, ...]
     result: Path | None
     best: Path | None
+    seen: Path | None
     message: str
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
@@ -75,6 +78,7 @@ class JobView:
     seconds: float
     seconds_per_step: float | None
     eta_s: float | None
+    memory_gib: float | None
 
 
 def is_job(folder: Path) -> bool:
@@ -104,6 +108,7 @@ class JobFolder:
         self.log = EventLog(self.folder / "events.jsonl", workspace.root)
         self.lock = FileLock(self.folder / "owner.lock")
         self.cancel = threading.Event()
+        self.context = contextvars.Context()  # of whoever queued it here: a lent GPU is lent to them (slices.py)
         self._offset = 0  # up to where the ledger has read the log
         self._status_stamp: tuple[int, int] | None = None  # of the file that status and message agree with
         self._attempt = 0
@@ -219,6 +224,7 @@ class JobFolder:
             scores=tuple(ledger.scores[step] for step in sorted(ledger.scores)),
             result=ledger.result,
             best=ledger.best,
+            seen=ledger.seen,
             message=self.message,
             warnings=tuple(ledger.warnings),
             notes=tuple(ledger.notes),
@@ -226,6 +232,7 @@ class JobFolder:
             seconds=seconds,
             seconds_per_step=typical,
             eta_s=pace * max(0, ledger.total - ledger.step) if self.status == "running" and pace is not None else None,
+            memory_gib=ledger.memory_gib,
         )
 
     @property
@@ -241,6 +248,23 @@ class JobFolder:
         except OSError:
             return None
         return found.st_mtime_ns, found.st_ino
+
+
+class JobLog(logging.Handler):
+    """Log records of the thread that made it, as lines of a file; a full disk loses lines of it, never the job."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path, self.thread = path, threading.get_ident()
+        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.thread == self.thread:
+            try:
+                with self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+                    file.write(self.format(record) + "\n")
+            except OSError:
+                pass  # the same record goes to the program's own log
 
 
 def _write_json(path: Path, values: Mapping[str, Any]) -> None:

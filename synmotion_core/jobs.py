@@ -12,6 +12,7 @@ into adapters/ too and stay there when the job is deleted. A generation writes t
 from __future__ import annotations
 
 import collections
+import contextvars
 import dataclasses
 import errno
 import logging
@@ -26,9 +27,11 @@ from synmotion_core import pace
 from synmotion_core.config import GenerateRun, TrainRun
 from synmotion_core.errors import Cancelled, ConfigError, StorageError, TrainingDiverged, UserInputError
 from synmotion_core.events import event_from_dict, event_to_dict
-from synmotion_core.job_folder import LIVE, RESUMABLE, JobFolder, JobView, Kind, Status, find_folder, is_job
-from synmotion_core.locks import FileLock
+from synmotion_core.job_folder import LIVE, RESUMABLE, JobFolder, JobLog, JobView, Kind, Status, find_folder, is_job
+from synmotion_core.locks import FileLock, Turns
 from synmotion_core.storage import link_or_copy
+from synmotion_core.training import wishes
+from synmotion_core.training.wishes import Wish
 from synmotion_core.types import Event, Finished, Warned
 from synmotion_core.workspace import Workspace, safe_name
 
@@ -65,12 +68,22 @@ RUNNERS: Mapping[Kind, Runner] = {"train": _train, "generate": _generate}
 class Jobs:
     """The queue and the worker of one process on a workspace. Every method may be called from any thread.
 
+    turns: of the device, where several workspaces of one process share it; most_live: how many jobs may wait or run at
+    once.
+
     Jobs that a dead process left queued or running become "interrupted". `close` (or leaving a `with` block) stops the
     running job at its next step, saved. Methods raise MissingError for an id that is not a job, and UserInputError for
     what a job's status does not allow.
     """
 
-    def __init__(self, workspace: Workspace, runners: Mapping[Kind, Runner] | None = None) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        runners: Mapping[Kind, Runner] | None = None,
+        *,
+        turns: Turns | None = None,
+        most_live: int | None = None,
+    ) -> None:
         self.workspace = workspace
         self._runners = {**RUNNERS, **(runners or {})}
         self._jobs: dict[str, JobFolder] = {}
@@ -78,7 +91,8 @@ class Jobs:
         self._changed = threading.Condition(threading.RLock())
         self._worker: threading.Thread | None = None
         self._closing = False
-        self._device = FileLock(workspace.jobs / "device.lock")
+        self._turns = turns or Turns(workspace.jobs / "device.lock")
+        self._most_live = most_live
         self.list()  # settles what a dead process left behind
 
     # ------------------------------------------------------------------------------------------------ what a page calls
@@ -91,6 +105,7 @@ class Jobs:
             safe_name(config.name)
         with self._changed:
             self._refuse_when_closed()
+            self._refuse_when_many()
             self.workspace.require_free(MIN_FREE_BYTES, "a job")
             job = JobFolder.create(self.workspace, kind, config)
             self._jobs[job.id] = job
@@ -105,6 +120,7 @@ class Jobs:
             if job.status in LIVE and not job.lock.held:
                 raise UserInputError(f"job {job_id} belongs to {job.lock.holder()} on this computer: stop it there")
             if job.status == "queued":
+                self._queue.remove(job)
                 job.end("stopped", "stopped before it began")
             elif job.status == "running":
                 job.cancel.set()
@@ -122,10 +138,44 @@ class Jobs:
             if job.status not in RESUMABLE:
                 which = ", ".join(sorted(RESUMABLE))
                 raise UserInputError(f"job {job_id} is {job.status}: only {which} trainings can be resumed")
+            self._refuse_when_many()
             self.workspace.require_free(MIN_FREE_BYTES, "a job")
             self._own(job)
             job.set_status("queued")
             self._enqueue(job)
+
+    def waiting(self) -> tuple[str, ...]:
+        """The jobs that wait in this queue, the next one first."""
+        with self._changed:
+            return tuple(job.id for job in self._queue)
+
+    def move(self, job_id: str, place: int) -> None:
+        """Give a waiting job another place in the queue: 0 is the next one. Raises ConfigError where there is no such
+        place."""
+        with self._changed:
+            job = self._find(job_id)
+            if job not in self._queue:
+                here = job.lock.held or job.status not in LIVE
+                whose = "" if here else f", of {job.lock.holder()} on this computer"
+                raise UserInputError(f"job {job_id} is {job.status}{whose}: only one that waits here can be moved")
+            if not 0 <= place < len(self._queue):
+                last = len(self._queue) - 1
+                raise ConfigError(f"{len(self._queue)} jobs wait: a place is between 0 (next) and {last}, got {place}")
+            self._queue.remove(job)
+            self._queue.insert(place, job)
+            for other in self._queue:
+                other.message = ""  # what it waits for is said anew
+            self._changed.notify_all()
+
+    def ask(self, job_id: str, wish: Wish) -> None:
+        """Have a running training save or draw its samples after the step at work, which changes no step of it."""
+        with self._changed:
+            job = self._find(job_id)
+            if not isinstance(job.config, TrainRun) or job.status != "running":
+                raise UserInputError(f"job {job_id} is a {job.status} {job.kind} job: only a running training {wish}s")
+            if wish == "sample" and not job.config.train.sample_subjects:
+                raise ConfigError("this training has nobody to draw: give sample_subjects before the start")
+            wishes.ask(job.folder, wish)
 
     def delete(self, job_id: str) -> None:
         """Remove a job that is over, with its checkpoints, samples and videos; an adapter in adapters/ stays."""
@@ -156,16 +206,20 @@ class Jobs:
         with self._changed:
             return self._find(job_id).view(after)
 
-    def list(self) -> tuple[JobView, ...]:
-        """All jobs, the newest first. A folder that cannot be read as a job is left out, and the log says why."""
+    def list(self, newest: int | None = None) -> tuple[JobView, ...]:
+        """All jobs, the newest first. A folder that cannot be read as a job is left out, and the log says why.
+
+        newest: only so many, and those that wait or run besides.
+        """
         views = []
         with self._changed:
-            for folder in self.workspace.jobs.iterdir():
-                if is_job(folder):
-                    try:
-                        views.append(self._find(folder.name).view())
-                    except UserInputError as error:
-                        log.warning("%s cannot be read: %s", folder, error)
+            names = sorted((folder.name for folder in self.workspace.jobs.iterdir() if is_job(folder)), reverse=True)
+            live = {job.id for job in self._jobs.values() if job.status in LIVE}
+            for name in names if newest is None else [*names[:newest], *(n for n in names[newest:] if n in live)]:
+                try:
+                    views.append(self._find(name).view())
+                except UserInputError as error:
+                    log.warning("%s cannot be read: %s", self.workspace.jobs / name, error)
         return tuple(sorted(views, key=lambda view: (view.created, view.id), reverse=True))
 
     def wait(self, job_id: str, timeout_s: float | None = None) -> JobView:
@@ -234,8 +288,16 @@ class Jobs:
         if self._closing:
             raise UserInputError("the studio is closing: start it again first")
 
+    def _refuse_when_many(self) -> None:
+        live = sum(job.status in LIVE for job in self._jobs.values())
+        if self._most_live is not None and live >= self._most_live:
+            raise ConfigError(
+                f"{live} of your jobs wait or run, at most {self._most_live} may, since others use the device too: "
+                "wait for one, or stop it"
+            )
+
     def _enqueue(self, job: JobFolder) -> None:
-        job.cancel = threading.Event()
+        job.cancel, job.context = threading.Event(), contextvars.copy_context()
         self._queue.append(job)
         if self._worker is None:
             self._worker = threading.Thread(target=self._work, name="synmotion-device", daemon=True)
@@ -249,40 +311,62 @@ class Jobs:
                     self._changed.wait()
                 if self._closing:
                     return
-                job = self._queue.popleft()
+            place = self._turns.line_up()
             try:
-                self._run(job)
-            except Exception as error:  # the worker must live on for the jobs behind
-                log.exception("job %s: the worker's own bookkeeping failed", job.id)
-                with self._changed:
-                    job.end("failed", _plain_line(error))
+                begun = self._begin_next(place)
+                if begun is not None:
+                    self._run(*begun)
+            finally:
+                self._turns.leave(place)
 
-    def _run(self, job: JobFolder) -> None:
-        while not _try(self._device):
+    def _begin_next(self, place: object) -> tuple[JobFolder, bool] | None:
+        """Whichever job is first once the device is free, begun, and whether it was before; None where none is left."""
+        while True:
             with self._changed:
-                if job.status != "queued":
-                    return
-                job.message = f"waits for {self._device.holder()}, which uses the device"
+                if not self._queue or self._closing:
+                    return None
+                job = self._queue[0]
+                try:
+                    if self._take(place):
+                        self._queue.popleft()
+                        again = job.begin()
+                        self._changed.notify_all()
+                        return job, again
+                    job.message = self._turns.why(place)
+                except Exception as error:  # the worker must live on for the jobs behind
+                    self._give_up(job, error)
+                    return None
                 self._changed.wait(0.2)
+
+    def _run(self, job: JobFolder, again: bool) -> None:
         try:
-            with self._changed:
-                if job.status != "queued":  # stopped meanwhile
-                    return
-                again = job.begin()
-                self._changed.notify_all()
             stopwatch = pace.Stopwatch(job.config)
-            status, message = self._execute(job, again, stopwatch)
+            status, message = job.context.run(self._execute, job, again, stopwatch)
             stopwatch.note(self.workspace)
             with self._changed:
                 if self._closing and status == "stopped":
                     status, message = "interrupted", "the studio was closed; what was done is saved"
                 job.end(status, message)
                 self._changed.notify_all()
-        finally:
-            self._device.release()
+        except Exception as error:  # the same
+            self._give_up(job, error)
+
+    def _give_up(self, job: JobFolder, error: Exception) -> None:
+        log.error("job %s: the worker's own bookkeeping failed", job.id, exc_info=error)
+        with self._changed:
+            if job in self._queue:
+                self._queue.remove(job)
+            job.end("failed", _plain_line(error))
+            self._changed.notify_all()
+
+    def _take(self, place: object) -> bool:
+        try:
+            return self._turns.take(place)
+        except OSError as error:
+            raise _lock_refusal(self.workspace.jobs, error) from error
 
     def _execute(self, job: JobFolder, again: bool, stopwatch: pace.Stopwatch) -> tuple[Status, str]:
-        logger, handler = logging.getLogger("synmotion_core"), _JobLog(job.folder / "log.txt")
+        logger, handler = logging.getLogger("synmotion_core"), JobLog(job.folder / "log.txt")
         logger.addHandler(handler)
         try:
             job.output.mkdir(parents=True, exist_ok=True)
@@ -334,23 +418,6 @@ class Jobs:
         return target
 
 
-class _JobLog(logging.Handler):
-    """Log records of the thread that made it, as lines of a file; a full disk loses lines of it, never the job."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.path, self.thread = path, threading.get_ident()
-        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.thread == self.thread:
-            try:
-                with self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
-                    file.write(self.format(record) + "\n")
-            except OSError:
-                pass  # the same record goes to the program's own log
-
-
 def _plain_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "the disk is full: make room, then resume; what was saved before is intact"
@@ -363,7 +430,11 @@ def _try(lock: FileLock) -> bool:
     try:
         return lock.acquire()
     except OSError as error:
-        raise StorageError(f"{lock.path} cannot be written: {error.strerror or error}") from error
+        raise _lock_refusal(lock.path, error) from error
+
+
+def _lock_refusal(path: Path, error: OSError) -> StorageError:
+    return StorageError(f"{path} cannot be written: {error.strerror or error}")
 
 
 __all__ = ["LIVE", "RESUMABLE", "JobView", "Jobs", "Kind", "Runner", "Status", "event_from_dict", "event_to_dict"]

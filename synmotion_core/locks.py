@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -76,3 +77,44 @@ class FileLock:
         except OSError:
             text = ""
         return f"process {text}" if text.isdigit() else "another process"
+
+
+class Turns:
+    """A device that several queues of this process, and other processes, use one at a time.
+
+    Within the process whoever has waited longest is next; between processes whoever finds it free. A queue waits with
+    one place at a time, so that somebody with ten jobs does not keep out somebody with one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = FileLock(path)
+        self._line: list[object] = []
+        self._guard = threading.Lock()
+
+    def line_up(self) -> object:
+        """A place at the end of the line."""
+        place = object()
+        with self._guard:
+            self._line.append(place)
+        return place
+
+    def take(self, place: object) -> bool:
+        """True when it is this place's turn now, which it keeps until `leave`."""
+        with self._guard:
+            return bool(self._line) and self._line[0] is place and (self._file.held or self._file.acquire())
+
+    def why(self, place: object) -> str:
+        """What this place waits for, in words."""
+        with self._guard:
+            ahead = self._line.index(place) if place in self._line else 0
+            if not ahead:
+                return f"waits for {self._file.holder()}, which uses the device"
+        return "waits for another's job, which uses the device" if ahead == 1 else f"waits for {ahead} others' jobs"
+
+    def leave(self, place: object) -> None:
+        """Give the place up, and the device with it; harmless when it is gone."""
+        with self._guard:
+            if place in self._line:
+                if self._line[0] is place:
+                    self._file.release()
+                self._line.remove(place)

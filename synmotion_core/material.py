@@ -24,16 +24,25 @@ from synmotion_core.training import priors
 from synmotion_core.training.cache import EncodingCache, first_frame, with_cached_texts
 from synmotion_core.training.settings import PriorConfig
 from synmotion_core.training.trainer import TrainingSet
-from synmotion_core.types import Clip, Event, Mode, Progress, Prompt, Started, VideoShape, stack_text
+from synmotion_core.types import Clip, Event, Mode, Progress, Prompt, Saved, Started, VideoShape, stack_text
 
 T = TypeVar("T")
 Frame = Callable[[], Tensor]
 
 
 def encode_clips(
-    backbone: Backbone, clips: Sequence[Clip], mode: Mode, cache: Path, cancel: threading.Event
+    backbone: Backbone,
+    clips: Sequence[Clip],
+    mode: Mode,
+    cache: Path,
+    cancel: threading.Event,
+    *,
+    show_first: bool = False,
 ) -> Generator[Event, None, TrainingSet]:
-    """Encoded reference clips, from the cache where they are there. Raises Cancelled between two clips."""
+    """Encoded reference clips, from the cache where they are there. Raises Cancelled between two clips.
+
+    show_first: the first of them is decoded again, once, for people to see what is left of it (Saved, "seen").
+    """
     encodings = EncodingCache(cache, backbone)
     yield Started(what="encode", total=len(clips))
     rows = []
@@ -41,10 +50,20 @@ def encode_clips(
         if cancel.is_set():
             raise Cancelled("stopped by request")
         known = encodings.has_latents(clip)
+        if show_first and index == 0:  # before the text encoders are there
+            yield Saved(path=_seen(encodings, clip), step=0, kind="seen")
         frame = partial(first_frame, clip)
         rows.append(_row(encodings, encodings.latents(clip), clip.prompt, clip.content_hash, frame, mode))
         yield Progress(stage="encode", step=index + 1, total=len(clips), note="from the cache" if known else clip.name)
     return _joined(rows)
+
+
+def _seen(encodings: EncodingCache, clip: Clip) -> Path:
+    path = encodings.latents_path(clip).with_suffix(".mp4")
+    if not path.exists():
+        frames = generation.to_frames(encodings.backbone.decode_latents(encodings.latents(clip)))[0]
+        video.write(path, frames, clip.fps)
+    return path
 
 
 def draw_priors(

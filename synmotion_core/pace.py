@@ -8,6 +8,7 @@ Only a measurement counts: where there is none, a plan says that the time is not
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import math
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from synmotion_core.backbones import find_spec
-from synmotion_core.config import GenerateRun, TrainRun, to_dict
+from synmotion_core.config import GenerateRun, TrainRun, predictions, to_dict
 from synmotion_core.errors import StorageError
 from synmotion_core.precision import PLAIN
 from synmotion_core.storage import replacing
@@ -26,7 +27,7 @@ from synmotion_core.workspace import Workspace
 
 ENOUGH_STEPS = 5  # fewer say little
 _NO_MATTER = (  # of a generation: what changes the video and not its time, or counts the videos
-    *("subjects", "motion", "setting", "adapter", "images", "seeds", "compare", "strength", "backbone"),
+    *("subjects", "motion", "setting", "adapter", "blend", "images", "seeds", "compare", "strength", "backbone"),
     *("negative_prompt", "embedded_guidance", "flow_shift", "guidance_scale", "num_inference_steps"),
 )
 log = logging.getLogger(__name__)
@@ -34,7 +35,11 @@ log = logging.getLogger(__name__)
 
 def recall(workspace: Workspace, run: TrainRun | GenerateRun) -> float | None:
     """Seconds a step of the last training, or a video of the last generation, of the same kind; None when unknown."""
-    return _read(workspace).get(_key(run))
+    known = _read(workspace)
+    if isinstance(run, GenerateRun) and run.blend is not None and _key(run) not in known:
+        one = known.get(_key(dataclasses.replace(run, blend=None)))
+        return None if one is None else one * predictions(run)
+    return known.get(_key(run))
 
 
 def remember(workspace: Workspace, run: TrainRun | GenerateRun, seconds: float) -> None:
@@ -125,6 +130,7 @@ def _key(run: TrainRun | GenerateRun) -> str:
         return key if run.precision == PLAIN else f"{key}|{json.dumps(to_dict(run.precision))}"
     usual = to_dict(GenerateRun(subjects=run.subjects, motion=run.motion))
     own = {k: v for k, v in to_dict(run).items() if k not in _NO_MATTER and v != usual[k]}
+    own |= {"blend": predictions(run)} if predictions(run) != 1 else {}
     guidance = spec.guidance_scale if run.guidance_scale is None else run.guidance_scale
     if (guidance != 1) != (spec.guidance_scale != 1):
         own["guided"] = guidance != 1

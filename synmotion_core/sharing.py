@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,18 +22,21 @@ from synmotion_core.workspace import Workspace, named_adapter
 if TYPE_CHECKING:
     from synmotion_core.adapters.hub import Remote
     from synmotion_core.adapters.parcel import Parcel
+    from synmotion_core.types import Event
 
 _MIB = 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terminal:
-    """Who is at the other end: say shows a line, ask is answered with yes or no, show draws bytes done of a file."""
+    """Who is at the other end: say shows a line, ask is answered with yes or no, show draws bytes done of a file;
+    follow shows events until they end."""
 
     say: Callable[[str], None]
     ask: Callable[[str], bool]
     show: Callable[[str, int, int], None]
     cancel: threading.Event
+    follow: Callable[[Iterator[Event]], object]
 
 
 def search(args: argparse.Namespace, _: Terminal) -> Answer:
@@ -58,7 +61,7 @@ def pull(args: argparse.Namespace, terminal: Terminal) -> Answer:
     remote = hub.look(args.repo, revision=args.revision, file=args.file)
     for line in notice(remote):
         terminal.say(line)
-    _agreed(args, terminal, f"fetch {_mib(remote.size)}?")
+    agreed(args, terminal, f"fetch {mib(remote.size)}?")
     done = hub.pull(remote, Workspace(), name=args.name, watch=terminal.show, cancel=terminal.cancel)
     notes = (*map(printable, done.problems), f"fetched {done.path.name}: {done.applied} of {done.applied} keys apply")
     data = {"path": str(done.path), "keys": done.applied, "repo": remote.repo_id, "revision": remote.revision}
@@ -82,7 +85,7 @@ def push(args: argparse.Namespace, terminal: Terminal) -> Answer:
         for line in contents(parcel):
             terminal.say(line)
         whose = "public: everybody will see it" if args.public else "private: only you will see it"
-        _agreed(args, terminal, f"send {len(parcel.files)} files, {_mib(parcel.size)}, to {args.repo}, {whose}?")
+        agreed(args, terminal, f"send {len(parcel.files)} files, {mib(parcel.size)}, to {args.repo}, {whose}?")
         done = Hub().push(parcel, private=not args.public, watch=terminal.show, cancel=terminal.cancel)
         notes = [f"{done.files} of {done.files} files are there, as commit {done.commit[:8]}"]
         if done.removed:
@@ -93,7 +96,7 @@ def push(args: argparse.Namespace, terminal: Terminal) -> Answer:
 def notice(remote: Remote) -> list[str]:
     """What somebody should know before an adapter is fetched."""
     info, private = remote.info, ", private" if remote.private else ""
-    lines = [f"{remote.repo_id} at {remote.revision[:8]}: {remote.file}, {_mib(remote.size)}{private}"]
+    lines = [f"{remote.repo_id} at {remote.revision[:8]}: {remote.file}, {mib(remote.size)}{private}"]
     lines.append(f"  “{info.motion}”, learnt from {info.subject}, by {info.method} for {info.backbone}")
     lines.append(f"  licence of the file: {info.licence}; of its page: {remote.licence or 'it names none'}")
     if remote.videos:
@@ -121,7 +124,8 @@ def _text(path: Path) -> str:
         raise MissingError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _agreed(args: argparse.Namespace, terminal: Terminal, question: str) -> None:
+def agreed(args: argparse.Namespace, terminal: Terminal, question: str) -> None:
+    """Raises Cancelled unless the person at the terminal, or --yes, says so."""
     if not args.yes and not terminal.ask(question):
         raise Cancelled
 
@@ -131,7 +135,8 @@ def _data(parcel: Parcel, public: bool) -> dict[str, object]:
     return {"repo": parcel.repo_id, "private": not public, "files": files}
 
 
-def _mib(size: int) -> str:
+def mib(size: int) -> str:
+    """Bytes for people."""
     return f"{size / _MIB:.1f} MiB"
 
 

@@ -64,6 +64,15 @@ def link_or_copy(path: Path, target: Path) -> None:
             shutil.copyfile(path, temporary)
 
 
+def file_sha256(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes, read piece by piece."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(2**20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
 def seal(tensors: Mapping[str, Tensor]) -> str:
     """Hex SHA-256 over names, types, shapes and bytes."""
     digest = hashlib.sha256()

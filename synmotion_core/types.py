@@ -274,6 +274,7 @@ class Progress:
     phase: str | None = None
     seconds: float | None = None
     denoiser_seconds: float | None = None  # of `seconds`, the denoiser's forward and backward
+    memory_gib: float | None = None  # on a GPU the most that was allocated so far, else what the process holds
     note: str = ""
 
 
@@ -290,14 +291,15 @@ class Sampled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saved:
-    """A state or an adapter was written, whole: "best" is the adapter of the step with the best score so far.
+    """A state, an adapter or a video was written, whole: "best" is the adapter of the step with the best score so far,
+    "seen" the first reference clip as its encoding shows it.
 
     applied: how many keys of an adapter a fresh load took, all it has.
     """
 
     path: Path
     step: int
-    kind: Literal["checkpoint", "adapter", "best"]
+    kind: Literal["checkpoint", "adapter", "best", "seen"]
     applied: int | None = None
 
 

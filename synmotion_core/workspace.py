@@ -6,12 +6,14 @@
     <root>/videos/     one folder a generation
     <root>/clips/      clips given to the page
     <root>/pictures/   pictures given to the page
+    <root>/datasets/   one folder a saved set of clips, as `--clips FOLDER` reads it
     <root>/results/    one folder a measured suite, put there by `bench run SUITE --out`
     <root>/weights/    put there by hand and taken instead of the repository: folders of diffusers, by a backbone's
                        name, and of transformers, by the last part of a repository's name
 
-The root is $SYNMOTION_HOME, else ~/.synmotion: one visible folder, the same on Linux, macOS and Windows, so that "where
-did it go" has one answer and moving it to a larger disk is one variable.
+The root is $SYNMOTION_HOME, else ~/.synmotion (on a Space with storage that stays, /data/synmotion): one visible
+folder, the same on Linux, macOS and Windows, so that "where did it go" has one answer and moving it to a larger disk is
+one variable. Where people share a studio, each has a folder like it in people/ or guests/ (ui/desks.py).
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from pathlib import Path
 from synmotion_core.errors import ConfigError, MissingError, StorageError
 
 ENVIRONMENT_VARIABLE = "SYNMOTION_HOME"
+STORAGE = Path("/data")  # where Hugging Face puts a Space's persistent storage
 MAX_NAME_BYTES = 200  # file systems allow 255; the rest is for endings, counters and temporary marks
 _ELSEWHERE = f"set {ENVIRONMENT_VARIABLE} to a folder you can write"
 _MIB = 2**20
@@ -36,11 +39,13 @@ _RESERVED = frozenset({"con", "prn", "aux", "nul", "conin$", "conout$", "clock$"
 
 
 def default_root() -> Path:
-    """$SYNMOTION_HOME, else ~/.synmotion.
+    """$SYNMOTION_HOME, else ~/.synmotion; on a Space with storage that outlives a restart, a folder there.
 
     Raises StorageError when neither can be made into a path.
     """
     given = os.environ.get(ENVIRONMENT_VARIABLE, "").strip()
+    if not given and os.environ.get("SPACE_ID") and os.access(STORAGE, os.W_OK):
+        return STORAGE / "synmotion"
     try:
         return Path(given).expanduser() if given else Path.home() / ".synmotion"
     except RuntimeError as error:  # no home folder: some containers
@@ -120,6 +125,11 @@ class Workspace:
     def pictures(self) -> Path:
         """Pictures given to the page."""
         return self._made(self.root / "pictures")
+
+    @property
+    def datasets(self) -> Path:
+        """One folder a saved set of clips."""
+        return self._made(self.root / "datasets")
 
     @property
     def results(self) -> Path:

@@ -1,4 +1,4 @@
-"""A Hub of the test's own on 127.0.0.1: model repositories in memory, spoken to by the real huggingface_hub client.
+"""A Hub of the test's own on 127.0.0.1: repositories in memory, spoken to by the real huggingface_hub client.
 
 Two ports, as on the real Hub: the API (`url`) knows tokens; large files lie behind it (`storage_url`), are reached by
 links that carry their own right, and a request there that shows a token is refused. One deviation: the real 401 for "no
@@ -20,6 +20,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
+from tests import hub_jobs, hub_spaces
 from tests.hub_repos import (
     Answer,
     Call,
@@ -68,6 +69,7 @@ class HubServer:
     def __init__(self) -> None:
         self.users: list[User] = []
         self.repos: dict[str, Repo] = {}
+        self.jobs = hub_jobs.Jobs()
         self.requests: list[Request] = []
         self.failures: list[str] = []
         self.page_size = 1000
@@ -208,10 +210,12 @@ class HubServer:
 
     def create_repo(self, call: Call) -> Answer:
         asked = call.json()
+        if asked.get("type", "model") != "model":
+            return hub_spaces.create(self, call, asked)
         owner = asked.get("organization") or (call.user.name if call.user else "")
         self._may_write(owner, call.user)
         repo_id = f"{owner}/{asked['name']}"
-        if asked.get("type", "model") != "model" or not re.fullmatch(r"[\w-][\w.-]{0,95}", asked["name"]):
+        if not re.fullmatch(r"[\w-][\w.-]{0,95}", asked["name"]):
             raise Refusal(400, f"not a model repository's name: {asked['name']!r}")
         where = {"url": f"{self.url}/{repo_id}", "name": repo_id}
         if repo_id in self.repos:
@@ -222,6 +226,8 @@ class HubServer:
 
     def delete_repo(self, call: Call) -> Answer:
         asked = call.json()
+        if asked.get("type", "model") != "model":
+            return hub_spaces.delete(self, call, asked)
         owner = asked.get("organization") or (call.user.name if call.user else "")
         del self.repos[self._writable(f"{owner}/{asked['name']}", call.user).id]
         return json_answer({})
@@ -330,6 +336,8 @@ _ROUTES: list[tuple[str, re.Pattern[str], Callable[..., Answer]]] = [
         ("GET", f"/{_REPO}/resolve/{_REVISION}/(?P<path>.+)", HubServer.resolve),
     )
 ]
+
+_ROUTES += [*hub_spaces.routes(HubServer), *hub_jobs.routes()]
 
 
 class _Server(ThreadingHTTPServer):

@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 
 from synmotion_core import cli, command, pace, progress_line
 from synmotion_core.arguments import build_parser
-from synmotion_core.config import ClipSource, Footage, GenerateRun, TrainRun, from_dict, to_dict
+from synmotion_core.config import BlendWith, ClipSource, Footage, GenerateRun, TrainRun, from_dict, to_dict
 from synmotion_core.errors import ClipError, ConfigError, MissingError, TrainingDiverged, UserInputError
 from synmotion_core.events import event_from_dict
 from synmotion_core.precision import PLAIN, Precision
@@ -141,6 +141,7 @@ prior_configs = st.builds(
     subjects=st.lists(words, max_size=2).map(tuple),
     per_pair=st.integers(1, 9),
     seed=st.integers(0, 2**40),
+    left_out=st.lists(st.integers(0, 2**40), max_size=3, unique=True).map(tuple),
 )
 
 
@@ -195,6 +196,14 @@ subjects_and_beginnings = st.lists(words, min_size=1, max_size=3).flatmap(
         | st.fixed_dictionaries({"noise_clip": footage(), "noise_prior": st.floats(0.01, 1)}),
     )
 )
+blends = st.builds(
+    BlendWith, adapter=st.just(Path("another.safetensors")), share=st.floats(0, 1),
+    over=st.sampled_from(["mixed", "sequence"]),
+)  # fmt: skip
+blended_runs = st.builds(
+    GenerateRun, subjects=st.just(("a cat",)), motion=words, adapter=paths, blend=blends,
+    strength=st.floats(0.01, 2), adapter_until=st.floats(0.01, 1), compare=st.booleans(),
+)  # fmt: skip
 generate_runs = st.builds(
     lambda who, with_what, **given: GenerateRun(subjects=who[0], **who[1], **with_what, **given),
     subjects_and_beginnings,
@@ -220,13 +229,13 @@ generate_runs = st.builds(
 
 
 @settings(max_examples=150)
-@given(train_runs | generate_runs)
+@given(train_runs | generate_runs | blended_runs)
 def test_the_same_command_is_the_same_config(config: TrainRun | GenerateRun) -> None:
     assert parse(command.same_command(config)) == config
 
 
 @settings(max_examples=10)
-@given(train_runs | generate_runs)
+@given(train_runs | generate_runs | blended_runs)
 def test_a_real_shell_reads_it_the_same_way(config: TrainRun | GenerateRun) -> None:
     line = command.same_command(config).replace("python -m synmotion_core", "printf '%s\\0'", 1)
     told = subprocess.run(["/bin/sh", "-c", line], capture_output=True, check=True, timeout=20).stdout.decode()
@@ -558,6 +567,13 @@ def test_motion_and_backbone_come_from_the_adapter(tmp_path: Path) -> None:
         ("generate --subject x --motion y --negative-prompt z --guidance-scale 1", "has no effect at guidance_scale 1"),
         ("generate --subject x --motion y --embedded-guidance 6", "puppet-hunyuan takes no embedded guidance"),
         ("generate --subject x --motion y --flow-shift 0", "flow_shift must be above 0 and at most 100, got 0"),
+        ("generate --subject x --motion y --blend-share 0.3", "--blend-share 0.3 needs --blend with the adapter"),
+        ("generate --subject x --motion y --blend b.safetensors", "a blend with b.safetensors needs an adapter"),
+        (
+            "generate --subject x --motion y --blend-over sequence",
+            "--blend-over sequence needs",
+        ),
+        ("generate --subject x --motion y --blend gone", "there is no adapter 'gone'"),
         ("generate --subject x --motion y --backbone hunyan", "there is no backbone 'hunyan'"),
     ],
 )

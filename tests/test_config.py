@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synmotion_core.config import ClipSource, Footage, GenerateRun, TrainRun, from_dict, to_dict
+from synmotion_core.config import BlendWith, ClipSource, Footage, GenerateRun, TrainRun, from_dict, to_dict
 from synmotion_core.errors import ConfigError
 from synmotion_core.precision import Precision
 from synmotion_core.training.settings import PriorConfig, TrainConfig
@@ -58,7 +58,11 @@ train_configs = st.builds(
     mixed_precision=st.sampled_from(["no", "bf16"]),
 )
 prior_configs = st.builds(
-    PriorConfig, subjects=st.lists(texts, max_size=3).map(tuple), per_pair=st.integers(1, 5), seed=seeds
+    PriorConfig,
+    subjects=st.lists(texts, max_size=3).map(tuple),
+    per_pair=st.integers(1, 5),
+    seed=seeds,
+    left_out=st.lists(seeds, max_size=3, unique=True).map(tuple),
 )
 train_runs = st.builds(
     TrainRun,
@@ -88,6 +92,15 @@ generate_runs = st.builds(
     flow_shift=st.none() | st.floats(0.01, 100),
     step_cache=st.none() | st.sampled_from(["first-block:0.1", "first-block", "taylorseer:3"]),
 )
+blended_runs = st.builds(
+    GenerateRun,
+    subjects=st.just(("a cat",)),
+    motion=texts,
+    adapter=paths,
+    blend=st.builds(
+        BlendWith, adapter=st.just(Path("b.st")), share=st.floats(0, 1), over=st.sampled_from(["mixed", "sequence"])
+    ),
+)
 
 
 def test_one_picture_a_subject() -> None:
@@ -115,7 +128,7 @@ def test_a_training_survives_json(run: TrainRun) -> None:
     assert from_dict(TrainRun, through_json(run)) == run
 
 
-@given(generate_runs)
+@given(generate_runs | blended_runs)
 def test_a_generation_survives_json(run: GenerateRun) -> None:
     assert from_dict(GenerateRun, through_json(run)) == run
 

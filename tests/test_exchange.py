@@ -8,11 +8,18 @@ from pathlib import Path
 import pytest
 
 from synmotion_core import cli
+from synmotion_core.adapters.convert import convert
+from synmotion_core.adapters.export import export
+from synmotion_core.backbones import find_spec
+from synmotion_core.run.export_loss import kept_by_export
+from synmotion_core.storage import read_tensors, write_tensors
+from synmotion_core.types import Prompt
 from synmotion_core.ui.adapters import find_adapters
 from synmotion_core.workspace import Workspace
 from tests.adapters.foreign_files import keys_of, write_file
 from tests.adapters.predictions import puppet_loras
 
+ROOT = Path(__file__).resolve().parent.parent
 WORDS = ["--backbone", "puppet-hunyuan", "--subject", "a person", "--motion", "waves"]
 
 
@@ -70,3 +77,32 @@ def test_what_cannot_be_used_is_refused(
     assert out == ""
     assert words in err
     assert list(workspace.adapters.iterdir()) == []
+
+
+@pytest.mark.parametrize("part", [1.0, 0.5, 0.0])
+def test_what_an_export_keeps(part: float, tmp_path: Path) -> None:
+    """v is nearly linear in B: half of B keeps 1 - (1/2)^2 of the change, all of it all, and none none."""
+    full, scaled, out = (tmp_path / f"{name}.safetensors" for name in ("full", "scaled", "out"))
+    file = write_file(tmp_path / "theirs.safetensors", keys_of(puppet_loras()))
+    done = convert([file], find_spec("puppet-hunyuan"), full, prompt=Prompt(subject="a person", motion="waves"))
+    assert done.applied
+    export(full, scaled)
+    tensors, metadata = read_tensors(scaled)
+    own = {key: t * (part if ".lora_B." in key else 1.0) for key, t in tensors.items()}
+    write_tensors(out, own, {key: value for key, value in metadata.items() if key != "seal"})
+    kept = kept_by_export(full, out, subjects=["a red cat", "a blue robot"])
+    assert [text for text, _ in kept.by_video] == ["a red cat waves", "a blue robot waves"]
+    assert kept.share == pytest.approx(1 - (1 - part) ** 2, abs=0.1 if part == 0.5 else 1e-6)
+
+
+def test_the_command_says_what_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The embeddings of the shipped squat do not travel."""
+    squat = str(ROOT / "assets" / "adapters" / "squat.safetensors")
+    out = tmp_path / "out.safetensors"
+    words = ["export", squat, "--out", str(out), "--measure", "--subjects", "a red cat", "--json"]
+    assert cli.main(words) == cli.OK
+    kept = json.loads(capsys.readouterr().out)["kept"]
+    assert 0.3 < kept["share"] < 0.9
+    assert [text.split()[2] for text, _ in kept["videos"]] == ["cat"]
+    assert cli.main([*words[:4], "--subjects", "a red cat"]) == cli.REFUSED
+    assert "--subjects is for --measure" in capsys.readouterr().err

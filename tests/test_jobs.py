@@ -3,6 +3,7 @@ checkpoints, cancel."""
 
 from __future__ import annotations
 
+import contextvars
 import dataclasses
 import errno
 import json
@@ -34,6 +35,8 @@ from synmotion_core.errors import (
 )
 from synmotion_core.events import EventLog, Ledger, Line, line_to_bytes, read_lines
 from synmotion_core.jobs import Jobs, JobView, event_from_dict, event_to_dict
+from synmotion_core.locks import FileLock
+from synmotion_core.training import wishes
 from synmotion_core.training.settings import TrainConfig
 from synmotion_core.types import (
     Event,
@@ -168,6 +171,31 @@ def test_a_training_runs_and_everything_is_there_afterwards(space: Workspace, op
     assert jobs.snapshot(job_id, after=17).losses == expected_losses(20)[17:]
 
 
+def test_a_job_knows_who_asked_for_it(open_jobs: Callable[..., Jobs]) -> None:
+    """A context variable that was set around submit or resume is set in the run: a GPU is lent by it."""
+    asker: contextvars.ContextVar[str] = contextvars.ContextVar("asker", default="nobody")
+    seen = []
+
+    def curious(config: TrainRun, folder: Path, **options: Any) -> Iterator[Event]:
+        for event in tiny_train(config, folder, **options, step_s=0.01):
+            seen.append(asker.get())
+            yield event
+
+    jobs = open_jobs(train=curious)
+    ids = [contextvars.copy_context().run(_as, asker, name, jobs.submit, a_training(200)) for name in ("ann", "bob")]
+    until(jobs, ids[0], lambda view: view.step > 3)
+    jobs.stop(ids[0])
+    jobs.wait(ids[1], 20)
+    contextvars.copy_context().run(_as, asker, "carl", jobs.resume, ids[0])
+    jobs.wait(ids[0], 20)
+    assert list(dict.fromkeys(seen)) == ["ann", "bob", "carl"]
+
+
+def _as(asker: contextvars.ContextVar[str], name: str, work: Callable[..., Any], *arguments: Any) -> Any:
+    asker.set(name)
+    return work(*arguments)
+
+
 def test_a_fresh_process_sees_the_same(space: Workspace, open_jobs: Callable[..., Jobs]) -> None:
     jobs = open_jobs()
     ids = [jobs.submit(a_training(12)), jobs.submit(A_GENERATION)]
@@ -299,6 +327,93 @@ def test_a_queued_job_stops_before_it_began(open_jobs: Callable[..., Jobs]) -> N
     assert (view.status, view.step, view.losses) == ("stopped", 0, ())
     jobs.resume(second)
     assert jobs.wait(second, 10).losses == expected_losses(5)
+
+
+def test_a_waiting_job_moves_and_the_order_is_what_runs(open_jobs: Callable[..., Jobs]) -> None:
+    order, go = [], threading.Event()
+
+    def gated(config: TrainRun, folder: Path, **options: Any) -> Iterator[Event]:
+        order.append(config.name)
+        go.wait(20)
+        yield from tiny_train(config, folder, **options)
+
+    jobs = open_jobs(gated)
+    running, *rest = [jobs.submit(a_training(5, name=name)) for name in "abcde"]
+    until(jobs, running, lambda v: v.status == "running")
+    b, c, d, e = rest
+    assert jobs.waiting() == (b, c, d, e)
+    jobs.move(e, 0)
+    jobs.move(b, 2)
+    assert jobs.waiting() == (e, c, b, d)
+    jobs.stop(c)
+    assert jobs.waiting() == (e, b, d), "what is stopped waits no more"
+    jobs.resume(c)
+    assert jobs.waiting() == (e, b, d, c), "and then joins at the end"
+    for place in (-1, 4):
+        with pytest.raises(ConfigError, match=rf"4 jobs wait: a place is between 0 \(next\) and 3, got {place}"):
+            jobs.move(d, place)
+    with pytest.raises(UserInputError, match="is running: only one that waits here can be moved"):
+        jobs.move(running, 0)
+    with pytest.raises(MissingError):
+        jobs.move("20260101-000000-abcdef", 0)
+    go.set()
+    assert {jobs.wait(job_id, 20).status for job_id in rest} == {"finished"}
+    assert order == ["a", "e", "b", "d", "c"]
+    assert jobs.waiting() == ()
+    with pytest.raises(UserInputError, match="is finished: only"):
+        jobs.move(d, 0)
+
+
+def test_the_first_may_be_overtaken_while_another_process_has_the_device(
+    space: Workspace, open_jobs: Callable[..., Jobs]
+) -> None:
+    device, order = FileLock(space.jobs / "device.lock"), []
+
+    def noted(config: TrainRun, folder: Path, **options: Any) -> Iterator[Event]:
+        order.append(config.name)
+        yield from tiny_train(config, folder, **options)
+
+    assert device.acquire()
+    jobs = open_jobs(noted)
+    first, second = (jobs.submit(a_training(5, name=name)) for name in ("first", "second"))
+    until(jobs, first, lambda v: "uses the device" in v.message)
+    jobs.move(second, 0)
+    until(jobs, second, lambda v: "uses the device" in v.message)
+    assert jobs.snapshot(first).message == "", "it waits for the other one now"
+    device.release()
+    assert jobs.wait(first, 20).status == "finished"
+    assert order == ["second", "first"]
+
+
+def test_the_newest_jobs_and_those_that_are_live(open_jobs: Callable[..., Jobs]) -> None:
+    jobs = open_jobs(slow_train)
+    old = jobs.submit(a_training(1000))
+    ids = [jobs.submit(a_training(5)) for _ in range(3)]
+    for job_id in ids:
+        jobs.stop(job_id)
+    newest = max(ids)
+    assert {view.id for view in jobs.list(newest=1)} == {max(old, newest), old}
+    assert len(jobs.list()) == 4
+
+
+def test_a_running_training_is_asked_to_save(space: Workspace, open_jobs: Callable[..., Jobs]) -> None:
+    jobs = open_jobs(slow_train)
+    running, queued = jobs.submit(a_training(1000)), jobs.submit(a_training(5))
+    until(jobs, running, lambda v: v.step >= 1)
+    jobs.ask(running, "save")
+    assert wishes.take(space.jobs / running) == {"save"}
+    assert wishes.take(space.jobs / running) == set()
+    with pytest.raises(ConfigError, match="nobody to draw"):
+        jobs.ask(running, "sample")
+    with pytest.raises(UserInputError, match="is a queued train job: only a running training saves"):
+        jobs.ask(queued, "save")
+    jobs.stop(running)
+    jobs.wait(running, 10)
+    with pytest.raises(UserInputError, match="stopped train job"):
+        jobs.ask(running, "save")
+    made = jobs.submit(A_GENERATION)
+    with pytest.raises(UserInputError, match="generate job"):
+        jobs.ask(made, "sample")
 
 
 def test_resume_equals_a_run_in_one_go(space: Workspace, open_jobs: Callable[..., Jobs]) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from synmotion_core.clips import video
-from synmotion_core.jobs import Jobs
 from synmotion_core.workspace import Workspace
 
 ROOT = Path(__file__).parents[1]
@@ -56,13 +55,13 @@ def test_the_library_in_ten_lines(here: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_a_studio_through_its_endpoints(here: Path, workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
-    from synmotion_core.ui import build, launch_options
+    from synmotion_core.ui import Desks, build, launch_options
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with Jobs(workspace) as jobs:
-        page = build(workspace, jobs)
+    with Desks(workspace) as desks:
+        page = build(desks)
         page.launch(server_port=port, prevent_thread_lock=True, quiet=True, **launch_options())
         try:
             exec(compile(programs()[1].replace("127.0.0.1:7860", f"127.0.0.1:{port}"), "README.md", "exec"), {})

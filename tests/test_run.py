@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from synmotion_core import run
 from synmotion_core.adapters.file import load_adapter, read_info
@@ -23,6 +24,7 @@ from synmotion_core.methods.synmotion import SynMotionConfig
 from synmotion_core.precision import Precision
 from synmotion_core.puppets.stage import Scene, render
 from synmotion_core.step_cache import parse
+from synmotion_core.training.priors import ANEW, plan_priors, read_prior
 from synmotion_core.training.settings import PriorConfig, TrainConfig
 from synmotion_core.types import Finished, Noted, Progress, Sampled, Saved, Stopped, Warned
 
@@ -66,6 +68,25 @@ def small(clips: tuple[ClipSource, ...], **values: Any) -> TrainRun:
     )
 
 
+def test_the_first_clip_is_shown_as_the_backbone_sees_it(clips: tuple[ClipSource, ...], tmp_path: Path) -> None:
+    def seen(config: TrainRun, name: str) -> list[Path]:
+        cache = tmp_path / "cache"
+        events = run.train(config, tmp_path / name, cache=cache, cancel=threading.Event())
+        return [e.path for e in events if isinstance(e, Saved) and e.kind == "seen"]
+
+    (path,) = seen(small(clips), "job")
+    frames, fps = video.read(path)[:2]
+    given = video.read(clips[0].path)[0]
+    assert (frames.shape, fps) == (given.shape, 8)
+    assert 20 < decibels(frames.astype(float) - given) < 60, "encoded and decoded: alike, not the same"
+    made = path.stat().st_mtime_ns
+    assert seen(small(clips), "again") == [path]
+    assert path.stat().st_mtime_ns == made, "decoded once"
+    unseen = small(clips, method="lora")
+    nobody = dataclasses.replace(unseen, method_config={}, train=dataclasses.replace(unseen.train, sample_every=0))
+    assert seen(nobody, "nobody") == [], "a training that draws nothing decodes nothing"
+
+
 def test_clips_in_a_new_subject_out(clips: tuple[ClipSource, ...], tmp_path: Path) -> None:
     events = list(run.train(small(clips), tmp_path / "job", cache=tmp_path / "cache", cancel=threading.Event()))
     assert isinstance(events[-1], Finished)
@@ -95,6 +116,43 @@ def test_clips_in_a_new_subject_out(clips: tuple[ClipSource, ...], tmp_path: Pat
         info = video.probe(event.path)
         assert (info.num_frames, info.width, info.height, info.codec) == (17, 64, 64, "h264")
     assert len({e.path for e in made}) == 8
+
+
+def test_a_training_reads_what_was_drawn_instead(
+    clips: tuple[ClipSource, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from synmotion_core.training import trainer
+
+    read, cache, real = [], tmp_path / "cache", trainer.train
+
+    def spy(**given: Any) -> Any:
+        read.append(given["data"]["prior"].latents)
+        return real(**given)
+
+    monkeypatch.setattr(trainer, "train", spy)
+    config = small(clips)
+    first = list(run.train(config, tmp_path / "one", cache=cache))
+    changed = dataclasses.replace(config, priors=PriorConfig(max_videos=2, left_out=(1,)))
+    second = list(run.train(changed, tmp_path / "two", cache=cache))
+    shown = [
+        [(e.seed, e.path) for e in events if isinstance(e, Sampled) and not e.adapted] for events in (first, second)
+    ]
+    assert [[seed for seed, _ in one] for one in shown] == [[0, 1], [0, 1 + ANEW]], "those of the cache are shown, too"
+    assert [e.note for e in second if isinstance(e, Progress) and e.stage == "prior"] == [read_prompts(config)[1]]
+    assert len(list((cache / "priors").rglob("*.safetensors"))) == 3
+    for latents, files in zip(read, shown, strict=True):
+        own = [read_prior(path.with_suffix(".safetensors")) for _, path in files]
+        assert torch.equal(latents, torch.cat(own))
+    assert torch.equal(read[0][0], read[1][0])
+    assert not torch.equal(read[0][1], read[1][1]), "another video of the same prompt"
+    wrong = dataclasses.replace(config, priors=PriorConfig(max_videos=2, left_out=(2,)))
+    for ask in (run.plan, lambda c: list(run.train(c, tmp_path / "three", cache=cache))):
+        with pytest.raises(ConfigError, match="left_out names the seed 2, which is no prior video's here"):
+            ask(wrong)
+
+
+def read_prompts(config: TrainRun) -> list[str]:
+    return [p.text for p, _ in plan_priors(dict(find_spec(config.backbone).options), config.priors)]
 
 
 def test_a_run_of_another_shape(clips: tuple[ClipSource, ...], tmp_path: Path) -> None:
@@ -147,7 +205,7 @@ def test_clips_in_a_picture_moves(clips: tuple[ClipSource, ...], picture: Path, 
     words_alone = dataclasses.replace(wanted, images=(), num_inference_steps=1)
     events = list(run.generate(words_alone, tmp_path / "text", cancel=threading.Event()))
     (said,) = [e.message for e in events if isinstance(e, Warned)]
-    assert "trained to begin with a picture: in the other mode it may miss the motion" in said
+    assert "trained to begin with a picture: from words alone it may miss the motion" in said
     shown = load_image(picture, find_spec("puppet-hunyuan").default_shape)[0][0]
     for event in (sample, *made):
         frames, _ = video.read(event.path)
@@ -431,6 +489,16 @@ def test_a_checkpoint_belongs_to_the_methods_whole_settings_and_the_weights() ->
     assert key({}, own) == key({"alpha": own.alpha}, own), "a default that is written out is the same run"
     assert key({}, own) != key({}, dataclasses.replace(own, prior_target="data")), "a default of another version"
     assert key({}, own) != key({}, own, "other weights")
+
+
+def test_a_checkpoint_of_before_videos_could_be_left_out_is_gone_on_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    source, counted = ClipSource(path=Path("a.mp4"), subject="a person", motion="waves"), []
+    monkeypatch.setattr("synmotion_core.training.cache.content_key", lambda values, *_: counted.append(values))
+    for priors in (PriorConfig(), PriorConfig(left_out=(3,))):
+        config = TrainRun(name="n", clips=(source,), priors=priors)
+        run.training._settings_key(config, SynMotionConfig(), "weights", [])
+    before = {"subjects": [], "motions": [], "per_pair": 1, "max_videos": 48, "seed": 0}
+    assert [values["priors"] for values in counted] == [before, {**before, "left_out": [3]}]
 
 
 def test_a_run_is_not_continued_on_other_weights(

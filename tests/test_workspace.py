@@ -17,7 +17,7 @@ from synmotion_core import workspace
 from synmotion_core.errors import ConfigError, StorageError
 from synmotion_core.workspace import MAX_NAME_BYTES, Workspace, default_root, nearest_name, safe_name
 
-FOLDERS = ("cache", "jobs", "adapters", "videos", "clips", "pictures", "results")
+FOLDERS = ("cache", "jobs", "adapters", "videos", "clips", "pictures", "datasets", "results")
 
 
 def test_doctests() -> None:
@@ -40,6 +40,20 @@ def test_the_root_comes_from_the_environment_else_the_home(tmp_path: Path, monke
     monkeypatch.setenv("SYNMOTION_HOME", "~/élan vital")
     assert Workspace().root == tmp_path / "élan vital"
     monkeypatch.setenv("SYNMOTION_HOME", "  ")
+    assert default_root() == tmp_path / ".synmotion"
+
+
+def test_a_space_keeps_what_it_makes_where_it_outlives_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workspace, "STORAGE", tmp_path / "data")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("SYNMOTION_HOME", raising=False)
+    monkeypatch.setenv("SPACE_ID", "someone/space")
+    assert default_root() == tmp_path / ".synmotion"  # a Space without storage
+    (tmp_path / "data").mkdir()
+    assert default_root() == tmp_path / "data" / "synmotion"
+    monkeypatch.delenv("SPACE_ID")
     assert default_root() == tmp_path / ".synmotion"
 
 

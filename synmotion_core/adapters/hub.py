@@ -10,16 +10,15 @@ repository as it was, and the next try sends only what is not there yet.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import re
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from synmotion_core.adapters.card import TAG, Shown, shown_videos
 from synmotion_core.adapters.file import AdapterInfo, info_from, read_info
@@ -27,21 +26,19 @@ from synmotion_core.adapters.hub_errors import LOG_IN, check_repo_id, told
 from synmotion_core.adapters.load_back import Weightless, load_back
 from synmotion_core.adapters.origin import Origin, about_folder, write_origin
 from synmotion_core.adapters.parcel import CARD, Parcel, made_before
+from synmotion_core.adapters.wire import Watch, commit_of, fetch, send
 from synmotion_core.backbones import find_spec
 from synmotion_core.clips import video
-from synmotion_core.errors import AdapterError, Cancelled, ConfigError, HubError, UserInputError
+from synmotion_core.errors import AdapterError, ConfigError, HubError, UserInputError
 from synmotion_core.locks import FileLock
 from synmotion_core.methods import find_method
-from synmotion_core.storage import link_or_copy
+from synmotion_core.storage import file_sha256, link_or_copy
 from synmotion_core.workspace import Workspace, safe_name
 
 MAX_ADAPTER = 4 * 2**30  # bytes
 MAX_PREVIEWS, MAX_PREVIEW = 4, 20 * 2**20  # videos of a card that are fetched, bytes of each
 _MAX_FILES = 10  # safetensors files of a repository that are looked into
 _VIDEO_NAME = re.compile(r"(\w[\w .+=-]*/)?\w[\w .+=-]*\.mp4", re.ASCII)
-_SHA = re.compile(r"[0-9a-f]{40}")
-
-Watch = Callable[[str, int, int], None]  # a file, bytes of it that are done, bytes of it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +144,7 @@ class Hub:
         with told(repo_id, revision):
             found = self._api.model_info(repo_id, revision=revision, files_metadata=True)
             card = found.card_data.to_dict() if found.card_data is not None else {}
-        sha = _commit(found.sha, repo_id)
+        sha = commit_of(found.sha, repo_id)
         sizes = {str(one.rfilename): one for one in found.siblings or ()}
         named = self._adapters(repo_id, sha, [name for name in sizes if _is_plain(name)], file)
         name, info = named
@@ -248,22 +245,12 @@ class Hub:
         return Pulled(path=target, applied=applied, problems=tuple(problems))
 
     def _fetch(self, remote: Remote, name: str, path: Path, watch: Watch, cancel: threading.Event | None) -> Path:
-        """A file by plain HTTPS. The client's own hf_hub_download begins a broken file anew, and takes Xet where it
-        can, which prints what its progress callback raises and goes on: nobody could cancel.
-        """
-        from huggingface_hub import hf_hub_url
-        from huggingface_hub.file_download import http_get
-        from huggingface_hub.utils import build_hf_headers
-
-        size = remote.size if name == remote.file else None  # an adapter that is there in part is gone on with
-        url = hf_hub_url(remote.repo_id, name, revision=remote.revision, endpoint=self._api.endpoint)
-        there = path.stat().st_size if path.is_file() else 0
-        mode = "ab" if size is not None and there <= size else "wb"
-        with told(remote.repo_id, remote.revision), path.open(mode) as file:
-            limit = MAX_PREVIEW if size is None else size
-            headers, bar = build_hf_headers(token=self._api.token), cast(Any, _bar(name, limit, watch, cancel))
-            http_get(url, file, resume_size=file.tell(), headers=headers, expected_size=size, tqdm_class=bar)
-        return path
+        """A file of what was looked at; an adapter that is there in part is gone on with."""
+        size = remote.size if name == remote.file else None
+        limit = MAX_PREVIEW if size is None else size
+        return fetch(
+            self._api, remote.repo_id, remote.revision, name, path, limit=limit, size=size, watch=watch, cancel=cancel
+        )
 
     def _beside(
         self, remote: Remote, adapter: Path, about: Path, watch: Watch, cancel: threading.Event | None
@@ -299,33 +286,14 @@ class Hub:
         that holds something else, or is public where it should be private; HubError; Cancelled between two files. What
         fails leaves the repository as it was.
         """
-        from huggingface_hub import CommitOperationAdd, CommitOperationDelete
-
         check_repo_id(parcel.repo_id)
         head, old = self._ready(parcel, private)
-        added = [CommitOperationAdd(path_in_repo=file.name, path_or_fileobj=file.path) for file in parcel.files]
-        with told(parcel.repo_id), _no_bars():
-            for file, operation in zip(parcel.files, added, strict=True):
-                watch(file.name, 0, file.size)
-                if cancel is not None and cancel.is_set():
-                    raise Cancelled
-                self._api.preupload_lfs_files(parcel.repo_id, [operation], free_memory=False)
-                watch(file.name, file.size, file.size)
-            done = self._api.create_commit(
-                parcel.repo_id,
-                [*added, *(CommitOperationDelete(path_in_repo=name) for name in old)],
-                commit_message=f"The motion “{parcel.info.motion}”"[:100],
-                parent_commit=head,
-            )
-            there = self._api.model_info(parcel.repo_id, revision=done.oid, files_metadata=True)
-        sizes = {str(one.rfilename): one.size for one in there.siblings or ()}
-        lost = [file.name for file in parcel.files if sizes.get(file.name) != file.size]
-        if lost:
-            raise HubError(
-                f"{parcel.repo_id} was sent {len(parcel.files)} files and lacks {', '.join(lost)}: try again"
-            )
+        message = f"The motion “{parcel.info.motion}”"
+        done = send(
+            self._api, parcel.repo_id, parcel.files, message=message, parent=head, gone=old, watch=watch, cancel=cancel
+        )
         url = f"{self._api.endpoint}/{parcel.repo_id}"
-        return Pushed(url=url, commit=str(done.oid), files=len(parcel.files), removed=old)
+        return Pushed(url=url, commit=done, files=len(parcel.files), removed=old)
 
     def _ready(self, parcel: Parcel, private: bool) -> tuple[str, tuple[str, ...]]:
         """Make the repository, or see that it may be written to; its newest commit, and what an earlier parcel left."""
@@ -338,7 +306,7 @@ class Hub:
                 found = self._api.model_info(repo_id)
             except RepositoryNotFoundError:
                 self._api.create_repo(repo_id, private=private)
-                return _commit(self._api.model_info(repo_id).sha, repo_id), ()
+                return commit_of(self._api.model_info(repo_id).sha, repo_id), ()
         files = {str(one.rfilename) for one in found.siblings or ()} - {".gitattributes", CARD}
         if files and TAG not in (found.tags or ()):
             raise ConfigError(f"{repo_id} is there already and is no motion adapter: choose another name")
@@ -353,7 +321,7 @@ class Hub:
         other = sorted(name for name in files - mine - set(old) if _is_plain(name))
         if other:
             raise ConfigError(f"{repo_id} holds another adapter, {other[0]}: choose another name")
-        return _commit(found.sha, repo_id), old
+        return commit_of(found.sha, repo_id), old
 
 
 def _is_plain(name: str) -> bool:
@@ -363,12 +331,6 @@ def _is_plain(name: str) -> bool:
         return stem != name and bool(safe_name(stem))
     except ConfigError:
         return False
-
-
-def _commit(sha: Any, repo_id: str) -> str:
-    if not isinstance(sha, str) or not _SHA.fullmatch(sha):
-        raise HubError(f"{repo_id}: the Hub answered without a commit: try again")
-    return sha
 
 
 def _licence(card: Mapping[str, Any]) -> str:
@@ -382,23 +344,23 @@ def _verified(path: Path, remote: Remote) -> int:
     """How many keys apply, which is all; raises AdapterError unless the file is what was looked at, and fits."""
     if path.stat().st_size != remote.size:
         raise AdapterError(f"{remote.file} arrived with {path.stat().st_size} bytes of {remote.size}: try again")
-    if remote.sha256:
-        found = hashlib.sha256()
-        with path.open("rb") as file:
-            while chunk := file.read(2**20):
-                found.update(chunk)
-        if found.hexdigest() != remote.sha256:
-            raise AdapterError(f"{remote.file} is not what the Hub says it is (its SHA-256 differs): try again")
+    if remote.sha256 and file_sha256(path) != remote.sha256:
+        raise AdapterError(f"{remote.file} is not what the Hub says it is (its SHA-256 differs): try again")
     info = read_info(path)
     if info != remote.info:
         raise AdapterError(f"{remote.file} changed while it was fetched: look again")
-    spec, entry, config = _fits(info, remote.file)
+    return applied_keys(path, info, remote.file)
+
+
+def applied_keys(path: Path, info: AdapterInfo, file: str) -> int:
+    """How many keys of an adapter apply to its backbone's layers, which is all; else AdapterError. Needs no weights."""
+    spec, entry, config = _fits(info, file)
     try:
         return load_back(path, Weightless(spec), entry, config)
     except UserInputError:
         raise
     except Exception as error:  # its settings may be of any kind, and reach into PEFT and torch
-        raise AdapterError(f"{remote.file} has settings that {info.method} cannot use ({error})") from error
+        raise AdapterError(f"{file} has settings that {info.method} cannot use ({error})") from error
 
 
 def _fits(info: AdapterInfo, file: str) -> tuple[Any, Any, Any]:
@@ -411,39 +373,3 @@ def _fits(info: AdapterInfo, file: str) -> tuple[Any, Any, Any]:
         raise
     except Exception as error:  # of any kind, as above
         raise AdapterError(f"{file} has settings that {info.method} does not know: {error}") from error
-
-
-@contextlib.contextmanager
-def _no_bars() -> Iterator[None]:
-    """Uploads draw bars of the client's own, on a terminal that may show ours."""
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-
-    if are_progress_bars_disabled():
-        yield
-        return
-    disable_progress_bars()
-    try:
-        yield
-    finally:
-        enable_progress_bars()
-
-
-def _bar(name: str, limit: int, watch: Watch, cancel: threading.Event | None) -> type:
-    """The client's progress bar, which counts here and draws nothing; a file of more bytes than `limit` is left."""
-    from huggingface_hub.utils import tqdm
-
-    class Bar(tqdm):
-        def __init__(self, *args: Any, **options: Any) -> None:
-            self._done, self._all = int(options.get("initial") or 0), int(options.get("total") or 0)
-            super().__init__(*args, **{**options, "disable": True})
-
-        def update(self, n: float | None = 1) -> bool | None:
-            self._done += int(n or 0)
-            watch(name, self._done, self._all)
-            if self._done > limit:
-                raise AdapterError(f"{name} is longer than the {limit:,} bytes that were looked at")
-            if cancel is not None and cancel.is_set():
-                raise Cancelled
-            return super().update(n)
-
-    return Bar

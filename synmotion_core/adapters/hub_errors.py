@@ -18,7 +18,9 @@ LOG_IN = (
 )
 _STATUS = {
     401: "the Hub does not take your token: make a new one at huggingface.co/settings/tokens",
+    402: "the Hub wants a way to pay for it: see huggingface.co/settings/billing",
     403: "your token may not do that: it needs the right to write there",
+    404: "the Hub has none such (any more), or you may not see it",
     409: "somebody made or changed it in the meantime: try again",
     412: "it was changed in the meantime: look at it, then try again",
     413: "the Hub finds it too large",

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import gc
 import inspect
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
+from synmotion_core.blending import is_second
 from synmotion_core.errors import ConfigError
 
 
@@ -22,7 +24,7 @@ class Encoders:
     def __init__(self, read: Callable[[str], Any]) -> None:
         self._read = read
         self._parts: dict[str, Any] = {}
-        self._held: set[str] = set()
+        self._held: Counter[str] = Counter()
 
     @property
     def loaded(self) -> tuple[str, ...]:
@@ -35,14 +37,17 @@ class Encoders:
         return self._parts[name]
 
     def hold(self, name: str, hold: bool) -> None:
-        """From now on `release` leaves this one, or takes it again. Raises ConfigError where somebody holds it."""
-        if hold and name in self._held:
+        """From now on `release` leaves this one, or takes it again. Raises ConfigError where somebody holds it,
+        but for the second of two motions (blending.py).
+        """
+        if hold and name in self._held and not is_second():
             raise ConfigError("this backbone carries an adapter already: detach it first")
-        (self._held.add if hold else self._held.discard)(name)
+        self._held[name] += 1 if hold else -1
+        self._held = +self._held
 
     def release(self) -> None:
         """Drop all that are not held; the next use reads them anew."""
-        dropped = self._parts.keys() - self._held
+        dropped = self._parts.keys() - self._held.keys()
         if dropped:
             for name in dropped:
                 del self._parts[name]

@@ -21,7 +21,7 @@ import numpy as np
 
 from synmotion_core.clips import doctor, video
 from synmotion_core.clips.doctor import WHOLE, Cut, Finding
-from synmotion_core.clips.frames import resample
+from synmotion_core.clips.plan import frame_plan
 from synmotion_core.clips.video import VideoInfo
 from synmotion_core.errors import ClipError, UserInputError
 
@@ -146,11 +146,9 @@ def _load(path: Path, prompt: Prompt, shape: VideoShape, cut: Cut, puppets_only:
     frames, _ = video.read(path, start_s=cut.start_s, end_s=cut.end_s, height=h, width=w, info=info)
     findings = doctor.examine(info, shape, cut, frames=frames, puppets_only=puppets_only)
     _raise_if_blocked(path, findings)
-    if cut.resample_fps is not None and doctor.retimed(info, cut):
-        first, stop = info.span(cut.start_s, cut.end_s)
-        times = [0.0, *(t - cut.start_s for t in info.timestamps_s[first + 1 : stop])]
-        seconds = (info.duration_s if cut.end_s is None else cut.end_s) - cut.start_s
-        frames = resample(frames, info.fps, cut.resample_fps, timestamps_s=times, seconds=seconds)
+    plan, (first, _) = frame_plan(info, cut), info.span(cut.start_s, cut.end_s)
+    if plan.retimed:
+        frames = frames[[number - first for number in plan.frames]]
     frames = center_crop(frames, shape.height, shape.width)
     expected = (shape.num_frames, shape.height, shape.width, 3)
     assert frames.shape == expected, (frames.shape, expected)  # the doctor has checked the count

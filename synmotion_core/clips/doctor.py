@@ -180,6 +180,11 @@ def _fits(info: VideoInfo, shape: VideoShape) -> bool:
     return info.constant_rate and _same(info.fps, shape.fps)
 
 
+def judged_cut(info: VideoInfo, shape: VideoShape, cut: Cut) -> Cut:
+    """The cut that a length is judged by: where the rate does not fit, at the one that the rate finding proposes."""
+    return replace(cut, resample_fps=shape.fps) if cut.resample_fps is None and not _fits(info, shape) else cut
+
+
 def _rate(info: VideoInfo, shape: VideoShape, cut: Cut) -> list[Finding]:
     plays = f"the backbone plays {shape.fps:g} frames a second"
     if cut.resample_fps is None:
@@ -210,8 +215,7 @@ def _length(info: VideoInfo, shape: VideoShape, cut: Cut) -> list[Finding]:
     first, stop = info.span(cut.start_s, cut.end_s)
     if stop - first == 1:
         return [_block("one_frame", f"there is one frame only, a motion needs {need}: use a video")]
-    if cut.resample_fps is None and not _fits(info, shape):  # judged at the rate that the rate finding proposes
-        cut = replace(cut, resample_fps=shape.fps)
+    cut = judged_cut(info, shape, cut)
     count = frames_used(info, cut)
     rate = cut.resample_fps if cut.resample_fps is not None and retimed(info, cut) else info.fps
     here, wanted = f"{count} frames at {rate:.5g} a second", f"the backbone takes exactly {need} ({need / rate:.3f} s)"

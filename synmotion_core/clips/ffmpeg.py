@@ -21,8 +21,8 @@ from pathlib import Path
 
 from synmotion_core.errors import ClipError, MissingError
 
-CODECS = ("h264", "hevc", "vp9", "av1")
-_DECODERS = "h264,hevc,vp9,libvpx-vp9,av1,libdav1d,libaom-av1"
+CODECS = ("h264", "hevc", "vp8", "vp9", "av1")  # vp8 is what browsers record a camera in
+_DECODERS = "h264,hevc,vp8,vp9,libvpx-vp9,av1,libdav1d,libaom-av1"
 _DEMUXERS = {"mp4": "mov", "mov": "mov", "webm": "matroska"}
 _THREADS = 2
 _DECODER_MEMORY_BYTES = 4 << 30

@@ -55,14 +55,27 @@ def resample(
         raise ShapeError(f"{len(frames)} frames need as many rising times that begin at 0, got {len(times)}")
     if length <= times[-1] - TIME_TOLERANCE_S:
         raise ShapeError(f"the last frame appears at {times[-1]:g} s, after the end at {length:g} s")
+    out = frames[list(picks(times, length, target_fps))]
+    assert out.shape == (resampled_count(length, target_fps), *frames.shape[1:]), out.shape
+    return out
+
+
+def picks(timestamps_s: Sequence[float], seconds: float, target_fps: float) -> tuple[int, ...]:
+    """Which frames `resample` takes: for each k the number of the one on screen at k / target_fps.
+
+    timestamps_s rise from 0, the last one before `seconds`.
+
+    >>> picks([0.0, 0.25, 0.5, 0.75], 1.0, 2.0), picks([0.0, 0.5], 1.0, 4.0)
+    ((0, 2), (0, 0, 1, 1))
+    """
     from moviepy import ImageSequenceClip
 
-    durations = [b - a for a, b in pairwise(times)]
-    clip: Any = ImageSequenceClip(list(frames), durations=[*durations, max(length - times[-1], TIME_TOLERANCE_S)])
-    count = resampled_count(length, target_fps)
-    out = np.stack([clip.get_frame(k / target_fps + TIME_TOLERANCE_S) for k in range(count)])
-    assert out.shape == (count, *frames.shape[1:]), out.shape
-    return out
+    durations = [b - a for a, b in pairwise(timestamps_s)]
+    last = max(seconds - timestamps_s[-1], TIME_TOLERANCE_S)
+    labels = [np.array([[[i & 255, i >> 8 & 255, i >> 16]]], np.uint8) for i in range(len(timestamps_s))]
+    clip: Any = ImageSequenceClip(labels, durations=[*durations, last])  # its frames say their own numbers
+    shown = [clip.get_frame(k / target_fps + TIME_TOLERANCE_S) for k in range(resampled_count(seconds, target_fps))]
+    return tuple(int(label[0, 0] @ (1, 1 << 8, 1 << 16)) for label in shown)
 
 
 def side_by_side(left: Frames, right: Frames, *, gap: int = 0) -> Frames:

@@ -36,8 +36,8 @@ def _methods(*, motions: Sequence[str] | None, seeds: Sequence[int] | None, **op
     """Besides its own settings: train.KEY of TrainConfig, sampling.KEY of Sampling, METHOD.KEY of a method's config.
 
     NAME.method=METHOD names a row of one's own, of which there may be several of one method: `methods=["k", "q"]`,
-    k.method=separation, k.temporal=k and so on; NAME.sampling.KEY, NAME.train.KEY, NAME.num_clips and NAME.after (a
-    share of the training's steps) are of that row alone.
+    k.method=separation, k.temporal=k and so on; NAME.sampling.KEY, NAME.train.KEY, NAME.num_clips, NAME.mode
+    (that it trains in) and NAME.after (a share of the training's steps) are of that row alone.
     """
     from synmotion_core.config import Sampling, from_dict
     from synmotion_core.evaluation.bench_methods import DEFAULT_METHODS, bench_methods

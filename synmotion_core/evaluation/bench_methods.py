@@ -66,7 +66,7 @@ def bench_methods(
 
     To compare settings of one method, `methods` may hold names of one's own, whose `configs` say the method: such as
     configs={"keys": {"method": "separation", "temporal": "k"}}. Keys that begin with "sampling." or "train.",
-    num_clips and after are of that row alone.
+    num_clips, mode and after are of that row alone.
     """
     how = {name: options.pop(name) for name in HOW if name in options}
     known = {f.name for f in dataclasses.fields(Suite)} - {"rows", "about", "motions", "seeds", "train", "sampling"}
@@ -85,7 +85,7 @@ def _changed(given: Any, default: Any) -> dict[str, Any]:
 
 
 def _row(config: dict[str, Any]) -> Row:
-    own: dict[str, Any] = {key: config.pop(key) for key in ("method", "num_clips", "after") if key in config}
+    own: dict[str, Any] = {key: config.pop(key) for key in ("method", "num_clips", "mode", "after") if key in config}
     for key in list(config):
         part, dot, name = key.partition(".")
         if dot and part in ("train", "sampling"):

@@ -178,6 +178,7 @@ def _rows(results: Results) -> list[str]:
         parts = {**own.config, **{f"train.{k}": v for k, v in own.train.items()}}
         parts |= {f"sampling.{k}": v for k, v in own.sampling.items()}
         parts |= {} if own.num_clips is None else {"num_clips": own.num_clips}
+        parts |= {} if own.mode is None else {"mode": own.mode}
         parts |= {} if own.after == 1 else {"after": own.after}
         words = "".join(f", {key}={json.dumps(value)}" for key, value in parts.items())
         said.append(f"{row.name}: {own.method or row.name}{words}")

@@ -50,12 +50,14 @@ _NOT_HERE = ("seed", "save_every", "sample_every", "sample_subjects", "sample_im
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """One line of the table. method "" is the row's name; config, train and sampling are what differs from the
-    method's defaults and from the suite's own; num_clips None takes the suite's. after: the adapter as it is after that
-    share of the training's steps, one of SHARES."""
+    method's defaults and from the suite's own; num_clips and mode None take the suite's. mode is the one that the row
+    trains in: its videos are drawn as those of all rows. after: the adapter as it is after that share of the training's
+    steps, one of SHARES."""
 
     method: str = ""
     config: Mapping[str, Any] = field(default_factory=dict)
     num_clips: int | None = None
+    mode: Mode | None = None
     after: float = 1.0
     train: Mapping[str, Any] = field(default_factory=dict)
     sampling: Mapping[str, Any] = field(default_factory=dict)
@@ -141,6 +143,9 @@ class Suite:
             raise ConfigError("a suite needs rows and seeds, at least one of each")
         if self.mode not in ("t2v", "i2v") or self.drawn_mode not in (None, "t2v", "i2v"):
             raise ConfigError(f"mode and drawn_mode must be t2v or i2v, got {self.mode!r} and {self.drawn_mode!r}")
+        for name, row in self.rows.items():
+            if row.mode not in (None, "t2v", "i2v"):
+                raise ConfigError(f"the mode of {name} must be t2v or i2v, got {row.mode!r}")
         if self.against is not None and self.against not in self.rows:
             raise ConfigError(f"against must be one of the rows, {', '.join(self.rows)}, got {self.against!r}")
         _check_count("num_videos", self.num_videos)
@@ -167,7 +172,7 @@ class Suite:
         for motion in self.footage:
             if not re.fullmatch(r"[a-z0-9_-]+", motion):
                 raise ConfigError(f"a motion's name is letters a to z, digits, - and _, got {motion!r}")
-        if "i2v" in (self.mode, self.drawn_mode):
+        if "i2v" in (self.mode, self.drawn_mode, *(row.mode for row in self.rows.values())):
             raise ConfigError("footage is measured from text to video: leave mode and drawn_mode out")
         if self.num_common or not self.described:
             raise ConfigError("num_common and described are about puppets: leave them out of a suite with footage")
@@ -201,8 +206,8 @@ class Suite:
                 num_common=self.num_common,
                 after=row.after,
                 described=self.described,
-                mode=self.mode,
-                drawn_mode=self.drawn_mode,
+                mode=row.mode or self.mode,
+                drawn_mode=self.drawn_mode if row.mode in (None, self.mode) else self.drawn_mode or self.mode,
                 train=from_dict(TrainConfig, {**self.train, **row.train}),
                 prior=from_dict(PriorConfig, self.prior),
                 sampling=drawn,

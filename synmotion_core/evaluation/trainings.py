@@ -31,7 +31,8 @@ from synmotion_core.types import Progress
 # what stands above or beside this floor, and pretraining, which nothing imports: never part of a result
 NOT_OURS = (
     "__main__.py", "ui", "cli.py", "jobs.py", "arguments.py", "exchange.py", "measuring.py", "run", "job_folder.py",
-    "command.py", "progress_line.py", "events.py", "sharing.py", "transfers.py", "puppets/pretrain",
+    "command.py", "progress_line.py", "events.py", "sharing.py", "transfers.py", "datasets", "hosting",
+    "hosting_options.py", "slices.py", "puppets/pretrain",
 )  # fmt: skip
 OF_TRAINING = ("footage.py", "tasks.py", "trainings.py")
 _AFTER_TRAINING = ("num_videos", "num_common", "drawn_mode", "sampling", "metrics", "after", "subjects")

@@ -5,7 +5,8 @@ single linear layers by name, each with its own rank and alpha, as in adapters t
 float32 whatever the base's type; strength is a factor on the update, and `remove` restores the base bit for bit.
 
 PEFT is called directly, for not all of diffusers' denoisers have its methods (3-D U-Nets). Several can be on a denoiser
-under different names; where they share layers, the one that was switched on last is the one that works there.
+under different names, one beside another motion's under a name of its own (blending.py); where they share layers,
+the one that was switched on last is the one that works there.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from synmotion_core.blending import is_second
 from synmotion_core.errors import ConfigError
 from synmotion_core.storage import check_keys
 
@@ -52,6 +54,7 @@ class AttentionLora:
         from peft.tuners.lora import LoraLayer
 
         model: Any = denoiser
+        name = f"{name}_2" if is_second() else name
         if name in getattr(model, "peft_config", {}):
             raise ConfigError("this backbone carries an adapter already: detach it first")
         settings: dict[str, Any] = {"r": rank, "lora_alpha": alpha, "target_modules": targets}
@@ -171,7 +174,11 @@ def peft_settings(modules: Modules) -> dict[str, Any]:
 
 
 def _check_layers(model: nn.Module, modules: Modules) -> None:
+    from peft.tuners.lora import LoraLayer
+
     layers = dict(model.named_modules())
     for name in modules:
-        if not isinstance(layers.get(name), nn.Linear):
+        layer = layers.get(name)
+        own = layer.get_base_layer() if isinstance(layer, LoraLayer) else layer  # another motion's may be there
+        if not isinstance(own, nn.Linear):
             raise ConfigError(f"{type(model).__name__} has no linear layer called {name!r}")

@@ -9,7 +9,7 @@ import itertools
 from dataclasses import dataclass
 
 from synmotion_core.backbones import find_spec
-from synmotion_core.config import GenerateRun, TrainRun
+from synmotion_core.config import GenerateRun, TrainRun, predictions
 from synmotion_core.interfaces import BackboneSpec, reworded
 from synmotion_core.planning import downloads, machine
 from synmotion_core.planning.ladder import Rung, ladder
@@ -135,7 +135,7 @@ def generation_line(run: GenerateRun, seconds_per_video: float | None) -> str:
     if seconds_per_video is not None:
         time = f"about {_seconds(seconds_per_video)} a video"
     elif "seconds_a_video" in spec.options:
-        usual = spec.options["seconds_a_video"] * steps / spec.num_inference_steps
+        usual = spec.options["seconds_a_video"] * steps / spec.num_inference_steps * predictions(run)
         time = f"about {_seconds(usual)} a video on two server cores"
     else:
         time = "the time is not known before the first one here"

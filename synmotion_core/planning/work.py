@@ -97,12 +97,13 @@ def work_of(run: TrainRun | GenerateRun) -> Work:
             keeps_words=_learns_words(named.entry),
         )
     spec = find_spec(run.backbone)
-    here = run.adapter is not None and run.adapter.is_file()
+    named = (run.adapter, None if run.blend is None else run.blend.adapter)
+    adapters = [path for path in named if path is not None and path.is_file()]
     return Work(
         shape=spec.shape(run.num_frames, run.height, run.width),
-        adapter_parameters=run.adapter.stat().st_size // 4 if here and run.adapter is not None else 0,
+        adapter_parameters=sum(path.stat().st_size for path in adapters) // 4,
         guided=(spec.guidance_scale if run.guidance_scale is None else run.guidance_scale) != 1,
-        keeps_words=here and run.adapter is not None and _learnt_words(run.adapter),
+        keeps_words=any(_learnt_words(path) for path in adapters),
     )
 
 

@@ -6,16 +6,13 @@ import dataclasses
 import threading
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from synmotion_core.backbones import find_spec
 from synmotion_core.config import GenerateRun, motion_name
 from synmotion_core.errors import Cancelled
-from synmotion_core.interfaces import Method, reworded
-from synmotion_core.planning.work import drawing_method
-from synmotion_core.precision import weights_of
+from synmotion_core.interfaces import Method
 from synmotion_core.run import pool
 from synmotion_core.run.inputs import load_images, load_noise_clip, read_as
 from synmotion_core.types import Event, Finished, Prompt, Started, Stopped, Warned
@@ -29,18 +26,17 @@ def generate(config: GenerateRun, folder: Path, *, cancel: threading.Event | Non
 
     A motion given by its name alone ("squats") is drawn in all the words that the adapter learnt it by, and said so.
     """
-    from synmotion_core.adapters.file import load_adapter
+    from synmotion_core.run.adapters import read_adapter, read_second
 
     began, cancel = time.perf_counter(), cancel or threading.Event()
     spec = find_spec(config.backbone)
-    state, info, entry, method_config = None, None, None, None
-    if config.adapter is not None:
-        state, info = load_adapter(config.adapter, spec)
-        entry, method_config = drawing_method(info, config.method_config, spec)
+    adapter = None if config.adapter is None else read_adapter(config.adapter, spec, config.method_config)
+    blend = config.blend
+    other = None if blend is None or adapter is None else read_second(adapter, blend, spec)
     motion = " ".join(config.motion.split())
-    named = info is not None and motion != info.motion and motion == motion_name(info.motion)
-    if named and info is not None:
-        motion = info.motion
+    named = adapter is not None and motion != adapter.info.motion and motion == motion_name(adapter.info.motion)
+    if named and adapter is not None:
+        motion = adapter.info.motion
     spec.check_mode("i2v" if config.images else "t2v")
     shape = spec.shape(config.num_frames, config.height, config.width)
     pictures, warnings = load_images(config.images, spec, shape)
@@ -74,15 +70,16 @@ def generate(config: GenerateRun, folder: Path, *, cancel: threading.Event | Non
         width=shape.width,
     )
     backbone = pool.borrow_backbone(config.backbone, config.precision)
-    method: Method | None = None
-    words = partial(reworded, entry, method_config)
-    if state is not None and info is not None and entry is not None:
-        method = entry.attach(backbone, method_config, words(Prompt(subject=info.subject, motion=info.motion)))
+    method = None if adapter is None else adapter.attach(backbone)
+    attached: list[Method] = [] if method is None else [method]
     try:
-        if method is not None and state is not None:
-            method.load_state_dict(state)
+        second_method = None if other is None else other.attach_second(backbone)
+        attached += [] if second_method is None else [second_method]
         # the base alone gets the words as they are
-        read = prompts if sampler.strength == 0 else [words(prompt) for prompt in prompts]
+        read = prompts if sampler.strength == 0 or adapter is None else [adapter.words(p) for p in prompts]
+        # B's words for A's prompts
+        others = [] if other is None else [dataclasses.replace(p, motion=other.info.motion) for p in prompts]
+        others_read = others if other is None else [other.words(p) for p in others]
         rounds: list[tuple[SamplerConfig, list[Prompt]]] = [(sampler, read)]
         if config.compare and method is not None:
             rounds.append((dataclasses.replace(sampler, strength=0.0), prompts))
@@ -92,22 +89,16 @@ def generate(config: GenerateRun, folder: Path, *, cancel: threading.Event | Non
             yield Warned(message=message)
         if named:
             yield Warned(message=f"“{config.motion}” is the name of what this adapter learnt: drawn as “{motion}”")
-        if info is not None and (info.mode == "i2v") != bool(config.images):
-            trained = "to begin with a picture" if info.mode == "i2v" else "on words alone"
-            yield Warned(message=f"this adapter was trained {trained}: in the other mode it may miss the motion")
-        weights = weights_of(backbone.fingerprint)
-        if info is not None and info.fingerprint != weights:
-            yield Warned(
-                message=f"this adapter was trained on {info.fingerprint} and here is {weights}: other weights of "
-                f"{spec.name}, so the motion may be wrong; train it again to be sure"
-                if info.fingerprint
-                else f"this adapter's file does not say which weights of {spec.name} it was trained on: on others than "
-                f"{weights} the motion may be wrong"
-            )
+        said = [] if adapter is None else [*adapter.warnings(backbone, bool(config.images))]
+        said += [] if other is None else other.warnings(backbone, bool(config.images), other.path.stem)
+        for message in said:
+            yield Warned(message=message)
         if read != prompts:
             yield read_as(prompts[0], read[0])
+        if others_read != others:
+            yield read_as(others[0], others_read[0])
         negative = [] if sampler.guidance_scale == 1 else [sampler.negative_prompt]
-        for message in backbone.unread([*(p.text for p in read), *negative]):
+        for message in backbone.unread([*(p.text for p in (*read, *others_read)), *negative]):
             yield Warned(message=message)
         if sampler.noise_prior and sampler.eta:
             yield Warned(
@@ -124,12 +115,21 @@ def generate(config: GenerateRun, folder: Path, *, cancel: threading.Event | Non
             same: generation.read_all_texts(backbone, own, sampler, images, spec.batch_size)
             for same, own in {own == read: own for _, own in rounds}.items()
         }
+        second = None
+        if blend is not None and second_method is not None:
+            second = generation.Second(
+                method=second_method,
+                texts=generation.read_all_texts(backbone, others_read, sampler, images, spec.batch_size),
+                share=blend.share,
+                over=blend.over,
+                name=motion_name(others[0].motion),
+            )
         null = None if noise_clip is None else backbone.encode_text([""])
         backbone.release_encoders()
         inverted = None
         if noise_clip is not None and null is not None:
-            if method is not None:
-                method.set_strength(0.0)  # the base alone; every drawing sets its own
+            for one in attached:
+                one.set_strength(0.0)  # the base alone; every drawing sets its own
             steps = sampler.num_inference_steps
             inverted = yield from invert(
                 backbone,
@@ -140,17 +140,18 @@ def generate(config: GenerateRun, folder: Path, *, cancel: threading.Event | Non
                 flow_shift=sampler.flow_shift,
                 cancel=cancel,
             )
-        for index, (one, own) in enumerate(rounds):
+        for index, (settings, own) in enumerate(rounds):
             yield from generation.generate(
                 backbone,
                 method,
                 prompts,
                 seeds,
-                one,
+                settings,
                 folder,
                 images=images,
                 inverted=inverted,
                 texts=texts[own == read],
+                second=second if settings.strength else None,
                 cancel=cancel,
                 done=index * each,
                 total=each * len(rounds),
@@ -160,6 +161,6 @@ def generate(config: GenerateRun, folder: Path, *, cancel: threading.Event | Non
         yield Stopped(step=0)
         return
     finally:
-        if method is not None:
-            method.detach()
+        for one in reversed(attached):
+            one.detach()
     yield Finished(path=folder, seconds=time.perf_counter() - began)

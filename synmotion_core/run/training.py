@@ -21,7 +21,7 @@ from synmotion_core.run import pool
 from synmotion_core.run.inputs import load_clips, load_images, read_as
 from synmotion_core.run.scoring import Scoring
 from synmotion_core.run.yardstick import Yardstick, choose
-from synmotion_core.training import together
+from synmotion_core.training import together, wishes
 from synmotion_core.types import Clip, Event, Finished, Noted, Prompt, Saved, Scored, Stopped, VideoShape, Warned
 
 if TYPE_CHECKING:
@@ -35,12 +35,14 @@ def train(
     config: TrainRun, folder: Path, *, cache: Path, cancel: threading.Event | None = None, resume: bool = False
 ) -> Iterator[Event]:
     """Train an adapter. `folder` is this run's own; `cache` is shared between runs. resume continues the last
-    checkpoint; cancel stops it, at the next step.
+    checkpoint; cancel stops it, at the next step; wishes.py says what else may be asked of it.
 
     Ends with Finished(path of the adapter, and of the best where it was scored) or, when cancelled, Stopped; the
     checkpoint stays in `folder`.
     """
     began, cancel = time.perf_counter(), cancel or threading.Event()
+    if together.asked().leads:
+        wishes.take(folder)
     named = look_up(config)
     spec, entry, method_config, shape = named.spec, named.entry, named.method_config, named.shape
     together.asked().check(config.train.batch_size or spec.batch_size)
@@ -66,7 +68,10 @@ def train(
             raise Cancelled
         data: dict[Draw, TrainingSet] = {}
         worded = [dataclasses.replace(clip, prompt=words(clip.prompt)) for clip in clips]
-        data["reference"] = yield from material.encode_clips(backbone, worded, config.mode, cache, stop)
+        # a training that draws samples decodes videos of this size anyway
+        data["reference"] = yield from material.encode_clips(
+            backbone, worded, config.mode, cache, stop, show_first=bool(prompts) and config.train.sample_every > 0
+        )
         held_out = () if yardstick is None else tuple(dict.fromkeys(yardstick.prompts))
         drawn = (*(c.prompt for c in clips), *dict.fromkeys((*prompts, *held_out)))
         for message in backbone.unread([words(prompt).text for prompt in drawn]):
@@ -105,6 +110,10 @@ def train(
             )
             if scoring.began_anew:
                 yield Warned(message=scoring.began_anew)
+
+        def sampler(step: int) -> Iterator[Event]:
+            return draw(prompts, [config.train.seed] * len(prompts), folder / "samples" / f"step-{step:06d}", step)
+
         last: Event | None = None
         state = folder / "state.safetensors"
         for last in trainer.train(
@@ -116,9 +125,7 @@ def train(
             settings=settings,
             cancel=cancel,
             resume=resume and state.exists(),
-            sampler=lambda step: draw(
-                prompts, [config.train.seed] * len(prompts), folder / "samples" / f"step-{step:06d}", step
-            ),
+            sampler=sampler if prompts else None,
             scorer=scoring,
             processes=group,
         ):
@@ -159,6 +166,8 @@ def _settings_key(config: TrainRun, method_config: Any, fingerprint: str, clips:
         values["train"].pop(name)
     for name in ("gradient_checkpointing", "offload"):  # only where things are computed, and how often
         values["precision"].pop(name)
+    if not config.priors.left_out:  # as before there was such a setting: what began then goes on
+        values["priors"].pop("left_out")
     values.pop("clips")
     values.pop("name")
     return content_key(values, [(c.content_hash, c.prompt.text) for c in clips])
@@ -174,7 +183,7 @@ def _score_key(settings: str, config: TrainRun, yardstick: Yardstick, images: to
 
 
 def draw_priors(config: TrainRun, cache: Path, *, cancel: threading.Event) -> Iterator[Event]:
-    """Only the subject prior videos of a run: draws what is missing; Sampled events name the files."""
+    """Only the subject prior videos of a run: draws what is missing; Sampled events name all files."""
     from synmotion_core import material
 
     spec = find_spec(config.backbone)

@@ -47,9 +47,10 @@ class EncodingCache:
 
     def has_latents(self, clip: Clip) -> bool:
         """Whether a clip is there already."""
-        return self._latents_path(clip).exists()
+        return self.latents_path(clip).exists()
 
-    def _latents_path(self, clip: Clip) -> Path:
+    def latents_path(self, clip: Clip) -> Path:
+        """Where a clip's latents live."""
         return self.root / "latents" / f"{content_key(self.backbone.fingerprint, clip.content_hash)}.safetensors"
 
     def latents(self, clip: Clip) -> Tensor:
@@ -58,7 +59,7 @@ class EncodingCache:
         def encode() -> dict[str, Tensor]:
             return {"latents": self.backbone.encode_video(to_pixels(clip.frames)).float().cpu()}
 
-        return self._fetch(self._latents_path(clip), encode)["latents"]
+        return self._fetch(self.latents_path(clip), encode)["latents"]
 
     def image(self, content: str, num_frames: int, frame: Callable[[], Tensor]) -> Tensor:
         """Backbone.encode_image of one picture, on the CPU; `content` names the video whose first `frame` it is, and

@@ -9,6 +9,14 @@ at most `max_videos`;
 where the backbone knows colours, they rotate. Each video is cached by (backbone, prompt, seed, sampler) as latents
 (what training reads) and
 as H.264 (what people look at), and shared between runs.
+
+A video that a person leaves out (PriorConfig.left_out names its seed) makes room for another of the same prompt, drawn
+with the first of
+
+    seed + 50021, seed + 2 * 50021, ...
+
+that is not left out itself. A plan's own seeds lie side by side, fewer than 50021 of them, so the rows of two prompts
+never meet: leaving one out changes no other video and no other key in the cache.
 """
 
 from __future__ import annotations
@@ -30,11 +38,47 @@ from synmotion_core.types import Event, Progress, Prompt, Sampled
 
 SampleLatents = Callable[[Sequence[Prompt], Sequence[int]], Tensor]
 WriteVideo = Callable[[Path, Tensor], None]
+ANEW = 50_021  # above PriorConfig's most videos, so that no new seed is another video's
 
 
 def plan_priors(backbone_options: dict[str, tuple[str, ...]], config: PriorConfig) -> list[tuple[Prompt, int]]:
-    """(prompt, seed) of every prior video, in order. Raises ConfigError when nobody names subjects and motions."""
-    options = backbone_options
+    """(prompt, seed) of every prior video, in order. Raises ConfigError when nobody names subjects and motions, and for
+    a seed in left_out that no video of this plan has."""
+    rows = _rows(backbone_options, config)
+    plan = [(prompt, seeds[-1]) for prompt, seeds in rows]
+    unknown = set(config.left_out).difference(*(seeds[:-1] for _, seeds in rows))
+    if unknown:
+        wrong = min(unknown)
+        near = sorted(plan, key=lambda one: abs(one[1] - wrong))[:3]
+        words = ", ".join(f"{seed} ({prompt.text})" for prompt, seed in sorted(near, key=lambda one: one[1]))
+        raise ConfigError(f"left_out names the seed {wrong}, which is no prior video's here: the nearest are {words}")
+    return plan
+
+
+def left_out_prompts(backbone_options: dict[str, tuple[str, ...]], config: PriorConfig) -> dict[int, Prompt]:
+    """Seed and prompt of what left_out takes away from this plan, in its order; seeds of no video are not among them.
+
+    Raises ConfigError when nobody names subjects and motions.
+    """
+    return {seed: prompt for prompt, seeds in _rows(backbone_options, config) for seed in seeds[:-1]}
+
+
+def drawn_before(seed: int, config: PriorConfig) -> list[int]:
+    """The seeds that must be left out for this one to be drawn, the plan's own first.
+
+    >>> drawn_before(3, PriorConfig()), drawn_before(3 + 2 * ANEW, PriorConfig())
+    ([], [3, 50024])
+    """
+    return list(range(config.seed * 100_003 + place_of(seed, config), seed, ANEW))
+
+
+def place_of(seed: int, config: PriorConfig) -> int:
+    """Where in the plan the video of a seed is, its own or one in its place."""
+    return (seed - config.seed * 100_003) % ANEW
+
+
+def _rows(options: dict[str, tuple[str, ...]], config: PriorConfig) -> list[tuple[Prompt, list[int]]]:
+    """Each video's prompt with its seeds: those that are left out, then the one that is drawn."""
     subjects = config.subjects or _coloured(options, config.seed)
     motions = config.motions or tuple(options.get("prior_motions", ()))
     if not subjects or not motions:
@@ -42,7 +86,13 @@ def plan_priors(backbone_options: dict[str, tuple[str, ...]], config: PriorConfi
     pairs = list(itertools.product(subjects, motions))
     random.Random(config.seed).shuffle(pairs)
     chosen = [(s, m, k) for k in range(config.per_pair) for s, m in pairs][: config.max_videos]
-    return [(Prompt(subject=s, motion=m), config.seed * 100_003 + i) for i, (s, m, _) in enumerate(chosen)]
+    rows, left = [], frozenset(config.left_out)
+    for i, (subject, motion, _) in enumerate(chosen):
+        seeds = [config.seed * 100_003 + i]
+        while seeds[-1] in left:
+            seeds.append(seeds[-1] + ANEW)
+        rows.append((Prompt(subject=subject, motion=motion), seeds))
+    return rows
 
 
 def _coloured(options: dict[str, tuple[str, ...]], seed: int) -> tuple[str, ...]:
@@ -69,8 +119,15 @@ def draw_priors(
     cancel: threading.Event,
     batch_size: int = 8,
 ) -> Iterator[Event]:
-    """Make what is missing; yields Progress and Sampled events. Read the latents with `read_prior` afterwards."""
-    missing = [(p, s) for p, s in plan if not prior_path(backbone, p, s, root, sampler_key).exists()]
+    """Make what is missing. Yields a Sampled event for each that can be looked at, those of the cache first, and
+    Progress for each that was drawn. Read the latents with `read_prior` afterwards."""
+    missing = []
+    for prompt, seed in plan:
+        path = prior_path(backbone, prompt, seed, root, sampler_key)
+        if not path.exists():
+            missing.append((prompt, seed))
+        elif path.with_suffix(".mp4").exists():
+            yield Sampled(path=path.with_suffix(".mp4"), prompt=prompt, seed=seed, adapted=False)
     done = len(plan) - len(missing)
     for start in range(0, len(missing), batch_size):
         if cancel.is_set():

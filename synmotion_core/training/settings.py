@@ -87,6 +87,8 @@ class PriorConfig:
     """Subject Prior Videos: the frozen base draws every subject doing every common motion, per_pair times.
 
     Empty tuples take the backbone's own list (what it is known to draw well). Used only by methods that draw priors.
+    left_out: seeds of videos that no training should see; another one of the same prompt is drawn in place of each, and
+    may be left out by its seed, too (priors.py). Seeds are of one plan: other subjects, motions or seed, other videos.
     """
 
     subjects: tuple[str, ...] = ()
@@ -94,7 +96,10 @@ class PriorConfig:
     per_pair: int = 1
     max_videos: int = 48
     seed: int = 0
+    left_out: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         _require(self.per_pair >= 1, f"per_pair must be at least 1, got {self.per_pair}")
         _require(1 <= self.max_videos <= 10_000, f"max_videos must be between 1 and 10000, got {self.max_videos}")
+        twice = next((seed for i, seed in enumerate(self.left_out) if seed in self.left_out[:i]), None)
+        _require(twice is None, f"left_out names each seed once, got {twice} twice")

@@ -10,6 +10,7 @@ shown and watched is the first: the two would not compare.
 Step k draws its clips, noise and noise levels from (seed, k) alone; with the checkpointed tensors and moments that
 makes a resumed run equal to an uninterrupted one, bit for bit. A watchdog rolls back to the last good state when the
 loss stops being a number or runs away. `cancel` is looked at before every step: the state is saved, Stopped is yielded.
+So are wishes (wishes.py) after every step; they change none.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -31,7 +32,7 @@ from torch import Tensor
 from synmotion_core.diffusion import add_noise, debiased, velocity_target, weighted_mse
 from synmotion_core.errors import Cancelled, ConfigError, TrainingDiverged
 from synmotion_core.interfaces import Backbone, Method
-from synmotion_core.training import checkpoint
+from synmotion_core.training import checkpoint, wishes
 from synmotion_core.training.settings import TrainConfig
 from synmotion_core.training.together import ALONE, Group
 from synmotion_core.types import Draw, Event, Phase, Progress, Saved, Started, Stopped, TextCondition, Warned
@@ -93,8 +94,9 @@ def train(
         start, watch = state.step, _Watch(**state.watch)
     autocast, backward, clip = _precision(config, backbone)
 
-    def pause(done: int, every: int, what: Sampler | None) -> Iterator[Event]:
-        if what is not None and every and done and (done == config.num_steps or done % every == 0):
+    def pause(done: int, every: int, what: Sampler | None, wished: bool = False) -> Iterator[Event]:
+        due = every and done and (done == config.num_steps or done % every == 0)
+        if what is not None and (due or wished):
             stopped = False
             if processes.leads:
                 try:
@@ -191,18 +193,31 @@ def train(
             phase=phase.name,
             seconds=seconds,
             denoiser_seconds=denoiser + reverse,
+            memory_gib=_memory_gib(backbone.device),
         )
         last = done == config.num_steps
-        if last or (config.save_every and done % config.save_every == 0):
+        asked = wishes.take(folder) if processes.leads else frozenset()
+        wished = {wish: processes.anyone(wish in asked) for wish in get_args(wishes.Wish)}
+        if last or wished["save"] or (config.save_every and done % config.save_every == 0):
             yield save(checkpoint.capture(done, method, optimizer, settings, watch.memory()))
+        if wished["sample"] and sampler is None:
+            yield Warned(message="nobody is there to be drawn: this training has no sample_subjects")
         try:
-            yield from pause(done, config.sample_every, sampler)
+            yield from pause(done, config.sample_every, sampler, wished["sample"])
             yield from pause(done, config.score_every, scorer)
         except Cancelled:
             yield from stop(done)
             return
     for p in parameters:
         p.requires_grad_(True)
+
+
+def _memory_gib(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    import psutil
+
+    return psutil.Process().memory_info().rss / 2**30
 
 
 def _optimizer(config: TrainConfig, method: Method) -> torch.optim.Optimizer:

@@ -6,20 +6,13 @@ event). A job outlives the page; the browser remembers the job's id, and a timer
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 
-from synmotion_core.transfers import Transfers
-from synmotion_core.ui import api, clips, compare, generate, library, theme, train
-from synmotion_core.ui.chosen import Library
-from synmotion_core.ui.context import ASSETS, Studio, remembered
-from synmotion_core.ui.pictures import Pictures
-
-if TYPE_CHECKING:
-    from synmotion_core.jobs import Jobs
-    from synmotion_core.workspace import Workspace
+from synmotion_core.ui import api, clips, compare, generate, guard, library, log_in, theme, train
+from synmotion_core.ui.context import Studio, remembered
+from synmotion_core.ui.desks import Desks
 
 MAX_UPLOAD = "512mb"
 CACHE = (
@@ -32,38 +25,45 @@ _HEAD = (
 )
 
 
-def build(workspace: Workspace, jobs: Jobs, *, assets: Path = ASSETS) -> gr.Blocks:
+def build(desks: Desks) -> gr.Blocks:
     """The whole page. Launch it with `launch_options()`, which carry its looks."""
     with gr.Blocks(title="SynMotion Studio", analytics_enabled=False, delete_cache=CACHE) as page:
         gr.HTML(_HEAD, apply_default_css=False)
+        who = log_in.build()
         chosen = remembered("clips", {"clips": []})
         train_job, generate_job = remembered("train", {"id": ""}), remembered("generate", {"id": ""})
+        left_out = remembered("priors", {"left_out": {}})
+        transfer = remembered("transfer", {"id": ""})
+        away = remembered("remote", {"id": "", "transfer": "", "open": False})
         session, backbone = gr.State(None), gr.State("puppet-hunyuan")  # not inside Tabs, which takes it for a tab
-        shelf, pictures = Library(workspace, assets), Pictures(workspace, assets)
         with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
             studio = Studio(
-                workspace=workspace, jobs=jobs, transfers=Transfers(), assets=assets, tabs=tabs, clips=session,
-                chosen=chosen, backbone=backbone, train_job=train_job, generate_job=generate_job,
+                desks=desks, tabs=tabs, clips=session, chosen=chosen, backbone=backbone, train_job=train_job,
+                generate_job=generate_job, left_out=left_out, transfer=transfer, remote=away,
             )  # fmt: skip
             with gr.Tab("1 · Clips", id="clips", elem_id="tab-clips"):
-                first = clips.build(studio, shelf)
+                first = clips.build(studio)
             with gr.Tab("2 · Train", id="train", elem_id="tab-train"):
-                second = train.build(studio, shelf, pictures)
+                second = train.build(studio)
             with gr.Tab("3 · Generate", id="generate", elem_id="tab-generate") as last:
-                third = generate.build(studio, shelf, pictures)
+                third = generate.build(studio)
             with gr.Tab("4 · Compare", id="compare", elem_id="tab-compare") as beside:
                 fourth = compare.build(studio)
             with gr.Tab("5 · Library", id="library", elem_id="tab-library") as at_home:
                 fifth = library.build(studio)
-        api.build(studio, shelf)
+        api.build(studio)
         quietly: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-        for handler, inputs, outputs in (*first["load"], *second["load"], *third["load"], fifth["load"]):
+        for handler, inputs, outputs in (*who, *first["load"], *second["load"], *third["load"], fifth["load"]):
             page.load(handler, inputs, outputs, **quietly)
         there = last.select(*third["load"][0], **quietly)  # a training may have ended since
         there.then(*third["anew"], **quietly)  # a tab that is just being laid out may miss what was filled in
         beside.select(*fourth["select"], **quietly)  # not at loading: reading takes a second, and few come for it
         at_home.select(*fifth["select"], **quietly)
         fifth["use"].click(*third["take_from"](fifth["adapter"]), **quietly)
+        remote = second["remote"]
+        remote["arrived"].change(*fifth["arrived_from"](remote["arrived"]), **quietly)
+        remote["use"].click(*third["take_from"](remote["fetched"]), **quietly)
+        second["made"].change(*third["show_from"](second["made"]), **quietly)
         second["to_generate"].click(*third["take"], **quietly)
     return page
 
@@ -78,7 +78,8 @@ def launch_options() -> dict[str, Any]:
         "footer_links": ["settings"],
         "run_history": False,
         "ssr_mode": False,
+        "app_kwargs": guard.app_options(),
     }
 
 
-__all__ = ["build", "launch_options"]
+__all__ = ["Desks", "build", "launch_options"]

@@ -18,7 +18,7 @@ from synmotion_core.command import value_text
 from synmotion_core.config import motion_name
 from synmotion_core.errors import MissingError, UserInputError
 from synmotion_core.ui.chosen import run_name
-from synmotion_core.ui.context import ASSETS
+from synmotion_core.ui.desks import ASSETS
 from synmotion_core.ui.notices import Updates, notice
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ path; settings are those of TrainRun and GenerateRun, but for what names files t
 
 from __future__ import annotations
 
-import functools
+import inspect
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,9 +22,11 @@ import gradio as gr
 
 from synmotion_core.config import GenerateRun, TrainRun, from_dict, to_dict
 from synmotion_core.errors import ConfigError, UserInputError
+from synmotion_core.ui import guard
 from synmotion_core.ui.adapters import find_adapter, find_adapters
-from synmotion_core.ui.chosen import ClipChoice, Library, run_name
+from synmotion_core.ui.chosen import ClipChoice, run_name
 from synmotion_core.ui.notices import BUG
+from synmotion_core.ui.people import at_work_for
 
 if TYPE_CHECKING:
     from synmotion_core.jobs import JobView
@@ -38,7 +40,7 @@ _FILES = frozenset(
 _TRAIN_FILES = frozenset({"sample_images"})
 
 
-def build(studio: Studio, library: Library) -> None:
+def build(studio: Studio) -> None:
     """Add the endpoints to the page that is being built."""
     files = gr.File(visible=False)  # copies what is served into the page's own cache
 
@@ -80,9 +82,9 @@ def build(studio: Studio, library: Library) -> None:
         """
         values = _settings(settings, _FILES)
         _settings(values.get("train"), _TRAIN_FILES)
-        sources = [library.add(Path(_uploaded(clip))) for clip in clips]
+        sources = [studio.library.add(Path(_uploaded(clip))) for clip in clips]
         chosen = [ClipChoice(source=source, subject=subject, motion=motion) for source in sources]
-        own = {"clips": [to_dict(library.clip_source(one)) for one in chosen], "name": name or run_name(motion)}
+        own = {"clips": [to_dict(studio.library.clip_source(one)) for one in chosen], "name": name or run_name(motion)}
         return studio.jobs.submit(from_dict(TrainRun, {**values, **own}))
 
     def job(id: str) -> dict[str, Any]:
@@ -102,16 +104,24 @@ def build(studio: Studio, library: Library) -> None:
 def _told(endpoint: Callable[..., Any]) -> Callable[..., Any]:
     """Errors as the caller should read them: input that cannot be used in its own words, else that it is a bug."""
 
-    @functools.wraps(endpoint)
-    def safe(*args: Any, **named: Any) -> Any:
+    def safe(*args: Any) -> Any:
+        *own, request = args
         try:
-            return endpoint(*args, **named)
+            with at_work_for(request):
+                return endpoint(*own)
         except UserInputError as error:
             raise gr.Error(str(error), print_exception=False) from error
         except Exception as error:
             log.exception("the endpoint %s failed", endpoint.__name__)
             raise gr.Error(BUG, print_exception=False) from error
 
+    # what Gradio reads: the endpoint's own arguments, and who asks, which is no argument of a caller's
+    signature = inspect.signature(endpoint, eval_str=True)
+    asker = inspect.Parameter("request", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=gr.Request)
+    parameters = [*signature.parameters.values(), asker]
+    safe.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    safe.__annotations__ = {one.name: one.annotation for one in parameters} | {"return": signature.return_annotation}
+    safe.__name__, safe.__doc__ = endpoint.__name__, endpoint.__doc__
     return safe
 
 
@@ -155,4 +165,6 @@ def _job(view: JobView, files: gr.File) -> dict[str, Any]:
 def _file(files: gr.File, path: Path) -> dict[str, Any]:
     """What gradio_client takes for a file, and fetches."""
     kept = files.move_resource_to_block_cache(path)
+    if kept is not None:
+        guard.publish(kept)
     return {"path": kept, "orig_name": path.name, "meta": {"_type": "gradio.FileData"}}

@@ -1,9 +1,9 @@
 """The clips that a person has chosen: as the browser remembers them, as files, and as the clip doctor sees them.
 
     memory (browser)   {"clips": [{"source": "example/<file>" or "upload/<file>", "subject", "motion", "start_s",
-                       "end_s", "resample_fps"}]}
+                       "end_s", "resample_fps", "part"}]}
     ClipChoice         one of those, checked: a browser may send anything
-    Look               what is in the file: the doctor's findings, a filmstrip, a first picture
+    Look               what is in the file: the doctor's findings, the takes, a first picture
     ClipSource         what a run takes (config.py)
 
 A source is a folder and a file name in it, so that no path from a browser is ever opened. Uploads are copied into the
@@ -12,6 +12,7 @@ workspace, named by their content: a training that is resumed next week still fi
 
 from __future__ import annotations
 
+import filecmp
 import functools
 import json
 import math
@@ -26,6 +27,7 @@ import numpy as np
 
 from synmotion_core.clips import doctor, video
 from synmotion_core.clips.doctor import Cut, Finding
+from synmotion_core.clips.takes import Take, takes
 from synmotion_core.command import VIDEO_ENDINGS
 from synmotion_core.config import ClipSource, motion_name
 from synmotion_core.errors import ClipError, MissingError, UserInputError
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
 MOST_CLIPS = 200
 _WORD_LENGTH = 200
+_MOST_PARTS = 10**6
 _TWIN_FRAMES = 256  # longer cuts are not compared with each other
 _WORKERS = 2
 _MARK = re.compile(r"-[0-9a-f]{10}(?=\.\w+$)")
@@ -54,6 +57,12 @@ class ClipChoice:
     start_s: float = 0.0
     end_s: float | None = None
     resample_fps: float | None = None
+    part: int = 1  # a file may be chosen in several parts: the number tells them apart, whatever their cuts become
+
+    @property
+    def key(self) -> str:
+        """What the page calls it."""
+        return self.source if self.part == 1 else f"{self.source}#{self.part}"
 
     @property
     def is_upload(self) -> bool:
@@ -65,6 +74,13 @@ class ClipChoice:
         """The file's name as the person knows it: without the mark that `Library.add` puts into it."""
         name = self.source.rpartition("/")[2]
         return _MARK.sub("", name) if self.is_upload else name
+
+    @property
+    def label(self) -> str:
+        """The name, after which part of the file it is."""
+        if self.start_s <= 0 and self.end_s is None:
+            return self.name
+        return f"{self.start_s:.4g}–{'end' if self.end_s is None else f'{self.end_s:.4g}'} s · {self.name}"
 
     @property
     def cut(self) -> Cut:
@@ -96,14 +112,14 @@ class ExampleSet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """What is in a cut of a file. `strip` and `poster` are pictures as data addresses, "" when the file cannot be read;
-    `twin` is tiny frames to compare.
+    """What is in a cut of a file. `poster` is a picture as a data address, "" when the file cannot be read; `takes` are
+    the parts between hard cuts, where there are some; `twin` is tiny frames to compare.
     """
 
     info: video.VideoInfo | None
     findings: tuple[Finding, ...]
-    strip: str = ""
     poster: str = ""
+    takes: tuple[Take, ...] = ()
     twin: Any = field(default=None, repr=False)
 
     @property
@@ -130,6 +146,15 @@ class Look:
 # ------------------------------------------------------------------------------------------------ files
 
 
+def example_sets(assets: Path) -> tuple[ExampleSet, ...]:
+    """The clips that ship, by their index.json, one set a motion; empty when they are not installed."""
+    index, sets = assets / "clips" / "index.json", {}
+    for row in json.loads(index.read_text(encoding="utf-8"))["clips"] if index.exists() else []:
+        choice = ClipChoice(source=f"example/{row['file']}", subject=row["subject"], motion=row["motion"])
+        sets.setdefault(choice.motion, []).append(choice)
+    return tuple(ExampleSet(motion=motion, clips=tuple(clips)) for motion, clips in sets.items())
+
+
 class Library:
     """The two folders that clips come from: the examples that ship, and the workspace's uploads."""
 
@@ -137,20 +162,12 @@ class Library:
         self.workspace, self.folder = workspace, assets / "clips"
 
     def examples(self) -> tuple[ExampleSet, ...]:
-        """From index.json, one set a motion; empty when the examples are not installed."""
-        sets: dict[str, list[ClipChoice]] = {}
-        for choice in self._shipped.values():
-            sets.setdefault(choice.motion, []).append(choice)
-        return tuple(ExampleSet(motion=motion, clips=tuple(clips)) for motion, clips in sets.items())
+        """Those that ship, one set a motion."""
+        return example_sets(self.folder.parent)
 
     @functools.cached_property
-    def _shipped(self) -> dict[str, ClipChoice]:
-        index = self.folder / "index.json"
-        rows = json.loads(index.read_text(encoding="utf-8"))["clips"] if index.exists() else []
-        choices = (
-            ClipChoice(source=f"example/{row['file']}", subject=row["subject"], motion=row["motion"]) for row in rows
-        )
-        return {choice.source: choice for choice in choices}
+    def _shipped(self) -> frozenset[str]:
+        return frozenset(choice.source for example in self.examples() for choice in example.clips)
 
     def path(self, source: str) -> Path:
         """The file of a source. Raises MissingError unless it is a shipped example or one file in the uploads."""
@@ -162,10 +179,19 @@ class Library:
             raise MissingError(f"the clip {name[:80]!r} is not there any more: add it again")
         return path
 
-    def add(self, upload: Path) -> str:
-        """Copy an uploaded file into the workspace; returns its source. Raises StorageError or ClipError."""
+    def add(self, upload: Path, *, stem: str = "") -> str:
+        """Copy an uploaded file into the workspace, called `stem` or as it is; returns its source.
+
+        Raises StorageError or ClipError.
+        """
         check_ending(upload, VIDEO_ENDINGS, "export it as H.264 in .mp4")
-        return f"upload/{keep(upload, self.workspace.clips, 'clip')}"
+        return f"upload/{keep(upload, self.workspace.clips, 'clip', stem=stem)}"
+
+    def source_of(self, file: Path) -> str:
+        """The source of a file's content: an example that ships, else added to the uploads."""
+        alike = (s for s in self._shipped if s.rpartition("/")[2] == file.name)
+        shipped = next((s for s in alike if filecmp.cmp(self.path(s), file, shallow=False)), None)
+        return shipped or self.add(file)
 
     def clip_source(self, choice: ClipChoice) -> ClipSource:
         """What a run takes. Raises PromptError for missing words, MissingError for a missing file."""
@@ -248,9 +274,8 @@ def _look(path: Path, stamp: int, cut: Cut, target: _Target) -> Look:
         import cv2
 
         twin = np.stack([cv2.resize(f, (32, 32), interpolation=cv2.INTER_AREA) for f in frames])
-    return Look(
-        info=info, findings=tuple(findings), strip=media.strip(frames), poster=media.picture(frames[0]), twin=twin
-    )
+    parts = takes(info, target.shape, cut, frames) if any(f.code == "cut" for f in findings) else ()
+    return Look(info=info, findings=tuple(findings), poster=media.picture(frames[0]), takes=parts, twin=twin)
 
 
 # ------------------------------------------------------------------------------------------------ memory and words
@@ -258,7 +283,7 @@ def _look(path: Path, stamp: int, cut: Cut, target: _Target) -> Look:
 
 def to_memory(choices: Sequence[ClipChoice]) -> dict[str, Any]:
     """Plain JSON values for the browser."""
-    names = ("source", "subject", "motion", "start_s", "end_s", "resample_fps")
+    names = ("source", "subject", "motion", "start_s", "end_s", "resample_fps", "part")
     return {"clips": [{name: getattr(choice, name) for name in names} for choice in choices]}
 
 
@@ -286,15 +311,16 @@ def _choice(row: Any) -> ClipChoice:
         v is None or (isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v))
         for v in times.values()
     )
-    if not texts or not numbers:
+    part = row.get("part", 1)
+    if not texts or not numbers or type(part) is not int or not 1 <= part <= _MOST_PARTS:
         raise ClipError("a remembered clip could not be read and was left out")
-    return ClipChoice(**words, **{**times, "start_s": times["start_s"] or 0.0})
+    return ClipChoice(**words, **{**times, "start_s": times["start_s"] or 0.0}, part=part)
 
 
-def current(values: Mapping[Any, Any], studio: Studio, library: Library) -> tuple[ClipChoice, ...]:
+def current(values: Mapping[Any, Any], studio: Studio) -> tuple[ClipChoice, ...]:
     """The page's clips among a handler's inputs; what the browser remembers when the page has not said yet."""
     known = values[studio.clips]
-    return read_memory(values[studio.chosen], library)[0] if known is None else known
+    return read_memory(values[studio.chosen], studio.library)[0] if known is None else known
 
 
 def in_words(choices: Sequence[ClipChoice]) -> str:

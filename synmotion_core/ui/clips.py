@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 
 from synmotion_core.command import VIDEO_ENDINGS
 from synmotion_core.config import motion_name
 from synmotion_core.errors import ClipError, ConfigError, UserInputError
-from synmotion_core.ui import media
+from synmotion_core.ui import camera, dataset_fields, media
+from synmotion_core.ui.camera import camera_fields
 from synmotion_core.ui.chosen import (
     MOST_CLIPS,
     ClipChoice,
@@ -24,127 +24,25 @@ from synmotion_core.ui.chosen import (
     Library,
     Look,
     current,
-    in_words,
+    example_sets,
     read_memory,
     to_memory,
 )
+from synmotion_core.ui.clip_cards import (
+    END,
+    NO_CHOICE,
+    NO_CLIPS,
+    RATE,
+    START,
+    findings_html,
+    grid_html,
+    player_html,
+    summary_html,
+)
 from synmotion_core.ui.context import IN_TURN, Studio, scroll_to
-from synmotion_core.ui.notices import Tone, Updates, empty, guarded, hint, notice, notices, quiet
-from synmotion_core.ui.train import knows_notice
-
-if TYPE_CHECKING:
-    from synmotion_core.interfaces import BackboneSpec
-
-START, END, RATE = "From (s)", "To (s)", "New fps"  # labels of start_s, end_s, resample_fps
-TONES: Mapping[str, Tone] = {"block": "error", "warn": "warning", "info": "info"}
-NO_CLIPS = empty(
-    "Which motion should be learnt?",
-    "Add 10 to 20 short clips of one motion: your own, or a set of ready examples. The same subject in all of them is "
-    "fine; afterwards any subject can do it.",
-)
-NO_CHOICE = empty(
-    "One clip", "Press a clip to play it, to change its words, to cut it, and to read what the clip doctor says."
-)
-
-
-# ------------------------------------------------------------------------------------------------ what is shown
-
-
-def verdict(choice: ClipChoice, look: Look) -> tuple[Tone, str]:
-    """The one word on a card."""
-    if look.blocked:
-        return "error", "blocked"
-    if not (choice.subject and choice.motion):
-        return "warning", "no words"
-    if any(f.severity == "warn" for f in look.findings):
-        return "warning", "look at this"
-    return "good", "fine"
-
-
-def grid_html(area: gr.HTML, library: Library, choices: Sequence[ClipChoice], looks: Sequence[Look]) -> str:
-    """A card a clip: moving picture, words, and the worst that the doctor found."""
-    if not choices:
-        return NO_CLIPS
-    cards = []
-    for index, (choice, look) in enumerate(zip(choices, looks, strict=True)):
-        tone, word = verdict(choice, look)
-        picture = '<div class="sm-blank">no picture</div>'
-        if look.poster:
-            shown = _shown(area, library, choice, look)
-            picture = media.video_tag(shown, attributes="data-loop", preload="metadata")
-        cards.append(
-            f'<button type="button" class="sm-card" data-pick="{escape(choice.source)}" aria-pressed="false">{picture}'
-            f'<span class="sm-words">{index + 1}. {escape(choice.title) or "no words yet"}</span>'
-            f'<span class="sm-meta">{escape(choice.name)}</span>'
-            f'<span><span class="sm-chip sm-{tone}">{word}</span></span></button>'
-        )
-    return f'<div class="sm-grid">{"".join(cards)}</div>'
-
-
-def summary_html(choices: Sequence[ClipChoice], looks: Sequence[Look], spec: BackboneSpec) -> str:
-    """How many clips of what, and how they are."""
-    if not choices:
-        return ""
-    counts: dict[str, int] = {}
-    for choice, look in zip(choices, looks, strict=True):
-        word = verdict(choice, look)[1]
-        counts[word] = counts.get(word, 0) + 1
-    state = ", ".join(f"{count} {word}" for word, count in counts.items())
-    tone: Tone = "error" if "blocked" in counts else "good" if set(counts) == {"fine"} else "warning"
-    out = notice(tone, f"{in_words(choices)}. The doctor: {state}.")
-    if len({c.motion for c in choices if c.motion}) > 1:
-        out += notice("warning", "These clips name more than one motion. One adapter learns one: train them apart.")
-    bare = next((c.motion for c in choices if c.motion and motion_name(c.motion) == c.motion), None)
-    if bare is not None:
-        out += words_notice(bare, spec)
-    if any(f.code == "footage" for look in looks for f in look.findings):
-        out += knows_notice(spec, True)
-    return out
-
-
-def words_notice(motion: str, spec: BackboneSpec) -> str:
-    """A rare word alone says nothing to a backbone: what to add, in words that this one knows."""
-    words: Sequence[str] = spec.options.get("motion_words", ())
-    known = f" This backbone knows: {', '.join(words)}." if words else ""
-    example = "swings hand out high fast" if words else "one arm raised, the hand moving from side to side"
-    return notice(
-        "info",
-        f"A backbone that never saw “{motion}” learns it better when the words also say what the body does. Add it "
-        f"after a comma, as in “waves, {example}”, and use the same words to generate.{known}",
-    )
-
-
-def inspect_html(area: gr.HTML, library: Library, choice: ClipChoice, look: Look) -> str:
-    """One clip: playing, as a filmstrip, and every finding with what would help."""
-    out = f'<p class="sm-title">{escape(choice.words or choice.name)}</p>' + hint(f"{choice.name} · {look.facts}")
-    if look.poster:
-        shown = _shown(area, library, choice, look)
-        out += media.together(
-            f'<div class="sm-stage sm-one"><figure>{media.video_tag(shown)}</figure></div>',
-            name="The clip as it is cut",
-        )
-        out += f'<img class="sm-strip" src="{look.strip}" alt="Frames of the clip from its beginning to its end">'
-    if not look.findings:
-        return out + notice("good", "The clip doctor has nothing to say: length, rate, size and movement fit.")
-    return out + "".join(notice(TONES[f.severity], in_page_words(f.message)) for f in look.findings)
-
-
-def in_page_words(message: str) -> str:
-    """The doctor speaks of settings by their names in a config; here they have labels.
-
-    >>> in_page_words("for example start_s=0.000 and end_s=2.125")
-    'for example From (s) = 0.000 and To (s) = 2.125'
-    """
-    for name, label in (("start_s", START), ("end_s", END), ("resample_fps", RATE)):
-        message = message.replace(f"{name}=", f"{label} = ")
-    return message
-
-
-def _shown(area: gr.HTML, library: Library, choice: ClipChoice, look: Look) -> media.Shown:
-    url = media.serve(area, library.path(choice.source))
-    return media.Shown(
-        url=url, title=choice.words or choice.name, start_s=choice.start_s, end_s=choice.end_s, poster=look.poster
-    )
+from synmotion_core.ui.dataset_fields import set_fields
+from synmotion_core.ui.notices import Updates, guarded, hint, notice, notices, quiet
+from synmotion_core.ui.timeline import chosen_cut, timeline_area, timeline_html
 
 
 def with_examples(choices: Sequence[ClipChoice], wanted: ExampleSet) -> tuple[tuple[ClipChoice, ...], str]:
@@ -157,12 +55,9 @@ def with_examples(choices: Sequence[ClipChoice], wanted: ExampleSet) -> tuple[tu
     return (*own, *wanted.clips), text
 
 
-# ------------------------------------------------------------------------------------------------ the tab
-
-
-def build(studio: Studio, library: Library) -> dict[str, Any]:
+def build(studio: Studio) -> dict[str, Any]:
     """Lay the tab out and wire it. Returns what runs when the page loads."""
-    sets = library.examples()
+    sets = example_sets(studio.assets)
     with gr.Row(equal_height=False):
         with gr.Column(scale=7, min_width=320):
             with gr.Row(equal_height=False):
@@ -195,6 +90,7 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
                         gr.HTML(
                             hint("The examples are not installed: assets/clips is missing."), apply_default_css=False
                         )
+            recording = camera_fields()
             with gr.Row(equal_height=False):
                 all_subject = gr.Textbox(
                     "",
@@ -227,8 +123,12 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
                     elem_id="clips-fix-all",
                 )
                 clear = gr.Button("Remove all clips", size="md", visible=False, min_width=140, elem_id="clips-clear")
+            sets_of_clips = set_fields()
         with gr.Column(scale=5, min_width=320):
-            inspect = media.html_area(elem_id="clip-inspect", value=NO_CHOICE)
+            with gr.Column(elem_id="clip-inspect"):
+                player = media.html_area(elem_id="clip-player", value=NO_CHOICE)
+                timeline = timeline_area(elem_id="clip-timeline")
+                findings = gr.HTML("", elem_id="clip-findings", apply_default_css=False)
             with gr.Column(visible=False, elem_id="clip-editor") as editor:
                 with gr.Row():
                     subject = gr.Textbox(
@@ -256,10 +156,14 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
                         min_width=200,
                         elem_id="clip-fix",
                     )
+                    split = gr.Button(
+                        "Split at the cuts", size="md", visible=False, min_width=150, elem_id="clip-split"
+                    )
                     remove = gr.Button("Remove this clip", size="md", min_width=130, elem_id="clip-remove")
-    # The source of the open clip. In the browser, not in a gr.State: an edit is then sent with the clip that was
+    # The key of the open clip. In the browser, not in a gr.State: an edit is then sent with the clip that was
     # edited, whatever was pressed since.
     editing = gr.Textbox("", visible=False)
+    showing = gr.State("")  # the same as this side knows it: answers may be asked for in another order than was pressed
     edits = [subject, motion, start_s, end_s, resample]
 
     def spec_of(values: Mapping[Any, Any]) -> Any:
@@ -268,62 +172,84 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
         return find_spec(values[studio.backbone])
 
     def chosen(values: Mapping[Any, Any]) -> tuple[ClipChoice, ...]:
-        return current(values, studio, library)
+        return current(values, studio)
 
-    def picked(source: str, choices: Sequence[ClipChoice]) -> int | None:
-        return next((i for i, choice in enumerate(choices) if choice.source == source), None)
+    def picked(key: str, choices: Sequence[ClipChoice]) -> int | None:
+        return next((i for i, choice in enumerate(choices) if choice.key == key), None)
 
     def overview(choices: Sequence[ClipChoice], spec: Any) -> tuple[Updates, list[Look]]:
-        looks = library.looks(choices, spec)
+        looks = studio.library.looks(choices, spec)
         updates: Updates = {
             summary: summary_html(choices, looks, spec),
-            grid: grid_html(grid, library, choices, looks),
+            grid: grid_html(grid, studio.library, choices, looks),
             fix_all: gr.Button(visible=sum(k.fix is not None for k in looks) > 1),
             clear: gr.Button(visible=bool(choices)),
         }
         return updates, looks
 
     def closed() -> Updates:
-        return {inspect: NO_CHOICE, editor: gr.Column(visible=False), editing: ""}
+        empty = dict.fromkeys((timeline, findings, editing, showing), "")
+        return {player: NO_CHOICE, editor: gr.Column(visible=False), **empty}
 
-    def opened(index: int, choices: Sequence[ClipChoice], look: Look) -> Updates:
+    def told(choice: ClipChoice, look: Look, spec: Any) -> Updates:
+        """What there is to see and to hear of the open clip."""
+        return {
+            player: player_html(player, studio.library, choice, look, spec),
+            timeline: timeline_html(studio.library, choice, look, spec),
+            findings: findings_html(look),
+            fix: gr.Button(visible=look.fix is not None),
+            split: gr.Button(visible=len(look.takes) > 1),
+        }
+
+    def opened(index: int, choices: Sequence[ClipChoice], look: Look, spec: Any) -> Updates:
         choice = choices[index]
         return {
-            inspect: inspect_html(inspect, library, choice, look),
+            **told(choice, look, spec),
             editor: gr.Column(visible=True),
-            editing: choice.source,
+            editing: choice.key,
+            showing: choice.key,
             subject: choice.subject,
             motion: choice.motion,
             start_s: choice.start_s,
             end_s: choice.end_s,
             resample: choice.resample_fps,
-            fix: gr.Button(visible=look.fix is not None),
         }
 
     def changed(choices: Sequence[ClipChoice], values: Mapping[Any, Any], *, keep: int | None = None) -> Updates:
         """After any change: remember it, show all, and the clip `keep` open."""
-        updates, looks = overview(choices, spec_of(values))
-        detail = closed() if keep is None else opened(keep, choices, looks[keep])
+        spec = spec_of(values)
+        updates, looks = overview(choices, spec)
+        detail = closed() if keep is None else opened(keep, choices, looks[keep], spec)
         return {**remember(choices), **updates, **detail}
 
     def remember(choices: Sequence[ClipChoice]) -> Updates:
         return {studio.clips: tuple(choices), studio.chosen: to_memory(choices)}
 
-    def on_upload(values: Mapping[Any, Any]) -> Updates:
+    def take_in(paths: Sequence[str], values: Mapping[Any, Any], *, stem: str = "", show: bool = False) -> Updates:
+        """Files from outside become clips with the words for all; `show` opens the last one."""
         choices, said = list(chosen(values)), []
-        for path in values[files] or []:
+        before = len(choices)
+        for path in map(Path, paths):
             try:
                 if len(choices) >= MOST_CLIPS:
-                    raise ConfigError(f"{Path(path).name} was not added: a training takes at most {MOST_CLIPS} clips")
-                source = library.add(Path(path))
+                    raise ConfigError(f"{path.name} was not added: a training takes at most {MOST_CLIPS} clips")
+                source = studio.library.add(path, stem=stem)
                 if any(c.source == source for c in choices):
-                    raise ClipError(f"{Path(path).name} is already among the clips")
+                    raise ClipError(f"{path.name} is already among the clips")
                 choices.append(
                     ClipChoice(source=source, subject=values[all_subject].strip(), motion=values[all_motion].strip())
                 )
             except UserInputError as error:
                 said.append(str(error))
-        return {**changed(choices, values), files: None, message: notices("error", said)}
+        last = len(choices) - 1 if show and len(choices) > before else None
+        return {**changed(choices, values, keep=last), message: notices("error", said)}
+
+    def on_upload(values: Mapping[Any, Any]) -> Updates:
+        return {**take_in(values[files] or [], values), files: None}
+
+    def on_recorded(values: Mapping[Any, Any]) -> Updates:
+        came = [values[recording]] if values[recording] else []
+        return {**take_in(came, values, stem=camera.NAME, show=True), recording: None}
 
     def on_examples(index: int) -> Any:
         def take(values: Mapping[Any, Any]) -> Updates:
@@ -344,7 +270,10 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
     def on_pick(values: Mapping[Any, Any], event: gr.EventData) -> Updates:
         choices = chosen(values)
         index = picked(str(event.source), choices)
-        return closed() if index is None else opened(index, choices, library.looks(choices, spec_of(values))[index])
+        if index is None:
+            return closed()
+        spec = spec_of(values)
+        return opened(index, choices, studio.library.looks(choices, spec)[index], spec)
 
     def on_edit(values: Mapping[Any, Any]) -> Updates:
         choices = list(chosen(values))
@@ -352,30 +281,46 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
         if index is None:
             return {}
         new = edited(choices[index], values[subject], values[motion], values[start_s], values[end_s], values[resample])
-        if new == choices[index]:
-            return {}
-        choices[index] = new
-        return {**remember(choices), **overview(choices, spec_of(values))[0]}
+        return edit(choices, index, new, values)
 
-    def on_edited(values: Mapping[Any, Any]) -> Updates:
-        """After an edit: what the doctor says of the clip that is open now. The fields stay as they are typed."""
-        choices = chosen(values)
-        index = picked(values[editing], choices)
+    def on_trim(values: Mapping[Any, Any], event: gr.EventData) -> Updates:
+        """The time line's ends: as if the seconds had been typed."""
+        key, start, end = chosen_cut(event)
+        choices = list(chosen(values))
+        index = picked(key, choices)
         if index is None:
             return {}
-        look = library.looks(choices, spec_of(values))[index]
-        return {inspect: opened(index, choices, look)[inspect], fix: gr.Button(visible=look.fix is not None)}
+        was = choices[index]
+        updates = edit(choices, index, edited(was, was.subject, was.motion, start, end, was.resample_fps), values)
+        return {**updates, start_s: start, end_s: end} if key == values[showing] else updates
+
+    def edit(choices: list[ClipChoice], index: int, new: ClipChoice, values: Mapping[Any, Any]) -> Updates:
+        """The fields stay as they are typed. Another clip that was opened meanwhile stays open."""
+        if new == choices[index]:
+            return {}
+        choices[index], spec = new, spec_of(values)
+        updates, looks = overview(choices, spec)
+        detail = told(new, looks[index], spec) if new.key == values[showing] else {}
+        return {**remember(choices), **updates, **detail}
 
     def on_fix(values: Mapping[Any, Any]) -> Updates:
         choices = list(chosen(values))
         index = picked(values[editing], choices)
         if index is None:
             return {}
-        choices[index] = mended(choices[index], library, spec_of(values))
+        choices[index] = mended(choices[index], studio.library, spec_of(values))
         return changed(choices, values, keep=index)
 
+    def on_split(values: Mapping[Any, Any]) -> Updates:
+        choices = chosen(values)
+        index = picked(values[editing], choices)
+        if index is None:
+            return {}
+        choices, said = taken_apart(choices, index, studio.library.look(choices[index], spec_of(values)))
+        return {**changed(choices, values, keep=index), message: notice("info", said)}
+
     def on_fix_all(values: Mapping[Any, Any]) -> Updates:
-        choices = [mended(c, library, spec_of(values)) for c in chosen(values)]
+        choices = [mended(c, studio.library, spec_of(values)) for c in chosen(values)]
         return changed(choices, values, keep=picked(values[editing], choices))
 
     def on_remove(values: Mapping[Any, Any]) -> Updates:
@@ -387,7 +332,7 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
         return changed([], values)
 
     def on_load(values: Mapping[Any, Any]) -> Updates:
-        choices, gone = read_memory(values[studio.chosen], library)
+        choices, gone = read_memory(values[studio.chosen], studio.library)
         if not choices and not gone:
             return {}
         return {**changed(choices, values), message: notices("warning", gone)}
@@ -397,26 +342,30 @@ def build(studio: Studio, library: Library) -> dict[str, Any]:
         return changed(choices, values, keep=picked(values[editing], choices))
 
     kept = [studio.clips, studio.chosen]
-    everything = {*edits, *kept, files, all_subject, all_motion, editing, studio.backbone}
-    shown = [*edits, *kept, files, message, summary, grid, fix_all, clear, inspect, editor, editing, fix]
+    everything = {*edits, *kept, files, recording, all_subject, all_motion, editing, showing, studio.backbone}
+    detail = [player, timeline, findings, editor, editing, showing, fix, split]
+    shown = [*edits, *kept, files, recording, message, summary, grid, fix_all, clear, *detail]
     private: dict[str, Any] = {"api_visibility": "private", **IN_TURN}
     calm: dict[str, Any] = {**private, "show_progress": "hidden"}
     busy: dict[str, Any] = {**private, "show_progress": "minimal", "show_progress_on": grid}
     files.upload(guarded(message, on_upload), everything, shown, **busy)
+    recording.upload(guarded(message, on_recorded), everything, shown, **busy)
     for index, button in enumerate(buttons):
         button.click(guarded(message, on_examples(index)), everything, shown, **busy)
     use_words.click(guarded(message, on_words), everything, shown, **calm)
     picking = grid.select(guarded(message, on_pick), everything, shown, **calm)
     picking.then(None, None, None, js=scroll_to("clip-inspect", unless="clips-message"))
     leaving = [listener for part in edits for listener in (part.blur, part.submit)]
-    editing_done = gr.on(leaving, guarded(message, on_edit), everything, shown, **calm)
-    editing_done.then(quiet(on_edited), everything, shown, **calm)
+    gr.on(leaving, guarded(message, on_edit), everything, shown, **calm)
+    timeline.release(guarded(message, on_trim), everything, shown, **calm)
+    split.click(guarded(message, on_split), everything, shown, **calm)
     fix.click(guarded(message, on_fix), everything, shown, **calm)
     fix_all.click(guarded(message, on_fix_all), everything, shown, **busy)
     remove.click(guarded(message, on_remove), everything, shown, **calm)
     clear.click(guarded(message, on_clear), everything, shown, **calm)
     studio.backbone.change(quiet(on_backbone), everything, shown, **calm)
-    return {"load": [(quiet(on_load), everything, shown)]}
+    sets_load = dataset_fields.wire(studio, sets_of_clips, chosen, changed, everything, shown, calm)
+    return {"load": [(quiet(on_load), everything, shown), sets_load]}
 
 
 def edited(choice: ClipChoice, subject: str, motion: str, start_s: Any, end_s: Any, resample_fps: Any) -> ClipChoice:
@@ -445,3 +394,25 @@ def mended(choice: ClipChoice, library: Library, spec: Any) -> ClipChoice:
             break
         choice = choice.with_cut(fix)
     return choice
+
+
+def taken_apart(choices: Sequence[ClipChoice], index: int, look: Look) -> tuple[tuple[ClipChoice, ...], str]:
+    """One clip as its takes, each a clip of its own; returns the choices and what happened.
+
+    Takes that are too short are left out, named. Raises ClipError when no take is long enough, ConfigError for too
+    many clips.
+    """
+    choice = choices[index]
+    good, short = [t for t in look.takes if t.long_enough], [t for t in look.takes if not t.long_enough]
+    names = ", ".join(f"{take.seconds} ({take.num_frames} frames)" for take in short)
+    if not good:
+        raise ClipError(f"none of the {len(short)} takes of {choice.name} is long enough for this backbone: {names}")
+    if len(choices) - 1 + len(good) > MOST_CLIPS:
+        raise ConfigError(f"with {len(good)} takes there would be more than {MOST_CLIPS} clips: remove some first")
+    used = max(c.part for c in choices if c.source == choice.source)
+    numbers = [choice.part, *range(used + 1, used + len(good))]
+    pieces = [replace(choice.with_cut(take.cut), part=number) for take, number in zip(good, numbers, strict=True)]
+    said = f"{choice.name} is {len(good)} clip{'s' if len(good) != 1 else ''} now, one a take."
+    if short:
+        said += f" Left out, since a clip must be longer: {names}."
+    return (*choices[:index], *pieces, *choices[index + 1 :]), said

@@ -30,7 +30,6 @@ _DOWNLOAD = (
 
 def build(studio: Studio) -> dict[str, Any]:
     """Lay the tab out and wire it. Returns what happens when it is selected."""
-    workspace, assets = studio.workspace, studio.assets
     with gr.Row():
         chosen = gr.Dropdown([], value=None, label="Results", elem_id="compare-results", min_width=300, scale=4)
         refresh = gr.Button(
@@ -110,15 +109,15 @@ def build(studio: Studio) -> dict[str, Any]:
         }
 
     def on_choose(values: Mapping[Any, Any]) -> Updates:
-        return show(measured.find_result(workspace, assets, values[chosen]))
+        return show(measured.find_result(studio.workspace, studio.assets, values[chosen]))
 
     def on_select(values: Mapping[Any, Any]) -> Updates:
         """The list anew; what is shown stays, unless it has changed or gone."""
-        found, problems = measured.find_results(workspace, assets)
+        found, problems = measured.find_results(studio.workspace, studio.assets)
         wanted = next((c for c in found if c.id == values[chosen]), found[0] if found else None)
         updates: Updates = {
             chosen: gr.Dropdown(choices=[(c.label, c.id) for c in found], value=wanted.id if wanted else None),
-            command: measured.command(workspace),
+            command: measured.command(studio.workspace),
             message: notices("warning", problems),
         }
         if wanted is None:
@@ -130,7 +129,7 @@ def build(studio: Studio) -> dict[str, Any]:
         return {**updates, **new, message: new.get(message, "") + updates[message]}
 
     def on_look(values: Mapping[Any, Any], begin: int = 0) -> Updates:
-        own = measured.open_results(measured.find_result(workspace, assets, values[chosen]))
+        own = measured.open_results(measured.find_result(studio.workspace, studio.assets, values[chosen]))
         choice = {"motion": values[motion], "seed": values[seed], "rows": values[rows] or []}
         return look(own, choice, begin, bool(values[differing]))
 
@@ -141,8 +140,8 @@ def build(studio: Studio) -> dict[str, Any]:
         return on_look(values, values[start] + measured.PROMPTS)
 
     def on_download(values: Mapping[Any, Any]) -> Updates:
-        choice = measured.find_result(workspace, assets, values[chosen])
-        file = measured.report_file(choice, workspace)
+        choice = measured.find_result(studio.workspace, studio.assets, values[chosen])
+        file = measured.report_file(choice, studio.workspace)
         return {report: measured.report_link(media.serve(report, file), choice, file.stat().st_size)}
 
     calm: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 8}

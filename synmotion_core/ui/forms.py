@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from synmotion_core.clips import doctor
 from synmotion_core.command import value_of
-from synmotion_core.config import Footage, GenerateRun, TrainRun, from_dict, to_dict
+from synmotion_core.config import BlendWith, Footage, GenerateRun, TrainRun, from_dict, to_dict
 from synmotion_core.errors import ClipError, ConfigError
 from synmotion_core.precision import Precision
-from synmotion_core.training.settings import TrainConfig
+from synmotion_core.training.settings import PriorConfig, TrainConfig
 from synmotion_core.ui.chosen import run_name
 
 if TYPE_CHECKING:
@@ -61,6 +61,9 @@ def train_run(
     method_config = {} if rank == own_rank else {"rank": rank}
     method_config |= method_settings(form["method_settings"], form["method"])
     num_frames, height, width = sides(form, form["backbone"])
+    priors = PriorConfig(left_out=left_out_in(form))
+    if priors.left_out:
+        priors = _checked_priors(form, priors)
     return TrainRun(
         name=(form["name"] or "").strip() or run_name(choices[0].motion),
         clips=tuple(library.clip_source(choice) for choice in choices),
@@ -73,7 +76,49 @@ def train_run(
         height=height,
         width=width,
         train=config,
+        priors=priors,
     )
+
+
+def prior_place(backbone: str, num_frames: int | None, height: int | None, width: int | None) -> str:
+    """What seeds of prior videos belong to: "puppet-hunyuan", or with the size where it is not the backbone's own."""
+    from synmotion_core.backbones import find_spec
+
+    spec = find_spec(backbone)
+    shape = spec.shape(num_frames, height, width)
+    size = f"|{shape.num_frames}x{shape.height}x{shape.width}"
+    return backbone if shape == spec.default_shape else f"{backbone}{size}"
+
+
+def left_out_in(form: Mapping[str, Any]) -> tuple[int, ...]:
+    """Seeds of the prior videos that the form leaves out; what a browser sends is not trusted to be well formed.
+
+    Raises ShapeError where the form's size is none.
+    """
+    memory = form["left_out"]
+    known = memory.get("left_out") if isinstance(memory, Mapping) else None
+    place = prior_place(form["backbone"], *sides(form, form["backbone"]))
+    seeds = known.get(place) if isinstance(known, Mapping) else None
+    return tuple(dict.fromkeys(s for s in seeds if type(s) is int)) if isinstance(seeds, list | tuple) else ()
+
+
+def draws_priors(form: Mapping[str, Any]) -> bool:
+    """Whether the form's method draws prior videos as it is set."""
+    from synmotion_core.methods import find_method
+
+    entry = find_method(form["method"])
+    return entry.draws_priors(from_dict(entry.config, method_settings(form["method_settings"], entry.name)))
+
+
+def _checked_priors(form: Mapping[str, Any], config: PriorConfig) -> PriorConfig:
+    """As the method has a use for them. Raises ConfigError for a seed of no video, before there is a job to fail."""
+    from synmotion_core.backbones import find_spec
+    from synmotion_core.training.priors import plan_priors
+
+    if not draws_priors(form):
+        return PriorConfig()
+    plan_priors(dict(find_spec(form["backbone"]).options), config)
+    return config
 
 
 def precision(form: Mapping[str, Any]) -> Precision:
@@ -167,9 +212,10 @@ def generate_run(
     adapter: tuple[Path, str] | None,
     images: tuple[Path, ...] = (),
     noise_clip: Footage | None = None,
+    blend: BlendWith | None = None,
 ) -> GenerateRun:
-    """The run that the form describes, with an adapter (file, backbone) or none, first pictures or none, and the clip
-    whose noise it begins with or none.
+    """The run that the form describes, with an adapter (file, backbone) or none, first pictures or none, the clip whose
+    noise it begins with or none, and the adapter that is blended in or none.
 
     Raises ConfigError or PromptError.
     """
@@ -185,6 +231,7 @@ def generate_run(
         backbone=backbone,
         adapter=adapter[0] if adapter else None,
         method_config=drawn_with(form["method_settings"], adapter[0] if adapter else None),
+        blend=blend,
         images=images,
         strength=number("strength", form["strength"]),
         seeds=seeds_in(form["seeds"]),

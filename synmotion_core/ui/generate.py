@@ -13,7 +13,7 @@ from synmotion_core.clips.image import IMAGE_ENDINGS
 from synmotion_core.command import same_command
 from synmotion_core.config import GenerateRun
 from synmotion_core.errors import MissingError, UserInputError
-from synmotion_core.ui import media, memory_fields, progress
+from synmotion_core.ui import gallery, media, memory_fields, progress
 from synmotion_core.ui.adapters import (
     BASE_ALONE,
     about,
@@ -23,65 +23,25 @@ from synmotion_core.ui.adapters import (
     find_adapters,
     open_settings,
 )
+from synmotion_core.ui.beat import POLL_S
+from synmotion_core.ui.blend_fields import blend_fields, blend_of, offer_second
 from synmotion_core.ui.chosen import current
-from synmotion_core.ui.context import PATIENCE_S, POLL_S, Studio, backbone_choices, job_id, scroll_to
+from synmotion_core.ui.context import PATIENCE_S, Studio, backbone_choices, in_time, job_id, scroll_to
 from synmotion_core.ui.forms import generate_run, lines
 from synmotion_core.ui.guiding_fields import OWN, describe_guiding, guiding_fields
 from synmotion_core.ui.noise_fields import noise_clip, noise_fields, offer_clips
-from synmotion_core.ui.notices import Updates, empty, guarded, hint, notices, quiet
+from synmotion_core.ui.notices import Updates, guarded, hint, notices, quiet
 from synmotion_core.ui.pictures import strip_html
+from synmotion_core.ui.refill import refill
+from synmotion_core.ui.results import NO_VIDEOS, results_html
 
 if TYPE_CHECKING:
     from synmotion_core.adapters.file import AdapterInfo
     from synmotion_core.interfaces import BackboneSpec
     from synmotion_core.jobs import JobView
-    from synmotion_core.types import Sampled
-    from synmotion_core.ui.chosen import Library
-    from synmotion_core.ui.pictures import Pictures
 
 NO_JOB = "No video yet"
 READY = 4  # of the ready pictures at once
-NO_VIDEOS = empty(
-    "Videos",
-    "Choose an adapter, name a subject and press Generate. You see the backbone alone beside the adapter, in step.",
-)
-
-
-def results_html(area: gr.HTML, view: JobView) -> str:
-    """One player a subject and seed: the backbone alone, then the adapter. A video still to come keeps its place."""
-    assert isinstance(view.config, GenerateRun)
-    config = view.config
-    made: dict[tuple[str, int], dict[bool, Sampled]] = {}
-    for sample in view.samples:
-        made.setdefault((sample.prompt.text, sample.seed), {})[sample.adapted] = sample
-    if not made:
-        return NO_VIDEOS
-    players = []
-    for (text, seed), pair in made.items():
-        wanted = (False, True) if config.compare and config.strength != 0 else tuple(pair)
-        figures = [
-            _figure(area, pair.get(adapted), adapted, config, view.status in progress.LIVE) for adapted in wanted
-        ]
-        players.append(
-            media.side_by_side([f for f in figures if f], name=f"{text}, seed {seed}", title=f"{text} · seed {seed}")
-        )
-    return "".join(players)
-
-
-def _figure(area: gr.HTML, sample: Sampled | None, adapted: bool, config: GenerateRun, live: bool) -> str:
-    if config.adapter is None:
-        title, note = config.backbone, "no adapter"
-    elif adapted:
-        title, note = "With the adapter", f"{config.adapter.stem}, strength {config.strength:g}"
-    else:
-        title, note = "Backbone alone", "same seed, no adapter"
-    if sample is None:
-        return media.waiting(title, "being drawn …" if live else "not drawn")
-    try:
-        url = media.serve(area, sample.path)
-    except UserInputError as error:
-        return media.waiting(title, str(error))
-    return media.figure(media.Shown(url=url, title=title, note=note, download=sample.path.name))
 
 
 def signature(view: JobView) -> str:
@@ -92,9 +52,8 @@ def signature(view: JobView) -> str:
 # ------------------------------------------------------------------------------------------------ the tab
 
 
-def build(studio: Studio, library: Library, pictures: Pictures) -> dict[str, Any]:
+def build(studio: Studio) -> dict[str, Any]:
     """Lay the tab out and wire it. Returns what other tabs connect to."""
-    jobs = studio.jobs
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=320):
             adapter = gr.Dropdown(
@@ -126,7 +85,7 @@ def build(studio: Studio, library: Library, pictures: Pictures) -> dict[str, Any
                     )
                     ready = gr.Button("Ready ones", size="md", min_width=90, elem_id="gen-ready")
                     none = gr.Button("None", size="md", min_width=90, elem_id="gen-none")
-            noise = noise_fields()
+            noise, blend = noise_fields(), blend_fields()
             motion = gr.Textbox(
                 "", label="Motion", info="The adapter's own words work best.", placeholder="claps", elem_id="gen-motion"
             )
@@ -201,17 +160,18 @@ def build(studio: Studio, library: Library, pictures: Pictures) -> dict[str, Any
     fields = {
         "adapter": adapter, "subjects": subjects, "motion": motion, "setting": setting, "seeds": seeds,
         "strength": strength, "compare": compare, "steps": steps, "guidance": guidance, "until": until,
-        "eta": eta, "backbone": backbone, **noise, **adapted, **guiding, **memory.fields,
+        "eta": eta, "backbone": backbone, **noise, **blend, **adapted, **guiding, **memory.fields,
     }  # fmt: skip
 
     def form(values: Mapping[Any, Any]) -> GenerateRun:
         wanted = values[adapter]
         chosen = find_adapter(studio.workspace, wanted, studio.assets) if wanted else None
         brought = (chosen.path, chosen.info.backbone) if chosen else None
-        images = tuple(pictures.path(wanted) for wanted in values[chosen_pictures])
-        wanted, clips = values[noise["noise_clip"]], current(values, studio, library)
-        footage = noise_clip(wanted, clips, library, spec_of(values)) if wanted else None
-        return generate_run({key: values[part] for key, part in fields.items()}, brought, images, footage)
+        images = tuple(studio.pictures.path(wanted) for wanted in values[chosen_pictures])
+        wanted, clips = values[noise["noise_clip"]], current(values, studio)
+        footage = noise_clip(wanted, clips, studio.library, spec_of(values)) if wanted else None
+        second = blend_of(blend, values, studio)
+        return generate_run({key: values[part] for key, part in fields.items()}, brought, images, footage, second)
 
     def info_of(values: Mapping[Any, Any]) -> AdapterInfo | None:
         wanted = values[adapter]
@@ -226,21 +186,21 @@ def build(studio: Studio, library: Library, pictures: Pictures) -> dict[str, Any
 
     def begin_with(wanted: tuple[str, ...], values: Mapping[Any, Any], who: str | None = None) -> Updates:
         words = lines(values[subjects] if who is None else who)
-        return {chosen_pictures: wanted, strip: strip_html(pictures, wanted, words, spec_of(values))}
+        return {chosen_pictures: wanted, strip: strip_html(studio.pictures, wanted, words, spec_of(values))}
 
     def on_add(values: Mapping[Any, Any]) -> Updates:
         wanted, said = list(values[chosen_pictures]), []
         for path in values[add] or []:
             try:
-                wanted.append(pictures.add(Path(path), spec_of(values)))
+                wanted.append(studio.pictures.add(Path(path), spec_of(values)))
             except UserInputError as error:
                 said.append(str(error))
         return {**begin_with(tuple(wanted), values), message: notices("error", said)}
 
     def on_ready(values: Mapping[Any, Any]) -> Updates:
-        if not pictures.ready:
+        if not studio.pictures.ready:
             raise MissingError("the ready pictures are not installed: assets/pictures is missing")
-        some = dict(list(pictures.ready.items())[:READY])
+        some = dict(list(studio.pictures.ready.items())[:READY])
         who = "\n".join(some.values())
         return {subjects: who, **begin_with(tuple(some), values, who)}
 
@@ -268,24 +228,26 @@ def build(studio: Studio, library: Library, pictures: Pictures) -> dict[str, Any
     def on_start(values: Mapping[Any, Any]) -> Updates:
         run = form(values)
         spec_of(values).check_mode("i2v" if run.images else "t2v")
-        started = jobs.submit(run)
-        return {studio.generate_job: {"id": started}, **show(jobs.snapshot(started), "")}
+        started = studio.jobs.submit(run)
+        return {studio.generate_job: {"id": started}, **show(studio.jobs.snapshot(started), "")}
 
     def on_cancel(values: Mapping[Any, Any]) -> Updates:
         asked = job_id(values[studio.generate_job])
-        jobs.stop(asked)
-        return show(jobs.wait(asked, PATIENCE_S), "")
+        studio.jobs.stop(asked)
+        return show(studio.jobs.wait(asked, PATIENCE_S), "")
 
     def on_tick(values: Mapping[Any, Any]) -> Updates:
         asked = job_id(values[studio.generate_job])
-        return show(jobs.snapshot(asked), values[seen]) if asked else {timer: gr.Timer(active=False)}
+        if not asked:
+            return {timer: gr.Timer(active=False)}
+        return in_time(studio, timer, show(studio.jobs.snapshot(asked), values[seen]))
 
     def on_load(values: Mapping[Any, Any]) -> Updates:
         asked = job_id(values[studio.generate_job])
         if not asked:
             return {}
         try:
-            view = jobs.snapshot(asked)
+            view = studio.jobs.snapshot(asked)
         except UserInputError:  # deleted, or of another workspace
             return {studio.generate_job: {"id": ""}}
         at_work = {studio.tabs: gr.Tabs(selected="generate")} if view.status in progress.LIVE else {}
@@ -313,23 +275,33 @@ def build(studio: Studio, library: Library, pictures: Pictures) -> dict[str, Any
         return offer(values[adapter]) | on_clips(values)
 
     def on_clips(values: Mapping[Any, Any]) -> Updates:
-        return offer_clips(noise, current(values, studio, library), values[noise["noise_clip"]])
+        return offer_clips(noise, current(values, studio), values[noise["noise_clip"]])
 
     def take(values: Mapping[Any, Any]) -> Updates:
         """From a finished training to here, with its adapter chosen."""
-        view = jobs.snapshot(job_id(values[studio.train_job]))
+        view = studio.jobs.snapshot(job_id(values[studio.train_job]))
         if view.result is None:
             raise MissingError("this training has no adapter yet: let it finish first")
         return {**offer(f"mine/{view.result.name}"), studio.tabs: gr.Tabs(selected="generate")}
 
-    def take_from(source: gr.Dropdown) -> tuple[Any, Any, Any]:
-        """The wiring of a button beside another list of adapters: to here, with its choice."""
+    def take_from(source: gr.Dropdown | gr.State) -> tuple[Any, Any, Any]:
+        """The wiring of a button beside another list of adapters, or a single one: to here, with its choice."""
 
         def taken(values: Mapping[Any, Any]) -> Updates:
             wanted = find_adapter(studio.workspace, values[source] or "", studio.assets).id
             return {**offer(wanted), studio.tabs: gr.Tabs(selected="generate")}
 
         return guarded(message, taken), {source}, [*offered, studio.tabs, message]
+
+    def show_from(source: gr.State) -> tuple[Any, Any, Any]:
+        """The wiring of a list of jobs: to here, with the job that the value's last word names."""
+
+        def shown_here(values: Mapping[Any, Any]) -> Updates:
+            asked = values[source].rpartition(" ")[2]
+            there = {studio.generate_job: {"id": asked}, studio.tabs: gr.Tabs(selected="generate")}
+            return {**show(studio.jobs.snapshot(asked), ""), **there}
+
+        return guarded(message, shown_here), {source}, [*shown, studio.tabs]
 
     def estimate(values: Mapping[Any, Any]) -> Updates:
         """The plan and the command; where another backbone would draw, its fields first, with its own values."""
@@ -339,7 +311,9 @@ def build(studio: Studio, library: Library, pictures: Pictures) -> dict[str, Any
         spec = spec_of(values)
         updates: Updates = describe_guiding(guiding, spec, values[guidance])
         own = info_of(values)
-        updates |= describe_adapter(adapted, own)
+        updates |= describe_adapter(adapted, own) | offer_second(
+            blend, values[blend["blend_adapter"]], values[adapter], studio
+        )
         if not open_settings(own):
             values = {**values, adapted["method_settings"]: ""}
         if values[described] != spec.name:
@@ -356,6 +330,27 @@ def build(studio: Studio, library: Library, pictures: Pictures) -> dict[str, Any
 
     def on_way(values: Mapping[Any, Any]) -> Updates:
         return memory.take(form({**values, **memory.plain()}), str(values[memory.ways]))
+
+    def again(run: GenerateRun, values: Mapping[Any, Any]) -> Updates:
+        """The form as it was for an earlier run."""
+        from synmotion_core.backbones import find_spec
+
+        old, spec = refill(run, studio, current(values, studio)), find_spec(run.backbone)
+        filled = {fields[name]: value for name, value in old.values.items()}
+        chosen: Updates = offer(old.values["adapter"]) if run.adapter else {info: about(None)}
+        picked = chosen.get(adapter, BASE_ALONE)
+        beside = offer_second(blend, old.values["blend_adapter"], old.values["adapter"], studio, put=True)
+        updates: Updates = {
+            **chosen,
+            **filled,
+            adapter: picked,
+            **beside,
+            described: spec.name,
+            **memory.describe(spec, filled),
+        }
+        updates |= describe_guiding(guiding, spec, old.values["guidance"], filled)
+        updates |= {chosen_pictures: old.pictures, message: notices("warning", old.said)}
+        return updates | {strip: strip_html(studio.pictures, old.pictures, run.subjects, spec)}
 
     own_state = {
         studio.generate_job,
@@ -386,11 +381,20 @@ def build(studio: Studio, library: Library, pictures: Pictures) -> dict[str, Any
     clips_here = {studio.clips, studio.chosen, noise["noise_clip"]}
     studio.chosen.change(quiet(on_clips), clips_here, noise["noise_clip"], **{**calm, "trigger_mode": "always_last"})
     offered = [adapter, info, motion, backbone]
-    estimated = [command, plan_line, described, *adapted.values(), *guiding.values(), *memory.parts]
+    estimated = [
+        command,
+        plan_line,
+        described,
+        blend["blend_adapter"],
+        *adapted.values(),
+        *guiding.values(),
+        *memory.parts,
+    ]
     anew = (quiet(estimate), everything, estimated)
     changes = [*(part.change for part in fields.values()), chosen_pictures.change]
     gr.on(changes, *anew, trigger_mode="always_last", **calm)
     memory.ways.input(guarded(message, on_way), everything, [*memory.parts, message], **calm)
+    gallery.build(studio, again, everything, [*fields.values(), info, strip, chosen_pictures, described, message], seen)
     return {
         "load": [
             (quiet(fill), {adapter, *clips_here}, [*offered, noise["noise_clip"]]),
@@ -398,5 +402,6 @@ def build(studio: Studio, library: Library, pictures: Pictures) -> dict[str, Any
         ],
         "anew": anew,
         "take_from": take_from,
+        "show_from": show_from,
         "take": (guarded(message, take), {studio.train_job}, [*offered, studio.tabs, message]),
     }

@@ -1,26 +1,28 @@
 """The Hub on the Library tab: search, look, fetch; and sharing an adapter, each file of it seen before it leaves.
 
 Fetching and sending are transfers (transfers.py): the page only watches, and finds them again after a reload. Tokens
-are this machine's (HF_TOKEN, `hf auth login`); on a Space, whose token is not its visitors', nothing is sent.
+are this machine's (HF_TOKEN, `hf auth login`); on a Space they are those of who has logged in.
 """
 
 from __future__ import annotations
 
+import functools
 import json
-import os
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import gradio as gr
 
 from synmotion_core.errors import ConfigError, UserInputError
 from synmotion_core.ui.adapters import find_adapter
-from synmotion_core.ui.context import POLL_S, Studio, job_id, remembered
+from synmotion_core.ui.beat import POLL_S
+from synmotion_core.ui.context import Studio, job_id
 from synmotion_core.ui.notices import Updates, guarded, hint, notice, quiet
+from synmotion_core.ui.people import log_in_is_possible, person_now, shared
 
 if TYPE_CHECKING:
     from synmotion_core.adapters.hub import Hub
@@ -30,16 +32,14 @@ if TYPE_CHECKING:
 _SEE = "() => setTimeout(() => document.getElementById('hub-message').scrollIntoView({block: 'nearest'}), 200)"
 _CHANGED = "what would be sent has changed since it was shown: show it again"
 _PRIVATE, _PUBLIC = "private", "public"
-_NO_SENDING = (
-    "Sending from a Space needs a log-in of your own, which this version does not have: share from your machine"
-)
+_LOG_IN = "log in first, at the top of the page: what you share is sent as you"
+_NO_LOG_IN = "this Space has no log-in (`hf_oauth: true` in its README's first lines): share from your machine"
 
 
 def build(studio: Studio, adapter: gr.Dropdown) -> dict[str, Any]:
     """Lay the fields out and wire them. `adapter` is the one that is shared. Returns the id of one that has arrived,
     and what happens at loading.
     """
-    workspace, transfers = studio.workspace, studio.transfers
     with gr.Accordion("From the Hugging Face Hub", open=True):
         with gr.Row():
             words = gr.Textbox("", label="Search", placeholder="cartwheel", elem_id="hub-words", min_width=160, scale=3)
@@ -89,7 +89,7 @@ def build(studio: Studio, adapter: gr.Dropdown) -> dict[str, Any]:
     message = gr.HTML("", elem_id="hub-message", apply_default_css=False)
     status = gr.HTML("", elem_id="hub-status", apply_default_css=False)
     cancel = gr.Button("Cancel", size="md", variant="stop", visible=False, elem_id="hub-cancel", min_width=90)
-    memory, remote, prepared = remembered("transfer", {"id": ""}), gr.State(None), gr.State(None)
+    memory, remote, prepared = studio.transfer, gr.State(None), gr.State(None)
     arrived, timer = gr.State(""), gr.Timer(POLL_S, active=False)
 
     def on_search(values: Mapping[Any, Any]) -> Updates:
@@ -119,14 +119,14 @@ def build(studio: Studio, adapter: gr.Dropdown) -> dict[str, Any]:
             raise ConfigError("look at a repository first")
         if (values[repo] or "").strip() != there.repo_id:
             raise ConfigError(f"what was looked at is {there.repo_id}, not {values[repo]}: look at that first")
-        hub = _hub()
+        hub, workspace = _hub(), studio.workspace
 
         def work(watch: Watch, stop: threading.Event) -> tuple[str, Any]:
             done = hub.pull(there, workspace, name=wanted, watch=watch, cancel=stop)
             said = f"{done.path.stem} is here: {done.applied} of {done.applied} keys apply. It is chosen on the left."
             return " ".join([said, *done.problems]), f"mine/{done.path.name}"
 
-        return follow(transfers.start(f"Fetching {there.repo_id}", work))
+        return follow(studio.transfers.start(f"Fetching {there.repo_id}", work))
 
     def on_prepare(values: Mapping[Any, Any]) -> Updates:
         from synmotion_core.adapters.hub_errors import check_repo_id
@@ -134,7 +134,7 @@ def build(studio: Studio, adapter: gr.Dropdown) -> dict[str, Any]:
         where = (values[target] or "").strip()
         check_repo_id(where)
         with tempfile.TemporaryDirectory() as folder:
-            parcel = _pack(studio, values[adapter], where, values[beside], Path(folder))
+            parcel = _wanted(studio, values[adapter], values[beside])(where, Path(folder))
             shown = _files(parcel)
             lines = "".join(f"<li>{escape(file.name)}, {file.size:,} bytes</li>" for file in parcel.files)
             text = parcel.card
@@ -144,35 +144,35 @@ def build(studio: Studio, adapter: gr.Dropdown) -> dict[str, Any]:
         return {files: listing, card: text, prepared: (_what(values), shown), parcel_ready: gr.Column(visible=True)}
 
     def on_send(values: Mapping[Any, Any]) -> Updates:
-        if os.environ.get("SPACE_ID"):
-            raise ConfigError(_NO_SENDING)
+        if shared() and (person := person_now()) is not None and person.token is None:
+            raise ConfigError(_LOG_IN if log_in_is_possible() else _NO_LOG_IN)
         asked, shown = values[prepared] or ("", "")
         if asked != _what(values):
             raise ConfigError(_CHANGED)
-        where, chosen, more, text = (values[target] or "").strip(), values[adapter], values[beside], values[card]
-        private, hub = values[who] != _PUBLIC, _hub()
+        where, text = (values[target] or "").strip(), values[card]
+        private, hub, packed = values[who] != _PUBLIC, _hub(), _wanted(studio, values[adapter], values[beside])
 
         def work(watch: Watch, stop: threading.Event) -> tuple[str, Any]:
             with tempfile.TemporaryDirectory() as folder:
-                parcel = _pack(studio, chosen, where, more, Path(folder), text)
+                parcel = packed(where, Path(folder), card=text)
                 if _files(parcel) != shown:
                     raise ConfigError(_CHANGED)
                 done = hub.push(parcel, private=private, watch=watch, cancel=stop)
             gone = f" Removed, as the card names them no longer: {', '.join(done.removed)}." if done.removed else ""
             return f"{done.files} of {done.files} files are at {done.url}, as commit {done.commit[:8]}.{gone}", None
 
-        return follow(transfers.start(f"Sending to {where}", work))
+        return follow(studio.transfers.start(f"Sending to {where}", work))
 
     def _what(values: Mapping[Any, Any]) -> str:
         return json.dumps([values[adapter], (values[target] or "").strip(), values[who], sorted(values[beside])])
 
     def follow(id: str) -> Updates:
-        return {memory: {"id": id}, **show(transfers.view(id))}
+        return {memory: {"id": id}, **show(studio.transfers.view(id))}
 
     def show(view: TransferView) -> Updates:
         running = view.status == "running"
         updates: Updates = {
-            status: _status(view),
+            status: transfer_html(view),
             cancel: gr.Button(visible=running),
             timer: gr.Timer(active=running),
             fetch: gr.Button(interactive=not running),
@@ -184,7 +184,7 @@ def build(studio: Studio, adapter: gr.Dropdown) -> dict[str, Any]:
     def on_tick(values: Mapping[Any, Any]) -> Updates:
         asked = job_id(values[memory])
         try:
-            return show(transfers.view(asked)) if asked else {timer: gr.Timer(active=False)}
+            return show(studio.transfers.view(asked)) if asked else {timer: gr.Timer(active=False)}
         except UserInputError:  # of a studio that has ended since
             free = {fetch: gr.Button(interactive=True), send: gr.Button(interactive=True)}
             return {
@@ -196,7 +196,7 @@ def build(studio: Studio, adapter: gr.Dropdown) -> dict[str, Any]:
             }
 
     def on_cancel(values: Mapping[Any, Any]) -> Updates:
-        transfers.cancel(job_id(values[memory]))
+        studio.transfers.cancel(job_id(values[memory]))
         return {cancel: gr.Button(visible=False)}
 
     calm: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 8}
@@ -239,13 +239,16 @@ def came_from(path: Path) -> str:
 
 
 def _hub() -> Hub:
-    """The Hub as this machine; as nobody on a Space, whose token belongs to whoever runs it."""
+    """The Hub as this machine; on a Space, whose own token belongs to whoever runs it, as who has logged in."""
     from synmotion_core.adapters.hub import Hub
 
-    return Hub(token=False) if os.environ.get("SPACE_ID") else Hub()
+    person = person_now()
+    return Hub(token=(person.token if person else None) or False) if shared() else Hub()
 
 
-def _pack(studio: Studio, wanted: str, where: str, beside: Any, folder: Path, card: str | None = None) -> Any:
+def _wanted(studio: Studio, wanted: str, beside: Any) -> Callable[..., Parcel]:
+    """pack() of what was chosen, to be called in a thread, too."""
+    from synmotion_core.adapters.export import Format
     from synmotion_core.adapters.parcel import pack
     from synmotion_core.ui.library import videos_of
 
@@ -253,8 +256,8 @@ def _pack(studio: Studio, wanted: str, where: str, beside: Any, folder: Path, ca
         raise ConfigError("choose an adapter on the left first")
     own = find_adapter(studio.workspace, wanted, studio.assets)
     videos = videos_of(studio, own) if "videos" in beside else []
-    formats = [format for format in ("diffusers", "comfyui") if format in beside]
-    return pack(own.path, where, folder, videos=videos, formats=formats, card=card)  # type: ignore[arg-type]
+    formats = [format for format in get_args(Format) if format in beside]
+    return functools.partial(pack, own.path, videos=videos, formats=formats)
 
 
 def _files(parcel: Parcel) -> tuple[tuple[str, int], ...]:
@@ -262,7 +265,8 @@ def _files(parcel: Parcel) -> tuple[tuple[str, int], ...]:
     return tuple((file.name, file.size) for file in parcel.files if file.name != "README.md")
 
 
-def _status(view: TransferView) -> str:
+def transfer_html(view: TransferView) -> str:
+    """How far a transfer is, or what came of it."""
     if view.status == "running":
         size = f", {view.done / 2**20:.1f} of {view.size / 2**20:.1f} MiB" if view.size else ""
         return notice("info", f"{view.what} … {view.file}{size}")

@@ -4,7 +4,6 @@ of other programs taken in; and the Hub (hub_fields.py).
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -28,7 +27,6 @@ _CLICK = "() => setTimeout(() => document.querySelector('#library-file a')?.clic
 
 def build(studio: Studio) -> dict[str, Any]:
     """Lay the tab out and wire it. Returns what happens when it is selected."""
-    workspace, assets = studio.workspace, studio.assets
     with gr.Row(equal_height=False):
         with gr.Column(scale=6, min_width=320):
             adapter = gr.Dropdown([], label="On this machine", elem_id="library-adapter")
@@ -80,14 +78,12 @@ def build(studio: Studio) -> dict[str, Any]:
     def chosen(values: Mapping[Any, Any]) -> AdapterChoice:
         if not values[adapter]:
             raise ConfigError("choose an adapter first")
-        return find_adapter(workspace, values[adapter], assets)
+        return find_adapter(studio.workspace, values[adapter], studio.assets)
 
     def mine(values: Mapping[Any, Any]) -> AdapterChoice:
         own = chosen(values)
         if own.id.startswith("ready/"):
             raise ConfigError("this one ships with the studio and stays")
-        if os.environ.get("SPACE_ID"):
-            raise ConfigError("on a Space the adapters are everybody's: only who runs it may delete them")
         return own
 
     def show(own: AdapterChoice | None) -> Updates:
@@ -104,7 +100,7 @@ def build(studio: Studio) -> dict[str, Any]:
         }
 
     def offer(wanted: str | None) -> Updates:
-        found, problems = find_adapters(workspace, assets)
+        found, problems = find_adapters(studio.workspace, studio.assets)
         own = next((choice for choice in found if choice.id == wanted), found[0] if found else None)
         choices = [(choice.label, choice.id) for choice in found]
         return {
@@ -117,8 +113,13 @@ def build(studio: Studio) -> dict[str, Any]:
     def on_select(values: Mapping[Any, Any]) -> Updates:
         return offer(values[adapter])
 
-    def on_arrived(values: Mapping[Any, Any]) -> Updates:
-        return offer(values[hub["arrived"]].partition(" ")[2])
+    def arrived_from(source: gr.State) -> tuple[Any, Any, Any]:
+        """The wiring of an adapter that has arrived: "<anything> <its id>" has it chosen."""
+
+        def on_arrived(values: Mapping[Any, Any]) -> Updates:
+            return offer(values[source].partition(" ")[2])
+
+        return guarded(message, on_arrived), {source}, listed
 
     def on_choose(values: Mapping[Any, Any]) -> Updates:
         return show(chosen(values))
@@ -163,7 +164,7 @@ def build(studio: Studio) -> dict[str, Any]:
             raise ConfigError("choose the file first")
         if not values[backbone]:
             raise ConfigError("say what it was trained on")
-        out = workspace.adapters / f"{safe_name(values[name] or '')}.safetensors"
+        out = studio.workspace.adapters / f"{safe_name(values[name] or '')}.safetensors"
         prompt = Prompt(subject=values[subject] or "", motion=values[motion] or "")
         done = convert([Path(values[lora])], find_spec(values[backbone]), out, prompt=prompt)
         said = [line for report in done.reports for line in report.lines(every=False)]
@@ -181,9 +182,9 @@ def build(studio: Studio) -> dict[str, Any]:
     export.click(guarded(message, on_export), {adapter, format, expert}, [file, message], **calm)
     taken = {lora, backbone, subject, motion, name}
     take.click(guarded(message, on_take), taken, listed, **calm)
-    hub["arrived"].change(guarded(message, on_arrived), {hub["arrived"]}, listed, **calm)
+    hub["arrived"].change(*arrived_from(hub["arrived"]), **calm)
     select = (guarded(message, on_select), {adapter}, listed)
-    return {"select": select, "load": hub["load"], "use": use, "adapter": adapter}
+    return {"select": select, "load": hub["load"], "use": use, "adapter": adapter, "arrived_from": arrived_from}
 
 
 def _two_experts(own: AdapterChoice | None) -> bool:

@@ -11,6 +11,7 @@ again together, and whatever drifts by more than 0.09 s is put back. Each video 
 from __future__ import annotations
 
 import base64
+import bisect
 import threading
 import urllib.parse
 from collections.abc import Sequence
@@ -22,11 +23,13 @@ import gradio as gr
 import numpy as np
 
 from synmotion_core.errors import MissingError
+from synmotion_core.ui import guard
 from synmotion_core.ui.notices import Tone
 
 PLAYER_JS = (Path(__file__).parent / "player.js").read_text(encoding="utf-8")
-STRIP_FRAMES = 8
-STRIP_HEIGHT = 72  # pixels
+FILM_SHAPE = 8  # how many times wider than high a filmstrip is, about
+FILM_PICTURES = (4, 16)  # at least and at most
+FILM_HEIGHT = 72  # pixels
 
 _served: dict[tuple[str, int, int], str] = {}
 _served_lock = threading.Lock()
@@ -35,7 +38,8 @@ _served_lock = threading.Lock()
 def html_area(*, elem_id: str, value: str = "") -> gr.HTML:
     """An area for our own HTML in which players run and cards can be pressed.
 
-    Pressing an element with data-pick triggers `select` with `{"source": <what it holds>}`.
+    Pressing an element with data-pick triggers `select` with `{"source": <what it holds>}`. It is marked
+    as chosen, the only one, unless it has data-many: then the HTML itself says so, by aria-pressed.
     """
     return gr.HTML(value, elem_id=elem_id, apply_default_css=False, js_on_load=PLAYER_JS)
 
@@ -55,13 +59,14 @@ def serve(area: gr.HTML, path: Path) -> str:
             raise MissingError(f"{path.name} is no longer there")
         with _served_lock:
             _served[key] = cached
+    guard.own(cached)
     return "gradio_api/file=" + urllib.parse.quote(cached)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
     """One video of a player: start_s and end_s play a part of it, `download` offers the file under that name; marks are
-    a tone and words each.
+    a tone and words each. after is HTML of our own behind it all.
     """
 
     url: str
@@ -72,6 +77,7 @@ class Shown:
     download: str = ""
     poster: str = ""
     marks: tuple[tuple[Tone, str], ...] = ()
+    after: str = ""
 
 
 def video_tag(shown: Shown, *, attributes: str = "", preload: str = "auto") -> str:
@@ -91,9 +97,8 @@ def figure(shown: Shown) -> str:
     chips = " ".join(f'<span class="sm-chip sm-{tone}">{escape(words)}</span>' for tone, words in shown.marks)
     marks = f"<br>{chips}" if chips else ""
     link = f' <a href="{escape(shown.url)}" download="{escape(shown.download)}">Download</a>' if shown.download else ""
-    return (
-        f"<figure>{video_tag(shown)}<figcaption><b>{escape(shown.title)}</b>{note}{marks}{link}</figcaption></figure>"
-    )
+    words = f"<b>{escape(shown.title)}</b>{note}{marks}{link}{shown.after}"
+    return f"<figure>{video_tag(shown)}<figcaption>{words}</figcaption></figure>"
 
 
 def waiting(title: str, text: str) -> str:
@@ -116,14 +121,18 @@ def side_by_side(figures: Sequence[str], *, name: str, title: str) -> str:
     return together(f'<p class="sm-title">{escape(title)}</p><div class="sm-stage">{"".join(figures)}</div>', name=name)
 
 
-def strip(frames: np.ndarray) -> str:
-    """STRIP_FRAMES evenly spaced frames, first and last included, as a data address; frames uint8 [F, H, W, 3]."""
+def film(frames: np.ndarray, timestamps_s: Sequence[float], seconds: float) -> str:
+    """A filmstrip as a data address, true in time: each picture is the one on screen in the middle of its place.
+
+    frames uint8 [F, H, W, 3], each from its timestamp on. Wide pictures are fewer, so that the strip is about as high.
+    """
     import cv2
 
-    index = np.linspace(0, len(frames) - 1, min(STRIP_FRAMES, len(frames))).round().astype(int)
     height, width = frames.shape[1:3]
-    size = (max(1, round(width * STRIP_HEIGHT / height)), STRIP_HEIGHT)
-    how = cv2.INTER_AREA if height > STRIP_HEIGHT else cv2.INTER_LINEAR
+    count = min(FILM_PICTURES[1], max(FILM_PICTURES[0], round(FILM_SHAPE * height / width)))
+    index = [bisect.bisect_right(timestamps_s, seconds * (k + 0.5) / count) - 1 for k in range(count)]
+    size = (max(1, round(width * FILM_HEIGHT / height)), FILM_HEIGHT)
+    how = cv2.INTER_AREA if height > FILM_HEIGHT else cv2.INTER_LINEAR
     return picture(np.concatenate([cv2.resize(frames[i], size, interpolation=how) for i in index], axis=1))
 
 

@@ -6,7 +6,7 @@ page. All text is escaped here, since it may come from a file's name, an adapter
 
 from __future__ import annotations
 
-import functools
+import inspect
 import logging
 from collections.abc import Callable, Iterable
 from html import escape
@@ -15,6 +15,7 @@ from typing import Any, Literal
 import gradio as gr
 
 from synmotion_core.errors import UserInputError
+from synmotion_core.ui.people import at_work_for
 
 log = logging.getLogger(__name__)
 
@@ -48,30 +49,47 @@ def empty(title: str, text: str) -> str:
 def guarded(message: gr.HTML, handler: Callable[..., Updates]) -> Callable[..., Updates]:
     """A handler (form values -> updates) whose errors are put into `message`; a success without one clears it."""
 
-    @functools.wraps(handler)
-    def safe(*args: Any) -> Updates:
+    def safe(values: Any = None, request: gr.Request | None = None, *event: Any) -> Updates:
         try:
-            return {message: "", **handler(*args)}
+            with at_work_for(request):
+                return {message: "", **_run(handler, values, *event)}
         except UserInputError as error:
             return {message: notice("error", str(error))}
         except Exception:
             log.exception("the page's handler %s failed", handler.__name__)
             return {message: notice("error", BUG)}
 
-    return safe
+    return _named(safe, handler)
 
 
 def quiet(handler: Callable[..., Updates]) -> Callable[..., Updates]:
     """The same for a handler that runs by itself, each second or at loading: errors are logged, the page stays."""
 
-    @functools.wraps(handler)
-    def safe(*args: Any) -> Updates:
+    def safe(values: Any = None, request: gr.Request | None = None) -> Updates:
         try:
-            return handler(*args) or gr.skip()  # Gradio does not take an empty dict for "nothing changes"
+            with at_work_for(request):
+                return _run(handler, values) or gr.skip()  # Gradio takes no empty dict for "nothing changes"
         except UserInputError as error:
             log.warning("%s", error)
         except Exception:
             log.exception("the page's handler %s failed", handler.__name__)
         return gr.skip()
 
+    return _named(safe, handler)
+
+
+def _run(handler: Callable[..., Updates], values: Any, *event: Any) -> Updates:
+    return handler() if values is None else handler(values, *event)
+
+
+def _named(safe: Callable[..., Updates], handler: Callable[..., Updates]) -> Callable[..., Updates]:
+    """Not functools.wraps: Gradio reads the signature, which would be the handler's, without the request."""
+    safe.__name__, safe.__doc__ = handler.__name__, handler.__doc__
+    own, asked = inspect.signature(safe), inspect.signature(handler).parameters
+    pressed = [one for one in asked.values() if one.annotation in ("gr.EventData", gr.EventData)]
+    parameters = [p for p in own.parameters.values() if p.kind is not p.VAR_POSITIONAL]
+    parameters[1] = parameters[1].replace(annotation=gr.Request)
+    parameters += [one.replace(annotation=gr.EventData, default=None) for one in pressed]
+    safe.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+    safe.__annotations__ = {one.name: one.annotation for one in parameters}
     return safe

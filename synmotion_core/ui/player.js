@@ -27,6 +27,7 @@ function advance(player, now) {
   const t = leader.currentTime - begin(leader);
   if (bar && !s.scrubbing) bar.value = String(t / span(leader));
   videos.forEach(v => { if (v.playbackRate !== s.rate) v.playbackRate = s.rate; });
+  if (peeked !== null) { videos.forEach(halt); return; }
   if (!s.playing) { videos.forEach(halt); return; }
   if (leader.ended || t >= span(leader) - 0.03) {
     if (!s.hold) { s.hold = now + 350; videos.forEach(halt); return; }
@@ -56,7 +57,7 @@ function crisp(video) {
 }
 let picked = null, cards = 0;
 function mark() {
-  const all = element.querySelectorAll('[data-pick]');
+  const all = element.querySelectorAll('[data-pick]:not(.sm-act, [data-many])');  // those do something, or say themselves what is chosen
   if (all.length !== cards) { picked = null; cards = all.length; }
   all.forEach(card => {
     const state = card.dataset.pick === picked ? 'true' : 'false';
@@ -68,13 +69,15 @@ let pressed = null;
 function choose(source) { picked = source; trigger('select', {source: picked}); }
 element.addEventListener('pointerdown', event => {
   const pick = event.target.closest('[data-pick]');
-  pressed = pick && event.button === 0 ? pick.dataset.pick : null;
+  pressed = pick && event.button === 0 ? {source: pick.dataset.pick, x: event.clientX, y: event.clientY} : null;
 });
-element.addEventListener('pointerup', event => {
-  const pick = event.target.closest('[data-pick]'), same = pick && pick.dataset.pick === pressed;
+// by the place, for the card may have been moved away under it
+document.addEventListener('pointerup', event => {
+  const was = pressed;
   pressed = null;
-  if (same) choose(pick.dataset.pick);
+  if (was && element.isConnected && Math.hypot(event.clientX - was.x, event.clientY - was.y) < 10) choose(was.source);
 });
+document.addEventListener('pointercancel', () => { pressed = null; });
 element.addEventListener('click', event => {
   const pick = event.target.closest('[data-pick]'), player = event.target.closest('[data-sync]');
   if (pick) { if (event.detail === 0) choose(pick.dataset.pick); return; }  // a key; presses are chosen above
@@ -91,6 +94,15 @@ element.addEventListener('input', event => {
   if (!videos.length) return;
   const longest = Math.max(...videos.map(span));
   videos.forEach(v => { halt(v); put(v, Number(event.target.value) * longest); });
+});
+// The time line below shows the frame that an end of the cut is moved to.
+let peeked = null;
+document.addEventListener('sm-peek', event => {
+  if (element.closest('#' + event.detail.area) === null) return;
+  const before = peeked; peeked = event.detail.seconds;
+  element.querySelectorAll('[data-sync] video').forEach(v => {
+    if (peeked !== null) { halt(v); v.currentTime = peeked + 0.001; } else if (before !== null) put(v, 0);
+  });
 });
 function tick(now) {
   const visible = element.isConnected && element.offsetParent !== null;

@@ -88,7 +88,7 @@ def _pauses(view: JobView) -> bool:
     return view.kind == "train" and view.stage in ("generate", "score") and bool(view.losses)
 
 
-def _share(view: JobView) -> float:
+def share(view: JobView) -> float:
     """How far the bar is, 0..1; drawing on the way does not move a training's bar."""
     if view.status == "finished":
         return 1.0
@@ -99,25 +99,31 @@ def _share(view: JobView) -> float:
 
 def status(view: JobView) -> str:
     """Headline, state, bar and numbers of a job."""
-    word, tone = STATUS[view.status]
-    done = _share(view)
     facts = []
     if view.status == "running" and view.seconds_per_step:
         facts.append(pace(view.seconds_per_step))
     if view.eta_s is not None and view.status == "running":
         facts.append(f"about {duration(view.eta_s)} left in this stage")
+    if view.status == "running" and view.memory_gib is not None:
+        facts.append(f"{view.memory_gib:.1f} GiB of memory")
     if view.losses:
         facts.append(f"loss {view.losses[-1][1]:.4f}")
     facts.append(f"{duration(view.seconds)} so far" if view.status in LIVE else f"{duration(view.seconds)} in all")
-    message = f'<div class="sm-message">{escape(view.message)}</div>' if view.message else ""
+    return box(view.status, headline(view), share(view), facts, view.message)
+
+
+def box(status: str, now: str, done: float, facts: Sequence[str], message: str = "") -> str:
+    """A status of STATUS, one line on what goes on, how far it is (0..1), numbers, and what else is to be said."""
+    word, tone = STATUS[status]
+    more = f'<div class="sm-message">{escape(message)}</div>' if message else ""
     return (
-        f'<div class="sm-status" data-status="{view.status}">'
-        f'<div class="sm-row"><span class="sm-now">{escape(headline(view))}</span>'
+        f'<div class="sm-status" data-status="{status}">'
+        f'<div class="sm-row"><span class="sm-now">{escape(now)}</span>'
         f'<span class="sm-chip sm-{tone}">{word}</span></div>'
         '<div class="sm-bar" role="progressbar" aria-label="Progress" aria-valuemin="0" aria-valuemax="100" '
         f'aria-valuenow="{done * 100:.0f}">'
         f'<span style="width:{done * 100:.1f}%"></span></div>'
-        f'<div class="sm-numbers">{escape(" · ".join(facts))}</div>{message}</div>'
+        f'<div class="sm-numbers">{escape(" · ".join(facts))}</div>{more}</div>'
     )
 
 

@@ -7,7 +7,6 @@ form and the command line speak the same config, so that "the same as this comma
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
 from collections.abc import Mapping
 from html import escape
@@ -18,23 +17,22 @@ import gradio as gr
 from synmotion_core.command import same_command, value_text
 from synmotion_core.config import TrainRun
 from synmotion_core.errors import UserInputError
-from synmotion_core.training.settings import TrainConfig
-from synmotion_core.ui import media, memory_fields, progress
-from synmotion_core.ui.chosen import ClipChoice, Library, current, in_words, run_name
-from synmotion_core.ui.context import IN_TURN, PATIENCE_S, POLL_S, Studio, backbone_choices, job_id, scroll_to
+from synmotion_core.ui import media, preset_fields, prior_fields, progress, queue, remote, remote_fields, train_fields
+from synmotion_core.ui.beat import POLL_S
+from synmotion_core.ui.chosen import ClipChoice, current, in_words, run_name
+from synmotion_core.ui.context import IN_TURN, PATIENCE_S, Studio, backbone_choices, in_time, job_id, scroll_to
 from synmotion_core.ui.forms import default_rank, own_settings, refuse_blocked, train_run
 from synmotion_core.ui.notices import Updates, guarded, hint, notice, quiet
 from synmotion_core.ui.score_plot import score_plot
-from synmotion_core.ui.training_view import NO_SAMPLES, outcome_html, priors_html, samples_html, signature
+from synmotion_core.ui.train_fields import MODES
+from synmotion_core.ui.training_view import NO_SAMPLES, outcome_html, samples_html, signature
 
 if TYPE_CHECKING:
     from synmotion_core.interfaces import BackboneSpec
     from synmotion_core.jobs import JobView
-    from synmotion_core.ui.pictures import Pictures
 
 NO_JOB = "No training yet"
-DEFAULTS = TrainConfig()
-MODES = {"t2v": "Videos from words", "i2v": "Videos that begin with a picture"}
+START, QUEUE_IT = "Start training", "Queue it"
 
 
 # ------------------------------------------------------------------------------------------------ what a backbone is
@@ -127,82 +125,19 @@ def plan_idle(text: str) -> str:
 # ------------------------------------------------------------------------------------------------ the tab
 
 
-def build(studio: Studio, library: Library, pictures: Pictures) -> dict[str, Any]:
-    """Lay the tab out and wire it. Returns what other tabs connect to: `to_generate`, `seen`."""
-    jobs = studio.jobs
+def build(studio: Studio) -> dict[str, Any]:
+    """Lay the tab out and wire it. Returns what other tabs connect to: `to_generate`, `made`, `remote`."""
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=320):
-            summary = gr.HTML(clips_summary(()), elem_id="train-clips", apply_default_css=False)
-            backbone = gr.Dropdown(
-                ["puppet-hunyuan"], value="puppet-hunyuan", label="Backbone", elem_id="train-backbone"
-            )
-            knows = gr.HTML("", elem_id="train-knows", apply_default_css=False)
-            method = gr.Radio(["synmotion"], value="synmotion", label="Method", elem_id="train-method")
-            mode = gr.Radio(
-                [(MODES[name], name) for name in MODES],
-                value="t2v",
-                label="What it learns to make",
-                info="From a picture: the clips' own first frames are given, and samples begin with ready pictures.",
-                elem_id="train-mode",
-            )
-            with gr.Row():
-                num_steps = gr.Number(DEFAULTS.num_steps, label="Steps", min_width=110, elem_id="train-steps")
-                sample_every = gr.Number(
-                    DEFAULTS.sample_every,
-                    label="Sample every",
-                    min_width=110,
-                    elem_id="train-sample-every",
-                )
-            sample_subjects = gr.Textbox(
-                "a red cat\na blue robot",
-                label="Who tries the motion while training",
-                info="One subject a line. They are not trained on.",
-                lines=2,
-                max_lines=6,
-                elem_id="train-subjects",
-            )
-            score_every = gr.Number(
-                DEFAULTS.score_every,
-                label="Score every (steps)",
-                info=f"0: never. Each score draws {DEFAULTS.score_videos} videos of the subjects above: the plan below "
-                "says how long that takes. The best adapter is kept beside the last.",
-                elem_id="train-score-every",
-            )
-            with gr.Accordion("More settings", open=False):
-                name = gr.Textbox(
-                    "",
-                    label="Name of the adapter",
-                    placeholder="made from the motion",
-                    max_length=80,
-                    elem_id="train-name",
-                )
-                with gr.Row():
-                    learning_rate = gr.Textbox(
-                        "", label="Learning rate", info=" ", min_width=110, elem_id="train-learning-rate"
-                    )
-                    rank = gr.Number(16, label="LoRA rank", min_width=110, elem_id="train-rank")
-                method_settings = gr.Textbox(
-                    "",
-                    label="Settings of the method",
-                    info="KEY=VALUE, one a line. Its own values:",
-                    lines=3,
-                    max_lines=12,
-                    elem_id="train-method-settings",
-                )
-                seed = gr.Number(DEFAULTS.seed, label="Seed")
-                save_every = gr.Number(
-                    DEFAULTS.save_every,
-                    label="Save every (steps)",
-                    info="Stop and Resume go by these; Stop itself saves, too.",
-                )
-            memory = memory_fields.build("train", training=True)
+            laid = train_fields.build(clips_summary(()), studio.left_out)
             plan_box = gr.HTML(
                 plan_idle("Time and memory are estimated here once clips are chosen."),
                 elem_id="train-plan",
                 apply_default_css=False,
             )
-            start = gr.Button("Start training", variant="primary", elem_id="train-start")
+            start = gr.Button(START, variant="primary", elem_id="train-start")
             message = gr.HTML("", elem_id="train-message", apply_default_css=False)
+            elsewhere = remote_fields.build()
             with gr.Accordion("The same as this command", open=False):
                 command = gr.Code(
                     "",
@@ -216,47 +151,47 @@ def build(studio: Studio, library: Library, pictures: Pictures) -> dict[str, Any
             status = gr.HTML(progress.idle_status(NO_JOB), elem_id="train-status", apply_default_css=False)
             with gr.Row():
                 stop = gr.Button(
-                    "Stop", size="md", variant="stop", interactive=False, elem_id="train-stop", min_width=90
+                    "Stop", size="md", variant="stop", interactive=False, elem_id="train-stop", min_width=80
                 )
                 resume = gr.Button("Resume", size="md", interactive=False, elem_id="train-resume", min_width=90)
+                save = gr.Button("Save now", size="md", interactive=False, elem_id="train-save", min_width=120)
+                sample = gr.Button("Sample now", size="md", interactive=False, elem_id="train-sample", min_width=140)
                 to_generate = gr.Button(
-                    "Use it in Generate", size="md", interactive=False, elem_id="train-use", min_width=90
+                    "Use it in Generate", size="md", interactive=False, elem_id="train-use", min_width=200
                 )
+            jobs = queue.build()
             plot = gr.HTML(progress.loss_plot((), 0), elem_id="train-plot", apply_default_css=False)
             scores = gr.HTML("", elem_id="train-scores", apply_default_css=False)
             outcome = gr.HTML("", elem_id="train-outcome", apply_default_css=False)
             samples = media.html_area(elem_id="train-samples", value=NO_SAMPLES)
-            priors = media.html_area(elem_id="train-priors")
+            priors = prior_fields.build_cards()
             with gr.Accordion("Earlier trainings", open=False):
                 earlier = gr.Dropdown([], label="Show a training", elem_id="train-earlier")
-    seen = gr.State("")
+    seen, made = gr.State(""), gr.State("")
     timer = gr.Timer(POLL_S, active=False)
 
-    fields = {
-        "name": name, "backbone": backbone, "method": method, "mode": mode, "num_steps": num_steps,
-        "sample_every": sample_every, "save_every": save_every, "sample_subjects": sample_subjects,
-        "score_every": score_every, "rank": rank, "method_settings": method_settings, "learning_rate": learning_rate,
-        "seed": seed, **memory.fields,
-    }  # fmt: skip
+    fields, memory, presets = laid.fields, laid.memory, laid.presets
+    summary, knows = laid.summary, laid.knows
+    backbone, method, mode, sample_subjects = (fields[k] for k in ("backbone", "method", "mode", "sample_subjects"))
+    name, rank, learning_rate = (fields[k] for k in ("name", "rank", "learning_rate"))
+    method_settings = fields["method_settings"]
+    job_buttons = [stop, resume, save, sample, to_generate]
     view_parts = [
         status,
         plot,
         scores,
         outcome,
         samples,
-        priors,
-        stop,
-        resume,
-        to_generate,
+        *job_buttons,
         start,
         timer,
         seen,
         earlier,
+        *jobs.parts,
     ]
 
     def form(values: Mapping[Any, Any]) -> TrainRun:
-        choices = current(values, studio, library)
-        return train_run({key: values[part] for key, part in fields.items()}, choices, library, pictures)
+        return train_run(laid.named(values), current(values, studio), studio.library, studio.pictures)
 
     def show(view: JobView, before: str) -> Updates:
         """Numbers each second; everything else only when it changed, so that playing videos are left alone."""
@@ -268,88 +203,133 @@ def build(studio: Studio, library: Library, pictures: Pictures) -> dict[str, Any
         }
         now = signature(view)
         if now != before:
-            live = view.status in progress.LIVE
+            live, runs = view.status in progress.LIVE, view.status == "running"
             updates |= {
                 seen: now,
                 outcome: outcome_html(outcome, view),
                 samples: samples_html(samples, view),
-                priors: priors_html(priors, view),
                 stop: gr.Button(interactive=live and view.status != "stopping"),
                 resume: gr.Button(interactive=view.status in ("stopped", "failed", "interrupted")),
+                save: gr.Button(interactive=runs),
+                sample: gr.Button(interactive=runs and bool(view.config.train.sample_subjects)),
                 to_generate: gr.Button(interactive=view.status == "finished"),
-                start: gr.Button(interactive=not live),
-                timer: gr.Timer(active=live),
                 earlier: gr.Dropdown(choices=past(), value=view.id),
             }
         return updates
 
+    def listed(before: str = "", doomed: str = "", *, unfold: bool = False) -> Updates:
+        """The jobs; with them whether Start would queue, and whether there is anything to ask about each second."""
+        updates = jobs.look(studio.jobs, before, doomed, unfold=unfold)
+        if jobs.rows in updates:
+            busy = any(view.status in progress.LIVE for view in studio.jobs.list(newest=queue.ROWS))
+            updates |= {start: gr.Button(QUEUE_IT if busy else START), timer: gr.Timer(active=busy)}
+        return updates
+
     def past() -> list[tuple[str, str]]:
-        return [(_row(view), view.id) for view in jobs.list() if isinstance(view.config, TrainRun)]
+        return [(_row(view), view.id) for view in studio.jobs.list() if isinstance(view.config, TrainRun)]
 
     def forget() -> Updates:
-        off = gr.Button(interactive=False)
         return {
             studio.train_job: {"id": ""},
             status: progress.idle_status(NO_JOB),
             plot: progress.loss_plot((), 0),
-            scores: "",
-            outcome: "",
+            **dict.fromkeys((scores, outcome, seen), ""),
             samples: NO_SAMPLES,
-            priors: "",
-            stop: off,
-            resume: off,
-            to_generate: off,
-            start: gr.Button(interactive=True),
-            timer: gr.Timer(active=False),
-            seen: "",
+            **{button: gr.Button(interactive=False) for button in job_buttons},
         }
 
-    def on_start(values: Mapping[Any, Any]) -> Updates:
+    def to_train(values: Mapping[Any, Any]) -> TrainRun:
+        """What Start begins, here or elsewhere. Raises ClipError for clips that cannot be used yet."""
         from synmotion_core.backbones import find_spec
 
         run = form(values)
-        choices, spec = current(values, studio, library), find_spec(run.backbone)
+        choices, spec = current(values, studio), find_spec(run.backbone)
         asked = dataclasses.replace(spec, default_shape=spec.shape(run.num_frames, run.height, run.width))
-        refuse_blocked(choices, library.looks(choices, asked))
-        started = jobs.submit(run)
-        return {studio.train_job: {"id": started}, **show(jobs.snapshot(started), "")}
+        refuse_blocked(choices, studio.library.looks(choices, asked))
+        return run
+
+    def on_start(values: Mapping[Any, Any]) -> Updates:
+        run = to_train(values)
+        started = studio.jobs.submit(run)
+        waits, shown_now = queue.place_in_words(studio.jobs, started), job_id(values[studio.train_job])
+        if waits and shown_now and is_live(shown_now):  # what runs stays in view
+            return {message: notice("info", f"“{run.name}” is queued.", more=waits), **listed(unfold=True)}
+        return {**show_job(started), **listed(unfold=True)}
+
+    def is_live(asked: str) -> bool:
+        return any(view.id == asked for view in studio.jobs.list() if view.status in progress.LIVE)
+
+    def show_job(asked: str) -> Updates:
+        return {studio.train_job: {"id": asked}, **show(studio.jobs.snapshot(asked), "")}
 
     def on_stop(values: Mapping[Any, Any]) -> Updates:
         asked = job_id(values[studio.train_job])
-        jobs.stop(asked)
-        return show(jobs.wait(asked, PATIENCE_S), "")
+        studio.jobs.stop(asked)
+        return {**show(studio.jobs.wait(asked, PATIENCE_S), ""), **listed()}
 
     def on_resume(values: Mapping[Any, Any]) -> Updates:
         asked = job_id(values[studio.train_job])
-        jobs.resume(asked)
-        return show(jobs.snapshot(asked), "")
+        studio.jobs.resume(asked)
+        return {**show(studio.jobs.snapshot(asked), ""), **listed(unfold=True)}
+
+    def on_save(values: Mapping[Any, Any]) -> Updates:
+        asked = job_id(values[studio.train_job])
+        before, until = studio.jobs.snapshot(asked).checkpoint_step, time.monotonic() + PATIENCE_S
+        studio.jobs.ask(asked, "save")
+        while (view := studio.jobs.snapshot(asked)).checkpoint_step == before and time.monotonic() < until:
+            time.sleep(0.1)
+        at = "after the step at work" if view.checkpoint_step == before else f"at step {view.checkpoint_step}"
+        gr.Info(f"Saved {at}.")
+        return show(view, "")
+
+    def on_sample(values: Mapping[Any, Any]) -> Updates:
+        studio.jobs.ask(job_id(values[studio.train_job]), "sample")
+        gr.Info("The subjects are drawn after the step at work.")
+        return {}
+
+    def on_press(values: Mapping[Any, Any], event: gr.EventData) -> Updates:
+        did, asked = queue.press(studio.jobs, event.source)
+        doomed = asked if did == "delete" else ""
+        shown_now = job_id(values[studio.train_job])
+        updates: Updates = {jobs.doomed: doomed, **listed(doomed=doomed)}
+        if did == "really" and asked == shown_now:
+            return updates | forget()
+        if did == "stop":
+            studio.jobs.wait(asked, PATIENCE_S)
+            updates |= listed()
+        view = studio.jobs.snapshot(asked) if did in ("show", "resume", "stop") else None
+        if view is not None and view.kind == "generate" and did == "show":
+            return updates | {made: f"{time.monotonic_ns()} {asked}"}
+        if view is not None and view.kind == "train" and (did == "show" or asked == shown_now):
+            updates |= show_job(asked)
+        return updates
 
     def on_tick(values: Mapping[Any, Any]) -> Updates:
-        asked = job_id(values[studio.train_job])
-        return show(jobs.snapshot(asked), values[seen]) if asked else {timer: gr.Timer(active=False)}
+        asked, updates = job_id(values[studio.train_job]), listed(values[jobs.seen], values[jobs.doomed])
+        shown = {**show(studio.jobs.snapshot(asked), values[seen]), **updates} if asked else updates
+        return in_time(studio, timer, shown)
 
     def on_load(values: Mapping[Any, Any]) -> Updates:
-        asked = job_id(values[studio.train_job]) or unattended()
+        asked, updates = job_id(values[studio.train_job]) or unattended(), listed(unfold=True)
         if not asked:
-            return {}
+            return updates
         try:
-            view = jobs.snapshot(asked)
+            view = studio.jobs.snapshot(asked)
         except UserInputError:  # deleted, or of another workspace
-            return forget()
+            return forget() | updates
         at_work = {studio.tabs: gr.Tabs(selected="train")} if view.status in progress.LIVE else {}
-        return {studio.train_job: {"id": asked}, **show(view, ""), **at_work}
+        return {studio.train_job: {"id": asked}, **show(view, ""), **at_work, **updates}
 
     def unattended() -> str:
-        """A training that runs although this browser knows of none: on one's own computer it is one's own.
+        """A training that runs although this browser knows of none: it is of the same person.
 
         (The page may have been reloaded before it heard of the job it had started.)
         """
-        live = (v.id for v in jobs.list() if v.kind == "train" and v.status in progress.LIVE)
-        return "" if os.environ.get("SPACE_ID") else next(live, "")
+        live = (v.id for v in studio.jobs.list() if v.kind == "train" and v.status in progress.LIVE)
+        return next(live, "")
 
     def on_earlier(values: Mapping[Any, Any]) -> Updates:
-        asked = values[earlier]
-        return {studio.train_job: {"id": asked}, **show(jobs.snapshot(asked), "")} if asked else {}
+        return show_job(values[earlier]) if values[earlier] else {}
 
     def fill(values: Mapping[Any, Any], fresh: Mapping[Any, Any] | None = None) -> Updates:
         """Everything that the registries, the clips and the past know; runs after the page has appeared.
@@ -359,7 +339,7 @@ def build(studio: Studio, library: Library, pictures: Pictures) -> dict[str, Any
         from synmotion_core.backbones import find_spec
 
         spec = find_spec(values[backbone])
-        choices = current(values, studio, library)
+        choices = current(values, studio)
         updates: Updates = {
             backbone: gr.Dropdown(choices=backbone_choices()),
             method: gr.Radio(choices=method_choices(spec)),
@@ -378,26 +358,44 @@ def build(studio: Studio, library: Library, pictures: Pictures) -> dict[str, Any
 
     def real_footage(choices: tuple[ClipChoice, ...], spec: BackboneSpec) -> bool:
         own = [choice for choice in choices if choice.is_upload]
-        return any(finding.code == "footage" for look in library.looks(own, spec) for finding in look.findings)
+        return any(finding.code == "footage" for look in studio.library.looks(own, spec) for finding in look.findings)
 
     def on_backbone(values: Mapping[Any, Any]) -> Updates:
         from synmotion_core.backbones import find_spec
 
         spec = find_spec(values[backbone])
         new = {sample_subjects: suggested_subjects(spec), studio.backbone: spec.name}
+        new |= preset_values(values, spec)
         return {**fill({**values, **new}, memory.defaults()), **new}
 
-    def estimate(values: Mapping[Any, Any]) -> Updates:
-        if not current(values, studio, library):
-            return {plan_box: plan_idle("Time and memory are estimated here once clips are chosen."), command: ""}
-        from synmotion_core import pace
+    def preset_values(values: Mapping[Any, Any], spec: BackboneSpec) -> dict[Any, Any]:
+        wanted = preset_fields.values_of(values[presets.choice], laid.named(values), spec)
+        return {fields[key]: value for key, value in wanted.items()}
 
+    def on_preset(values: Mapping[Any, Any]) -> Updates:
+        from synmotion_core.backbones import find_spec
+
+        spec = find_spec(values[backbone])
+        new = preset_values(values, spec)
+        return new | presets.mark(laid.named({**values, **new}), spec, values[presets.choice])
+
+    def estimate(values: Mapping[Any, Any]) -> Updates:
+        from synmotion_core import pace
+        from synmotion_core.backbones import find_spec
+
+        said: Updates = {
+            command: "",
+            **laid.left_out.tell(laid.named(values)),
+            **presets.mark(laid.named(values), find_spec(values[backbone]), values[presets.choice]),
+        }
+        if not current(values, studio):
+            return said | {plan_box: plan_idle("Time and memory are estimated here once clips are chosen.")}
         try:
             run = form(values)
             made = plan_html(run, pace.recall(studio.workspace, run))
         except UserInputError as error:
-            return {plan_box: plan_idle(f"No estimate yet: {error}"), command: ""}
-        return {plan_box: made, command: same_command(run), **memory.offer(run)}
+            return said | {plan_box: plan_idle(f"No estimate yet: {error}")}
+        return said | {plan_box: made, command: same_command(run), **memory.offer(run)}
 
     def on_method(values: Mapping[Any, Any]) -> Updates:
         """A field that the method would not read is not shown; one that it reads begins with its own default."""
@@ -410,27 +408,33 @@ def build(studio: Studio, library: Library, pictures: Pictures) -> dict[str, Any
     def on_way(values: Mapping[Any, Any]) -> Updates:
         return memory.take(form({**values, **memory.plain()}), str(values[memory.ways]))
 
-    watched = {studio.train_job, seen}
+    watched = {studio.train_job, seen, jobs.seen, jobs.doomed}
     shown = [*view_parts, studio.train_job, message]
-    everything = {*fields.values(), studio.clips, studio.chosen, memory.ways}
+    everything = {*fields.values(), studio.clips, studio.chosen, studio.train_job, memory.ways, presets.choice}
     known = [backbone, method, method_settings, mode, knows, summary, earlier, name, learning_rate]
-    filled = [*known, plan_box, command, *memory.parts]
+    filled = [*known, plan_box, command, *memory.parts, *presets.parts, *laid.left_out.parts]
     calm: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 8}
     started = start.click(guarded(message, on_start), everything, shown, **{**calm, **IN_TURN, "trigger_mode": "once"})
     started.then(None, None, None, js=scroll_to("train-status", unless="train-message"))
-    stop.click(guarded(message, on_stop), watched, shown, **calm)
-    resume.click(guarded(message, on_resume), watched, shown, **calm)
+    for button, handler in ((stop, on_stop), (resume, on_resume), (save, on_save), (sample, on_sample)):
+        button.click(guarded(message, handler), watched, shown, **calm)
+    jobs.rows.select(guarded(message, on_press), watched, [*shown, made], **{**calm, "trigger_mode": "multiple"})
     earlier.input(guarded(message, on_earlier), {earlier}, shown, **calm)
     timer.tick(quiet(on_tick), watched, shown, **calm)
     studio.chosen.change(quiet(fill), everything, filled, **{**calm, "trigger_mode": "always_last"})
-    new_backbone = [*filled, message, sample_subjects, studio.backbone]
+    preset_sets = [fields[key] for key in preset_fields.SETS]
+    new_backbone = list({*filled, *preset_sets, message, sample_subjects, studio.backbone})
     backbone.input(guarded(message, on_backbone), everything, new_backbone, **calm)
     settings = [part.change for part in fields.values() if part is not backbone]
-    gr.on(settings, quiet(estimate), everything, [plan_box, command, memory.ways], trigger_mode="always_last", **calm)
+    estimated = [plan_box, command, memory.ways, *presets.parts, *laid.left_out.parts]
+    presets.choice.input(guarded(message, on_preset), everything, [*presets.parts, *preset_sets, message], **calm)
+    gr.on(settings, quiet(estimate), everything, estimated, trigger_mode="always_last", **calm)
     method.change(quiet(on_method), {method}, [rank, method_settings], **calm)
     memory.ways.input(guarded(message, on_way), everything, [*memory.parts, message], **calm)
-    loading = [(quiet(fill), everything, filled), (quiet(on_load), watched, [*shown, studio.tabs])]
-    return {"load": loading, "to_generate": to_generate}
+    prior_fields.wire(studio, priors, laid.left_out, seen, fields, message)
+    away = remote.build(studio, elsewhere, to_train, everything, backbone)
+    loading = [(quiet(fill), everything, filled), (quiet(on_load), watched, [*shown, studio.tabs]), away["load"]]
+    return {"load": loading, "to_generate": to_generate, "made": made, "remote": away}
 
 
 def _row(view: JobView) -> str:

@@ -1,4 +1,4 @@
-"""A training on the page beside its numbers: samples in step with the reference clip, priors, warnings, the result."""
+"""A training on the page beside its numbers: samples in step with the reference clip, warnings, the result."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ def samples_html(area: gr.HTML, view: JobView) -> str:
         )  # fmt: skip
     except UserInputError as error:
         reference = media.waiting("Reference", str(error))
+    reference += _as_seen(area, view)
     rounds = sorted({sample.step for sample in shown})[-MOST_ROUNDS:]
     steps: dict[int, list[str]] = {step: [] for step in rounds}
     for sample in shown:
@@ -56,6 +57,18 @@ def samples_html(area: gr.HTML, view: JobView) -> str:
     )
 
 
+def _as_seen(area: gr.HTML, view: JobView) -> str:
+    """The reference, encoded and decoded again; nothing where it was not made or is gone from the cache."""
+    if view.seen is None:
+        return ""
+    try:
+        url = media.serve(area, view.seen)
+    except UserInputError:
+        return ""
+    note = "The same clip, cut, scaled and encoded: what the training learns from."
+    return media.figure(media.Shown(url=url, title="As the backbone sees it", note=note))
+
+
 def _sample_figure(area: gr.HTML, sample: Sampled) -> str:
     try:
         url = media.serve(area, sample.path)
@@ -63,25 +76,6 @@ def _sample_figure(area: gr.HTML, sample: Sampled) -> str:
         return media.waiting(sample.prompt.subject, str(error))
     return media.figure(
         media.Shown(url=url, title=sample.prompt.subject, note=sample.prompt.motion, download=sample.path.name)
-    )
-
-
-def priors_html(area: gr.HTML, view: JobView) -> str:
-    """Subject prior videos that this job drew, folded away."""
-    drawn = [s for s in view.samples if not s.adapted and s.path.exists()]
-    if not drawn:
-        return ""
-    cards = "".join(
-        "<figure>"
-        + media.video_tag(
-            media.Shown(url=media.serve(area, s.path), title=s.prompt.text), attributes="data-loop", preload="none"
-        )
-        + f"<figcaption>{escape(s.prompt.text)}</figcaption></figure>"
-        for s in drawn
-    )
-    return (
-        f'<details class="sm-details"><summary>{len(drawn)} subject prior videos of the untrained backbone</summary>'
-        f'<div class="sm-stage sm-many">{cards}</div></details>'
     )
 
 

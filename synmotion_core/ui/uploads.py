@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,17 +15,16 @@ def check_ending(upload: Path, endings: Sequence[str], instead: str) -> None:
         raise ClipError(f"{upload.name} is not one of {', '.join(endings)}: {instead}")
 
 
-def keep(upload: Path, folder: Path, default: str) -> str:
-    """Copy a file into `folder`, byte for byte and once; returns its name there. Raises StorageError."""
-    from synmotion_core.storage import replacing
+def keep(upload: Path, folder: Path, default: str, *, stem: str = "") -> str:
+    """Copy a file into `folder`, byte for byte and once; returns its name there. Raises StorageError.
+
+    It is called by `stem`, else by its own name, else `default`.
+    """
+    from synmotion_core.storage import file_sha256, replacing
     from synmotion_core.workspace import nearest_name
 
-    digest = hashlib.sha256()
-    with upload.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    stem = nearest_name(upload.stem).encode()[:80].decode(errors="ignore").rstrip(". ") or default
-    target = folder / f"{stem}-{digest.hexdigest()[:10]}{upload.suffix.lower()}"
+    stem = nearest_name(stem or upload.stem).encode()[:80].decode(errors="ignore").rstrip(". ") or default
+    target = folder / f"{stem}-{file_sha256(upload)[:10]}{upload.suffix.lower()}"
     if not target.exists():
         try:
             with replacing(target) as temporary:

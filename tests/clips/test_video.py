@@ -160,6 +160,7 @@ def test_a_cut_that_is_none_is_refused(start_s: float, end_s: float | None, word
         ("b-frames.mp4", "libx264", ("-pix_fmt", "yuv420p", "-bf", "3", "-preset", "medium"), ("mp4", "h264")),
         ("iphone.mov", "libx265", ("-pix_fmt", "yuv420p", "-tag:v", "hvc1"), ("mov", "hevc")),
         ("browser.webm", "libvpx-vp9", ("-pix_fmt", "yuv420p", "-crf", "20", "-b:v", "0"), ("webm", "vp9")),
+        ("camera.webm", "libvpx", ("-pix_fmt", "yuv420p", "-b:v", "4M"), ("webm", "vp8")),
         ("new.mp4", "libaom-av1", ("-pix_fmt", "yuv420p", "-cpu-used", "8", "-crf", "20"), ("mp4", "av1")),
         ("new.webm", "libaom-av1", ("-pix_fmt", "yuv420p", "-cpu-used", "8", "-crf", "20"), ("webm", "av1")),
         ("ten-bit.mp4", "libx264", ("-pix_fmt", "yuv420p10le", "-crf", "12"), ("mp4", "h264")),

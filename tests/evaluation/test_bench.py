@@ -134,6 +134,14 @@ def test_image_to_video_is_measured_from_pictures_of_puppets_that_stand(
     assert table(mode="i2v")["first_frame_db"].value > 25
     assert trained == ["t2v", "i2v"]
     assert begun == [False, True], "clips begin as the pictures do"
+    names = {"from-text": {"method": "lora", "mode": "t2v"}, "from-pictures": {"method": "lora"}}
+    small = {"num_clips": 2, "num_videos": 2, "train": TrainConfig(num_steps=1, batch_size=1)}
+    own = {"motions": ("squat",), "seeds": (4,), "cache": tmp_path / "cache", "mode": "i2v", "methods": tuple(names)}
+    beside = {f.name.removeprefix("methods."): f.value for f in bench_methods(**own, **small, configs=names)}
+    assert trained == ["t2v", "i2v"], "both rows were trained before"
+    assert min(beside[f"{name}.first_frame_db"] for name in names) > 25, "all rows are drawn alike"
+    with pytest.raises(ConfigError, match="the mode of from-text must be t2v or i2v, got 'v2v'"):
+        bench_methods(**own, **small, configs={**names, "from-text": {"method": "lora", "mode": "v2v"}}).__next__()
     with pytest.raises(ConfigError, match="mode and drawn_mode must be t2v or i2v, got 'v2v' and None"):
         table(mode="v2v")
     pictures = tasks.portraits("squat", 3, 4)

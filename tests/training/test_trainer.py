@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import subprocess
 import sys
 import threading
@@ -19,7 +20,7 @@ from synmotion_core.diffusion import add_noise
 from synmotion_core.errors import AdapterError, ConfigError, TrainingDiverged
 from synmotion_core.methods.synmotion import SynMotionConfig, SynMotionEntry
 from synmotion_core.storage import read_tensors
-from synmotion_core.training import trainer
+from synmotion_core.training import trainer, wishes
 from synmotion_core.training.settings import TrainConfig
 from synmotion_core.training.trainer import TrainingSet
 from synmotion_core.types import Event, Progress, Prompt, Saved, Stopped, Warned
@@ -126,6 +127,43 @@ def test_stopped_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
 
 
+def test_save_now_and_sample_now_change_no_step(tmp_path: Path) -> None:
+    """Saved and drawn where it was asked for; the end is the same bit for bit, and so is a resume from the save."""
+    drawn: list[int] = []
+
+    def sampler(step: int) -> Iterator[Event]:
+        drawn.append(step)
+        torch.rand(7)  # whatever drawing does to the global generator
+        yield Warned(message=f"drawn at {step}")
+
+    list(run(tmp_path / "whole", settings(num_steps=8), sampler=sampler))
+    assert drawn == []
+    events = []
+    (tmp_path / "asked").mkdir()
+    for event in run(tmp_path / "asked", settings(num_steps=8), sampler=sampler):
+        events.append(event)
+        if isinstance(event, Progress) and event.step == 3:
+            wishes.ask(tmp_path / "asked", "save")
+            wishes.ask(tmp_path / "asked", "sample")
+            wishes.ask(tmp_path / "asked", "sample")  # pressed twice
+        if isinstance(event, Saved) and event.step == 3:
+            shutil.copytree(tmp_path / "asked", tmp_path / "parts")
+    assert drawn == [3]
+    assert [e.step for e in events if isinstance(e, Saved)] == [3, 8]
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "asked"))
+    list(run(tmp_path / "parts", settings(num_steps=8), resume=True))
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+    assert not list((tmp_path / "asked").glob("*-now"))
+
+
+def test_sample_now_says_where_there_is_nobody_to_draw(tmp_path: Path) -> None:
+    tmp_path.joinpath("sample-now").touch()  # as from a terminal
+    events = list(run(tmp_path, settings(num_steps=2)))
+    assert [e.message for e in events if isinstance(e, Warned)] == [
+        "nobody is there to be drawn: this training has no sample_subjects"
+    ]
+
+
 def test_moments_in_8_bits_resume_exactly_and_are_in_8_bits(tmp_path: Path) -> None:
     """train 6 == train 3 + resume 3, bit for bit, also from the file."""
     small = settings(optimizer="adamw8bit")
@@ -185,6 +223,7 @@ def test_the_loss_is_the_velocity_error_and_training_lowers_it(tmp_path: Path) -
     assert all(
         e.seconds is not None and e.denoiser_seconds is not None and 0 < e.denoiser_seconds <= e.seconds for e in events
     )
+    assert all(e.memory_gib is not None and 0.05 < e.memory_gib < 1000 for e in events)
 
 
 @pytest.mark.parametrize("target", ["base", "data"])

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from synmotion_core.jobs import Jobs
 from synmotion_core.puppets.examples import write_pictures
 from synmotion_core.ui.chosen import Library
 from synmotion_core.ui.pictures import Pictures
@@ -62,16 +61,19 @@ def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory, assets: Path) -> Iterator[Site]:
     """The real page over a real workspace and real jobs; one for the session, since starting takes seconds."""
-    from synmotion_core.ui import build, launch_options
+    from synmotion_core.ui import Desks, build, launch_options
 
     workspace, runner = Workspace(tmp_path_factory.mktemp("home") / "workspace"), PuppetRunner()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with Jobs(workspace, {"train": runner.train, "generate": runner.generate}) as jobs:
-        page = build(workspace, jobs, assets=assets)
+    runners: Any = {"train": runner.train, "generate": runner.generate}
+    with Desks(workspace, runners=runners, assets=assets) as desks:
+        page = build(desks)
         page.launch(server_name="127.0.0.1", server_port=port, prevent_thread_lock=True, quiet=True, **launch_options())
-        yield Site(url=f"http://127.0.0.1:{port}/", workspace=workspace, jobs=jobs, runner=runner, assets=assets)
+        yield Site(
+            url=f"http://127.0.0.1:{port}/", workspace=workspace, jobs=desks.here().jobs, runner=runner, assets=assets
+        )
         page.close()
 
 

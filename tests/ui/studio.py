@@ -18,6 +18,8 @@ from synmotion_core.errors import ConfigError
 from synmotion_core.jobs import Jobs, JobView
 from synmotion_core.puppets.kinematics import FPS
 from synmotion_core.puppets.stage import Scene, render
+from synmotion_core.training import wishes
+from synmotion_core.training.priors import plan_priors
 from synmotion_core.training.settings import TrainConfig
 from synmotion_core.types import (
     Event,
@@ -95,12 +97,13 @@ class PuppetRunner:
     step_s: float = 0.05
     fail_at: int | None = None
     best_at: int = 20
+    num_priors: int = 1
     runs: list[Any] = field(default_factory=list)
 
     def train(
         self, config: TrainRun, folder: Path, *, cache: Path, cancel: threading.Event, resume: bool
     ) -> Iterator[Event]:
-        """Encode, one prior, steps with a falling loss, samples, an adapter."""
+        """Encode, the first priors of the plan, steps with a falling loss, samples, an adapter."""
         self.runs.append(config)
         mark = folder / "step.txt"
         done = int(mark.read_text()) if resume and mark.exists() else 0
@@ -108,9 +111,10 @@ class PuppetRunner:
         for index, clip in enumerate(config.clips, start=1):
             assert clip.path.exists()
             yield Progress(stage="encode", step=index, total=len(config.clips))
-        prior = folder / "prior.mp4"
-        draw(prior, species="cat", motion="walk")
-        yield Sampled(path=prior, prompt=Prompt(subject="a cat", motion="walks"), seed=0, adapted=False)
+        for prompt, own_seed in plan_priors(dict(PUPPETS.options), config.priors)[: self.num_priors]:
+            prior, words = folder / f"prior-{own_seed}.mp4", prompt.subject.split()
+            draw(prior, species=words[-1], colour=words[-2], motion="walk", seed=own_seed)
+            yield Sampled(path=prior, prompt=prompt, seed=own_seed, adapted=False)
         total = config.train.num_steps
         yield Started(what="train", total=total)
         for step in range(done + 1, total + 1):
@@ -124,7 +128,11 @@ class PuppetRunner:
             time.sleep(self.step_s)
             loss = 0.3 + math.exp(-step / 10) + 0.05 * math.sin(step * 1.7)
             yield Progress(stage="train", step=step, total=total, loss=loss, seconds=self.step_s)
-            if config.train.sample_every and step % config.train.sample_every == 0:
+            asked = wishes.take(folder)
+            if "save" in asked:
+                mark.write_text(str(step))
+                yield Saved(path=mark, step=step, kind="checkpoint")
+            if "sample" in asked or (config.train.sample_every and step % config.train.sample_every == 0):
                 yield from self._samples(config, folder, step)
             if config.train.score_every and step % config.train.score_every == 0:
                 yield from self._score(config, folder, step)
@@ -209,6 +217,7 @@ def view(**changes: Any) -> JobView:
         "samples": (),
         "scores": (),
         "best": None,
+        "seen": None,
         "result": None,
         "message": "",
         "warnings": (),
@@ -217,6 +226,7 @@ def view(**changes: Any) -> JobView:
         "seconds": 30.0,
         "seconds_per_step": 1.2,
         "eta_s": 90.0,
+        "memory_gib": 1.25,
     }
     return JobView(**{**values, **changes})
 
@@ -240,6 +250,7 @@ def train_form(**changes: Any) -> dict[str, Any]:
         "method_settings": "",
         "learning_rate": "",
         "seed": 0,
+        "left_out": {},
     }
     return {**form, **changes}
 

@@ -95,11 +95,11 @@ def test_a_full_disk_is_said_and_leaves_nothing(
     assert list(library.workspace.clips.iterdir()) == []
 
 
-def test_a_look_has_findings_a_strip_and_is_remembered(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_look_has_findings_a_picture_and_is_remembered(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     choice = example(library)
     look = library.look(choice, PUPPETS)
     assert (look.findings, look.blocked, look.fix) == ((), False, None)
-    assert look.strip.startswith("data:image/webp;base64,")
+    assert look.poster.startswith("data:image/webp;base64,")
     assert look.facts == "17 frames · 8 fps · 64×64 · 2.12 s"
     monkeypatch.setattr(video, "read", lambda *_, **__: pytest.fail("decoded again"))
     assert library.look(choice, PUPPETS) is look

@@ -82,7 +82,7 @@ def test_examples_play_and_the_doctor_is_content(open_page: Any) -> None:
     page.wait_for_function("document.querySelector('#clips-grid video').currentTime > 0.2")
     assert first.evaluate("v => v.error === null && v.videoWidth === 64")
     page.locator("#clips-grid .sm-card").nth(1).click()
-    expect(page.locator("#clip-inspect .sm-strip")).to_be_visible()
+    expect(page.locator("#clip-timeline .sm-film")).to_be_visible()
     expect(page.locator("#clip-inspect")).to_contain_text("17 frames · 8 fps · 64×64")
     expect(page.locator("#clips-grid .sm-card").nth(1)).to_have_attribute("aria-pressed", "true")
     take_examples(page, 1)
@@ -167,7 +167,7 @@ def test_uploads_are_judged_and_mended(open_page: Any, site: Site, tmp_path: Pat
     expect(page.locator("#clip-fps input")).to_have_value("8")
     expect(page.locator("#clip-inspect [role=alert]")).to_have_count(0)
     expect(cards.nth(0)).to_contain_text("no words")
-    kept = [p for p in site.workspace.clips.iterdir() if p.suffix == ".mp4"]
+    kept = [p for p in site.workspace.clips.iterdir() if p.stem.startswith(("Mein Vídeo", "broken"))]
     assert len(kept) == 2
     page.locator("#clips-upload input[type=file]").set_input_files([tmp_path / "Mein Vídeo <b>.mp4"])
     expect(page.locator("#clips-message")).to_contain_text("already among the clips")

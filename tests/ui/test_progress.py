@@ -30,7 +30,14 @@ from tests.ui.studio import draw, view, write_adapter
 
 def test_a_running_job_in_numbers() -> None:
     html = progress.status(view())
-    for words in ("Training: 25 of 100", "1.2 s a step", "about 1 min 30 s left", "loss 0.2500", "width:25.0%"):
+    for words in (
+        "Training: 25 of 100",
+        "1.2 s a step",
+        "about 1 min 30 s left",
+        "1.2 GiB of memory",
+        "loss 0.2500",
+        "width:25.0%",
+    ):
         assert words in html
     sampling = progress.status(view(stage="generate", step=5, total=20))
     assert "Drawing samples at step 25: 5 of 20" in sampling
@@ -53,6 +60,16 @@ def test_a_missing_file_keeps_its_place(tmp_path: Path) -> None:
     html = training_view.samples_html(area, view(samples=(gone,)))
     assert html.count("no longer there") == 2
     assert "Step 10" in html
+
+
+def test_the_reference_is_shown_as_the_backbone_sees_it(tmp_path: Path) -> None:
+    area = media.html_area(elem_id="x")
+    draw(tmp_path / "seen.mp4")
+    sample = Sampled(path=tmp_path / "gone.mp4", prompt=Prompt(subject="a cat", motion="claps"), seed=0, step=10)
+    words = "As the backbone sees it"
+    assert words in training_view.samples_html(area, view(samples=(sample,), seen=tmp_path / "seen.mp4"))
+    assert words not in training_view.samples_html(area, view(samples=(sample,), seen=tmp_path / "gone.mp4"))
+    assert words not in training_view.samples_html(area, view(samples=(sample,)))
 
 
 def test_results_keep_base_left_and_adapter_right(tmp_path: Path) -> None:
@@ -134,16 +151,18 @@ def test_smoothing_starts_at_the_first_value_and_follows() -> None:
     assert smooth[-1][1] < 0.02
 
 
-def test_a_strip_begins_and_ends_with_the_clip() -> None:
+def test_a_filmstrip_is_true_in_time() -> None:
     import base64
 
     import cv2
 
-    frames = np.zeros((17, 64, 48, 3), np.uint8)
-    frames[0], frames[-1] = (255, 0, 0), (0, 0, 255)
-    data = base64.b64decode(media.strip(frames).partition(",")[2])
+    frames = np.zeros((4, 60, 60, 3), np.uint8)
+    frames[0], frames[3] = (255, 0, 0), (0, 0, 255)
+    data = base64.b64decode(media.film(frames, [0.0, 4.0, 4.1, 4.2], 8.0).partition(",")[2])
     image = cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-    assert image.shape == (media.STRIP_HEIGHT, media.STRIP_FRAMES * 54, 3)
-    assert image[36, 20, 0] > 200
-    assert image[36, -20, 2] > 200
-    assert image[36, image.shape[1] // 2].max() < 60
+    assert image.shape == (media.FILM_HEIGHT, 8 * media.FILM_HEIGHT, 3)
+    middles = image[36, 36::72]
+    assert (middles[:4, 0] > 200).all(), "what stays longest takes most room"
+    assert (middles[4:, 2] > 200).all()
+    wide = base64.b64decode(media.film(np.zeros((2, 36, 72, 3), np.uint8), [0.0, 1.0], 2.0).partition(",")[2])
+    assert cv2.imdecode(np.frombuffer(wide, np.uint8), cv2.IMREAD_COLOR).shape == (72, 4 * 144, 3)

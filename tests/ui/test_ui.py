@@ -24,9 +24,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_the_page_is_built_without_a_model_library(tmp_path: Path) -> None:
     code = (
-        "import sys; from types import SimpleNamespace as N; from pathlib import Path\n"
-        "from synmotion_core.ui import build, launch_options\n"
-        f"build(N(clips=Path({str(tmp_path)!r}), adapters=Path({str(tmp_path)!r})), N()); launch_options()\n"
+        "import sys; from pathlib import Path\n"
+        "import app\n"
+        "from synmotion_core.ui import Desks, build, launch_options\n"
+        "from synmotion_core.workspace import Workspace\n"
+        f"build(Desks(Workspace(Path({str(tmp_path)!r})))); launch_options()\n"
         "print(sorted({'torch', 'diffusers', 'transformers', 'peft', 'accelerate', 'moviepy'} & set(sys.modules)))"
     )
     done = subprocess.run(
@@ -45,13 +47,9 @@ def test_nothing_is_published_and_nothing_is_fetched_from_elsewhere() -> None:
 
 
 def test_of_the_handlers_only_the_endpoints_for_programs_are_public(workspace: Workspace, assets: Path) -> None:
-    from synmotion_core.ui import build
+    from synmotion_core.ui import Desks, build
 
-    class NoJobs:
-        def list(self) -> tuple[()]:
-            return ()
-
-    page: Any = build(workspace, NoJobs(), assets=assets)  # type: ignore[arg-type]
+    page: Any = build(Desks(workspace, assets=assets))
     handlers = [fn for fn in page.fns.values() if fn.fn is not None]
     assert len(handlers) > 20
     assert {fn.api_visibility for fn in handlers} == {"private", "public"}

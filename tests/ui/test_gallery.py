@@ -1,0 +1,242 @@
+"""Earlier generations on the page: shown, fetched, used again, deleted; and a second motion in the form."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Page, expect
+
+from synmotion_core.clips import video
+from synmotion_core.config import BlendWith, Footage, GenerateRun
+from synmotion_core.errors import MissingError
+from synmotion_core.precision import Precision
+from synmotion_core.ui.adapters import find_adapters
+from synmotion_core.ui.blend_fields import blend_of
+from synmotion_core.ui.chosen import Library
+from synmotion_core.ui.forms import generate_run
+from synmotion_core.ui.noise_fields import noise_clip
+from synmotion_core.ui.pictures import Pictures
+from synmotion_core.ui.refill import refill
+from synmotion_core.workspace import Workspace
+from tests.ui.studio import PUPPETS, Site, example, write_adapter
+from tests.ui.test_page import SLOW, status, tab
+
+
+@pytest.fixture(autouse=True)
+def _alone(request: pytest.FixtureRequest) -> None:
+    """No generation of another test is listed."""
+    if "site" in request.fixturenames:
+        site = request.getfixturevalue("site")
+        site.runner.step_s, site.runner.fail_at = 0.0, None
+        for view in site.jobs.list():
+            site.jobs.stop(view.id)
+            site.jobs.wait(view.id, 30)
+            site.jobs.delete(view.id)
+
+
+def made(site: Site, **given: Any) -> str:
+    values = {"subjects": ("a red cat",), "motion": "claps", "adapter": site.assets / "adapters/clap.safetensors"}
+    job = site.jobs.submit(GenerateRun(**{**values, **given}))
+    assert site.jobs.wait(job, 60).status == "finished"
+    return job
+
+
+def opened(page: Page) -> Any:
+    tab(page, "3 · Generate")
+    page.locator("#gallery button").first.click()
+    page.wait_for_timeout(500)
+    return page.locator("#gallery-list .sm-earlier")
+
+
+def fetched(page: Page, press: Any, tmp_path: Path) -> Path:
+    with page.expect_download(timeout=SLOW) as waiting:
+        press.click()
+    file = tmp_path / waiting.value.suggested_filename
+    waiting.value.save_as(file)
+    return file
+
+
+def test_earlier_videos_are_shown_and_fetched_in_three_forms(open_page: Any, site: Site, tmp_path: Path) -> None:
+    jobs = [made(site, seeds=tuple(range(seed + 1)), compare=seed == 4) for seed in range(6)]
+    page = open_page()
+    cards = opened(page)
+    expect(cards).to_have_count(4, timeout=SLOW)
+    assert [card.get_attribute("data-job") for card in cards.all()] == jobs[:1:-1], "the newest first"
+    expect(page.locator("#gallery-place")).to_have_text("1 to 4 of 6")
+    first, compared = cards.nth(0), cards.nth(1)
+    expect(first).to_contain_text("claps · 6 videos finished")
+    expect(first).to_contain_text("clap, strength 1 · seeds 0, 1, 2, 3, 4, 5")
+    expect(first.locator("video")).to_have_count(4)
+    expect(compared.locator("figcaption b").first).to_have_text("Backbone alone")
+    first.get_by_text("All 6 videos").click()
+    expect(first.locator("video")).to_have_count(6, timeout=SLOW)
+    last = site.jobs.snapshot(jobs[-1]).samples[5].path
+    frames, _ = video.read(last)
+    mp4 = fetched(page, first.get_by_role("link", name="Download").nth(5), tmp_path)
+    assert mp4.read_bytes() == last.read_bytes()
+    gif = fetched(page, first.get_by_role("button", name="GIF").nth(5), tmp_path)
+    expect(page.locator("#gallery-message")).to_contain_text("each stays for 12 or 13 of them")
+    with Image.open(gif) as image:
+        assert (image.n_frames, gif.name) == (len(frames), f"{last.stem}.gif")
+        image.seek(16)
+        away = np.abs(np.asarray(image.convert("RGB")).astype(int) - frames[16]).mean()
+    assert away < 2, "256 colours of that very frame"
+    sheet = fetched(page, first.get_by_role("button", name="Contact sheet"), tmp_path)
+    assert cv2.imread(str(sheet)).shape == (6 * (2 * 64 + 2), 120 + 8 * (2 * 64 + 2), 3)
+    page.locator("#gallery-older").click()
+    expect(cards).to_have_count(2, timeout=SLOW)
+    page.locator("#gallery-newer").click()
+    expect(cards).to_have_count(4, timeout=SLOW)
+    assert page.locator("#evil").count() == 0
+
+
+def test_settings_are_used_again_and_a_new_video_joins_the_list(open_page: Any, site: Site) -> None:
+    given = {"subjects": ("a blue robot", "a red cat"), "motion": "claps twice", "seeds": (3, 5), "strength": 0.5}
+    given |= {"num_inference_steps": 7, "guidance_scale": 2.5, "adapter_until": 0.5, "setting": "in the snow"}
+    job = made(site, **given)
+    page = open_page()
+    cards = opened(page)
+    cards.first.get_by_text("Use these settings again").click()
+    expect(page.locator("#gallery-message")).to_contain_text("The form above is as it was then.", timeout=SLOW)
+    expect(page.locator("#gen-subjects textarea")).to_have_value("a blue robot\na red cat")
+    page.wait_for_timeout(800)
+    page.locator("#gen-start").click()
+    status(page, "#gen-status", "finished")
+    assert site.runner.runs[-1] == site.jobs.snapshot(job).config
+    expect(cards).to_have_count(2, timeout=SLOW)
+
+
+def test_an_adapter_that_is_gone_is_named_and_nothing_is_changed(open_page: Any, site: Site) -> None:
+    path = site.workspace.adapters / "short-lived.safetensors"
+    write_adapter(path, subject="a person", motion="claps", steps=1, clips=1)
+    made(site, adapter=path, subjects=("a green cat",))
+    path.unlink()
+    page = open_page()
+    opened(page).first.get_by_text("Use these settings again").click()
+    said = "it was made with the adapter 'short-lived', which is not there any more"
+    expect(page.locator("#gallery-message .sm-error")).to_contain_text(said, timeout=SLOW)
+    expect(page.locator("#gen-subjects textarea")).to_have_value("a red cat")
+
+
+def test_deleting_asks_first_and_takes_everything(open_page: Any, site: Site) -> None:
+    job, other = made(site), made(site)
+    page = open_page()
+    cards = opened(page)
+    expect(cards).to_have_count(2, timeout=SLOW)
+    cards.nth(1).get_by_role("button", name="Contact sheet").click()
+    expect(page.locator("#gallery-file a")).to_have_text("contact-sheet.png", timeout=SLOW)
+    kept = site.workspace.cache / "exports" / job / "contact-sheet.png"
+    assert kept.is_file()
+    cards.nth(1).get_by_role("button", name="Delete").click()
+    page.locator("#gallery-keep").click()
+    expect(page.locator("#gallery-really")).not_to_be_visible()
+    assert len(site.jobs.list()) == 2
+    cards.nth(1).get_by_role("button", name="Delete").click()
+    page.locator("#gallery-really").click()
+    expect(cards).to_have_count(1, timeout=SLOW)
+    assert [view.id for view in site.jobs.list()] == [other]
+    assert not kept.parent.exists()
+    assert not (site.workspace.videos / job).exists()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_nothing_is_cut_off(open_page: Any, site: Site, width: int) -> None:
+    made(site, subjects=("a red cat", "a blue robot"), compare=True)
+    page = open_page(width=width)
+    expect(opened(page)).to_have_count(1, timeout=SLOW)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    wide = "e => [...e.querySelectorAll('button, a, p, pre')].filter(x => x.scrollWidth > x.clientWidth + 1 && "
+    wide += "getComputedStyle(x).display !== 'inline').length"
+    assert page.locator("#gallery-list").evaluate(wide) == 0
+
+
+# ------------------------------------------------------------------------------------------------ the second motion
+
+
+def test_a_second_motion_of_the_same_backbone_goes_into_the_run(open_page: Any, site: Site) -> None:
+    words = {"subject": "a person", "motion": "waves", "steps": 1, "clips": 1}
+    write_adapter(site.workspace.adapters / "wave.safetensors", **words)
+    write_adapter(site.workspace.adapters / "key.safetensors", **words, backbone="puppet-unet3d")
+    page = open_page()
+    tab(page, "3 · Generate")
+    page.locator("#gen-blend button").first.click()
+    page.get_by_text("The same as this command").last.click()
+    page.wait_for_timeout(500)
+    page.locator("#gen-adapter input").click()
+    page.get_by_role("option", name="ready-made").click()
+    expect(page.locator("#gen-blend-adapter")).to_contain_text("Adapters of puppet-hunyuan.", timeout=SLOW)
+    page.wait_for_timeout(500)
+    page.locator("#gen-blend-adapter input").click()
+    offered = page.get_by_role("option").all_inner_texts()
+    assert any("wave" in one for one in offered), offered
+    assert not any("key" in one or "ready-made" in one for one in offered), offered
+    page.get_by_role("option", name="wave").click()
+    page.locator("#gen-blend-over").get_by_text("One after the other").click()
+    command = page.locator("#gen-command")
+    expect(command).to_contain_text("wave.safetensors --blend-over sequence", timeout=SLOW)
+    page.locator("#gen-start").click()
+    status(page, "#gen-status", "finished")
+    wave = site.workspace.adapters / "wave.safetensors"
+    assert site.runner.runs[-1].blend == BlendWith(adapter=wave, over="sequence")
+    expect(page.locator("#gen-results")).to_contain_text("clap and then wave, share 0.5, strength 1")
+    page.locator("#gen-adapter input").click()
+    page.get_by_role("option", name="no adapter").click()
+    expect(command).not_to_contain_text("--blend", timeout=SLOW)
+    expect(page.locator("#gen-blend-adapter")).to_contain_text("There is no adapter that it could be blended with.")
+
+
+# ------------------------------------------------------------------------------------------------ there and back
+
+
+@dataclasses.dataclass
+class Desk:
+    """Of a studio, what the form looks up."""
+
+    workspace: Workspace
+    assets: Path
+    library: Library
+    pictures: Pictures
+
+
+def test_the_form_of_a_run_makes_that_run(workspace: Workspace, assets: Path, library: Library) -> None:
+    desk: Any = Desk(workspace, assets, library, Pictures(workspace, assets))
+    mine, other = (workspace.adapters / f"{name}.safetensors" for name in ("mine", "other"))
+    for path in (mine, other):
+        write_adapter(path, subject="a person", motion="waves", steps=1, clips=1)
+    clip = example(library)
+    noise = Footage(path=library.path(clip.source))
+    picture = desk.pictures.path(next(iter(desk.pictures.ready)))
+    plain = GenerateRun(subjects=("a red cat", "a bear"), motion="waves", backbone="puppet-hunyuan", seeds=(1, 2**40))
+    runs = (
+        plain,
+        dataclasses.replace(plain, adapter=mine, compare=True, strength=0.35, adapter_until=0.25, num_frames=13),
+        dataclasses.replace(plain, adapter=mine, blend=BlendWith(adapter=other, share=0.3, over="sequence")),
+        dataclasses.replace(plain, images=(picture, picture), precision=Precision(vae_tiling=True), eta=0.5),
+        dataclasses.replace(plain, noise_clip=noise, noise_prior=0.25, guidance_scale=3.0, guidance_until=0.125),
+        dataclasses.replace(plain, negative_prompt="dark", flow_shift=2.0, step_cache="taylorseer:3", setting="at sea"),
+    )
+    for run in runs:
+        old = refill(run, desk, [clip])
+        assert not old.said
+        found = {choice.id: choice for choice in find_adapters(workspace, assets)[0]}
+        own = found.get(old.values["adapter"])
+        again = generate_run(
+            old.values,
+            (own.path, own.info.backbone) if own else None,
+            tuple(desk.pictures.path(one) for one in old.pictures),
+            noise_clip(old.values["noise_clip"], [clip], library, PUPPETS),
+            blend_of({name: name for name in old.values}, old.values, desk),
+        )
+        assert again == run
+    assert "is not among the chosen clips" in refill(runs[4], desk, []).said[0]
+    gone = dataclasses.replace(plain, images=(picture, workspace.pictures / "gone.png"))
+    assert "gone.png" in refill(gone, desk, []).said[0]
+    mine.unlink()
+    with pytest.raises(MissingError, match="made with the adapter 'mine', which is not there any more"):
+        refill(runs[1], desk, [])
