@@ -43,14 +43,15 @@ def resample(
 ) -> Frames:
     """Re-time [F, H, W, 3] from fps to target_fps: resampled_count(seconds, target_fps) frames at the same speed.
 
-    timestamps_s (rising from 0) says when each frame appears, for a video of variable rate; the default is i / fps.
+    timestamps_s (from 0, never falling) says when each frame appears, for a video of variable rate; the default is
+    i / fps. Of two at one time the later is seen.
     seconds is the length on screen, F / fps by default. Raises ShapeError for an impossible rate or impossible times.
     """
     if not (fps > 0 and target_fps > 0):
         raise ShapeError(f"frame rates must be positive, got {fps:g} and {target_fps:g}")
     times = [i / fps for i in range(len(frames))] if timestamps_s is None else [float(t) for t in timestamps_s]
     length = len(frames) / fps if seconds is None else seconds
-    rising = all(a < b for a, b in pairwise(times))
+    rising = all(a <= b for a, b in pairwise(times))
     if len(times) != len(frames) or not times or not rising or abs(times[0]) > TIME_TOLERANCE_S:
         raise ShapeError(f"{len(frames)} frames need as many rising times that begin at 0, got {len(times)}")
     if length <= times[-1] - TIME_TOLERANCE_S:
@@ -63,7 +64,7 @@ def resample(
 def picks(timestamps_s: Sequence[float], seconds: float, target_fps: float) -> tuple[int, ...]:
     """Which frames `resample` takes: for each k the number of the one on screen at k / target_fps.
 
-    timestamps_s rise from 0, the last one before `seconds`.
+    timestamps_s go from 0 and never fall, the last one is before `seconds`. Of two at one time the later is seen.
 
     >>> picks([0.0, 0.25, 0.5, 0.75], 1.0, 2.0), picks([0.0, 0.5], 1.0, 4.0)
     ((0, 2), (0, 0, 1, 1))

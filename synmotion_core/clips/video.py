@@ -54,6 +54,8 @@ class VideoInfo:
 
     fps is the simplest rate that explains every timestamp; where `constant_rate` is False it is only the mean.
     duration_s includes the last frame's own time on screen. With `video_tracks` above 1, all this is the first one.
+    timestamps_s never fall. Two are equal where a busy browser recorded two frames in one millisecond: the first of
+    them is on screen for no time, and `constant_rate` is False.
     """
 
     container: str
@@ -246,15 +248,16 @@ def _count(path: Path, header: VideoInfo, limits: Limits) -> VideoInfo:
         raise ClipRefused("too_many_frames", f"has more than {limits.frames} frames: {_SHORTEN}")
     if len(line.sizes) > 1:
         raise ClipRefused("damaged", "changes its picture size on the way: export it at one size")
-    if any(b <= a for a, b in pairwise(line.ticks)):
-        raise ClipRefused("damaged", "has frames whose times run backwards: export it again")
+    if any(b < a for a, b in pairwise(line.ticks)) or (n > 1 and line.ticks[-1] == line.ticks[0]):
+        raise ClipRefused("damaged", "has frames whose times run backwards or stand still: export it again")
     timestamps = tuple(float((tick - line.ticks[0]) * line.tick_s) for tick in line.ticks)
     last = float(line.last_duration * line.tick_s)
     if n == 1:
         fps, constant = (1 / last if last > 0 else 1.0), True
     else:
         fps, constant = _rate(line.ticks, line.tick_s)
-    duration = n / fps if constant else timestamps[-1] + (last or 1 / fps)
+    # one tick is what ffmpeg says where a browser wrote no length: taken as it is, the last frame would be lost
+    duration = n / fps if constant else timestamps[-1] + (last if last > TIME_TOLERANCE_S else 1 / fps)
     _check_duration(duration - TIME_TOLERANCE_S, limits)
     if n > 1 and fps > limits.fps * 1.001:
         words = f"has {fps:g} frames a second, at most {limits.fps:g} are taken"
@@ -273,6 +276,8 @@ def _rate(ticks: tuple[int, ...], tick_s: Fraction) -> tuple[float, bool]:
     """(frames a second, whether constant). A whole rate, or one over 1.001, is taken if it explains all times."""
     times = [(t - ticks[0]) * tick_s for t in ticks]
     mean = (len(ticks) - 1) / times[-1]
+    if any(a == b for a, b in pairwise(ticks)):
+        return float(mean), False
     whole, ntsc = Fraction(max(1, round(mean))), Fraction(max(1, round(mean * Fraction(1001, 1000))) * 1000, 1001)
     for candidate in (whole, ntsc, mean):
         if max(abs(t - i / candidate) for i, t in enumerate(times)) <= tick_s:
@@ -324,10 +329,11 @@ def _decode(path: Path, info: VideoInfo, first: int, stop: int, h: int, w: int, 
     smaller = h <= info.height and w <= info.width and (h, w) != (info.height, info.width)
     method = "area" if smaller else "lanczos"
     scale = f"scale={w}:{h}:flags={method}+{_SCALER}:out_range=pc"
+    # every frame has its own number for a time: at ffmpeg's guess of a rate, two close ones of a varying rate collide
     outcome = ffmpeg.run(
         [*ffmpeg.input_arguments(path, info.container, limits), "-map", "0:V:0", "-fps_mode", "passthrough",
-         "-vf", f"trim=start_frame={first}:end_frame={stop},{scale},format=rgb24", "-frames:v", str(n),
-         "-f", "rawvideo", "pipe:1"],
+         "-enc_time_base", "demux", "-vf", f"trim=start_frame={first}:end_frame={stop},setpts=N,{scale},format=rgb24",
+         "-frames:v", str(n), "-f", "rawvideo", "pipe:1"],
         seconds=limits.seconds_to_decode, decoder=True,
     )  # fmt: skip
     problems = ffmpeg.complaints(outcome.stderr)

@@ -48,6 +48,8 @@ def test_resampling_keeps_speed_and_length(count: int, fps: float, target: float
 def test_times_of_a_variable_rate_are_followed() -> None:
     out = resample(numbered(4, 8, 16), 8.0, 8.0, timestamps_s=[0.0, 0.125, 0.75, 0.875], seconds=1.125)
     assert numbers(out) == [0, 1, 1, 1, 1, 1, 2, 3, 3]
+    out = resample(numbered(4, 8, 16), 8.0, 8.0, timestamps_s=[0.0, 0.25, 0.25, 0.375], seconds=0.5)
+    assert numbers(out) == [0, 0, 2, 3], "of two at one time the later"
 
 
 @pytest.mark.parametrize(
