@@ -91,6 +91,7 @@ examples:
   {p} bench run separation-one-shot --out results           a suite that ships, with a report of it
   {p} bench report results                                 the report anew
   {p} bench compare results-of-yesterday results            what changed, video by video
+  {p} bench merge part-0 part-1 --out results               a suite that was run seed by seed, as one
   {p} bench study results tap director --set pairs=20       a page on which people compare two rows, blind
   {p} bench answers results answers.csv                     what they said
   {p} bench run step --json                                where a training step's time goes
@@ -207,13 +208,13 @@ def build_parser() -> argparse.ArgumentParser:
     plan.add_argument("--probe", action="store_true", help=text)
 
     bench = add("bench", _BENCH, "measure: judge, backbone, methods, sampling, step, memory, suites")
-    what = ["run", "report", "compare", "study", "answers"]
+    what = ["run", "report", "compare", "merge", "study", "answers"]
     bench.add_argument("action", choices=what, help="measure; else about what was measured")
     text = "judge, backbone, methods, sampling, step, memory; one that ships, as separation-one-shot; or a .yaml file"
     bench.add_argument("suite", metavar="SUITE", help=f"{text}; else a folder that --out made")
-    text = "compare: a second folder, of after the change; study: two rows; answers: people's CSV files"
+    text = "compare, merge: the other folders; study: two rows; answers: people's CSV files"
     bench.add_argument("more", metavar="MORE", nargs="*", help=text)
-    text = "a folder for results, their videos and a report (methods, and suites that are files)"
+    text = "a folder for results, their videos and a report (methods, suites that are files, and merge)"
     bench.add_argument("--out", type=Path, metavar="FOLDER", help=text)
     bench.add_argument("--motions", nargs="+", metavar="MOTION", help="only these (suites methods and step)")
     bench.add_argument("--seeds", nargs="+", type=int, metavar="N", help="repeat with these seeds")

@@ -19,7 +19,9 @@ _TAKES = {  # beside the folder: at least how many, and in words
     "compare": (1, "two folders, of before and of after the change"),
     "study": (2, "a folder and two of its rows"),
     "answers": (1, "a folder and the CSV files of people's answers"),
+    "merge": (1, "two folders or more, the parts of one suite"),
 }
+_ALSO = {"study": {"pairs", "seed"}, "merge": {"videos"}}  # settings
 
 
 def bench(args: argparse.Namespace, show: Callable[[Figure], None], say: Callable[[str], None]) -> None:
@@ -53,19 +55,25 @@ def _run(args: argparse.Namespace, show: Callable[[Figure], None]) -> None:
 
 def _after(args: argparse.Namespace, show: Callable[[Figure], None], say: Callable[[str], None]) -> None:
     from synmotion_core.evaluation import study
+    from synmotion_core.evaluation.merging import merge_results
     from synmotion_core.evaluation.report import write_report
     from synmotion_core.evaluation.results import compare, read_results
 
-    for option in ("motions", "seeds", "out"):
+    merging = args.action == "merge"
+    for option in ("motions", "seeds", *(() if merging else ("out",))):
         if getattr(args, option):
             raise ConfigError(f"bench {args.action} is about what was measured: leave --{option} out")
     settings, folder = _settings(args), Path(args.suite)
-    if unknown := settings.keys() - ({"pairs", "seed"} if args.action == "study" else set()):
+    if unknown := settings.keys() - _ALSO.get(args.action, set()):
         raise ConfigError(f"bench {args.action} has no setting {', '.join(sorted(unknown))}")
     count, takes = _TAKES[args.action]
-    if len(args.more) < count or (len(args.more) > count and args.action != "answers"):
+    if len(args.more) < count or (len(args.more) > count and args.action not in ("answers", "merge")):
         raise ConfigError(f"bench {args.action} takes {takes}")
-    if args.action == "compare":
+    if merging:
+        if args.out is None:
+            raise ConfigError("bench merge needs --out, the folder for the whole")
+        say(str(merge_results([folder, *map(Path, args.more)], args.out, **settings)))
+    elif args.action == "compare":
         for figure in compare(read_results(folder), read_results(Path(args.more[0]))):
             show(figure)
     elif args.action == "answers":

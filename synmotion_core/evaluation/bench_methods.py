@@ -34,11 +34,12 @@ from synmotion_core.evaluation.results import (
     check_folder,
     figures,
     not_measured,
+    versions_here,
     write_results,
 )
 from synmotion_core.evaluation.suite import Row, Suite
 from synmotion_core.evaluation.tasks import BACKBONE, Unit, prior_set, reference_clips, reference_set
-from synmotion_core.evaluation.units import measure
+from synmotion_core.evaluation.units import measure, source_version
 from synmotion_core.methods import find_method
 from synmotion_core.training import trainer
 from synmotion_core.training.settings import PriorConfig, TrainConfig
@@ -115,6 +116,7 @@ def bench_suite(
     check_expects(suite)
     if out is not None:
         check_folder(Path(out), suite)
+    versions = {**versions_here(), "source": source_version()[:12]}
     with tempfile.TemporaryDirectory() as scratch:
         folder, sheet = Path(cache or scratch), None if sheets is None else Path(sheets)
         rows: list[RowResult] = []
@@ -131,7 +133,7 @@ def bench_suite(
                 log.warning(sentence)
                 warned.append(sentence)
             if out is not None:
-                write_results(Path(out), suite, rows, folder, command)
+                write_results(Path(out), suite, rows, folder, command, versions)
                 write_report(Path(out))
             for figure in figures(suite, rows[-1], None if suite.against is None else rows[0]):
                 values[figure.name.removeprefix("methods.")] = figure.value

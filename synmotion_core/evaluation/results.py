@@ -56,7 +56,7 @@ class Outcome:
 
     A column that is not there was not measured; missing: metrics that could not be, with the reason. seconds is the
     training's, priors not counted: they are drawn once and shared. prompts and videos are of all videos, known ones
-    last: their words, and their files in the folder that keeps them.
+    last: their words, and their files in the folder that keeps them, "" for one that is not kept.
     """
 
     values: Mapping[str, list[float]]
@@ -275,14 +275,23 @@ def _values(outcomes: Sequence[Outcome], key: str) -> list[list[float]]:
     return [[float(value) for value in o.values[key]] for o in outcomes]
 
 
-def write_results(folder: Path, suite: Suite, rows: Sequence[RowResult], kept: Path, command: str) -> None:
-    """The folder, its videos copied from `kept`; results.json is the last, so that it names only what is there."""
+def write_results(
+    folder: Path, suite: Suite, rows: Sequence[RowResult], kept: Path, command: str,
+    versions: Mapping[str, str] | None = None,
+) -> None:  # fmt: skip
+    """The folder, its videos copied from `kept`; results.json is the last, so that it names only what is there.
+
+    A video that is called "" is not kept. versions: what measured it, by default what is installed here.
+    """
     listed = []
     for row in rows:
         outcomes = []
         for unit, outcome in zip(suite.units(row.name), row.outcomes, strict=True):
             names = []
             for index, video in enumerate(outcome.videos):
+                if not video:
+                    names.append("")
+                    continue
                 names.append(f"videos/{row.name}/{unit.motion}-{unit.seed}-{index:02d}.mp4")
                 target = folder / names[-1]
                 if not target.exists() or not filecmp.cmp(kept / video, target, shallow=False):  # of a row before
@@ -294,7 +303,7 @@ def write_results(folder: Path, suite: Suite, rows: Sequence[RowResult], kept: P
         "format": _FORMAT,
         "suite": suite_to_dict(suite),
         "command": command,
-        "versions": _versions(),
+        "versions": dict(versions_here() if versions is None else versions),
         "rows": listed,
     }
     with replacing(folder / FILE) as partial:
@@ -307,7 +316,8 @@ def check_folder(folder: Path, suite: Suite) -> None:
         raise ConfigError(f"{folder} holds results of another suite: choose another folder, or delete it")
 
 
-def _versions() -> dict[str, str]:
+def versions_here() -> dict[str, str]:
+    """Of Python and of the packages that a figure depends on."""
     found = {"python": platform.python_version(), "machine": platform.machine()}
     for name in _PACKAGES:
         try:

@@ -47,6 +47,8 @@ def make_study(folder: Path, rows: Sequence[str], *, pairs: int = 20, seed: int 
         raise ConfigError(f"pairs must be between 1 and {MOST_PAIRS}, got {pairs}")
     rng = np.random.default_rng(seed)
     common = _pairs(results, rows, folder)
+    if not common:
+        raise MissingError(f"there is no video of {' and '.join(rows)} in {folder}")
     if pairs > len(common):
         raise ConfigError(f"pairs must be at most {len(common)}, as many videos as both rows have, got {pairs}")
     chosen = [common[i] for i in rng.permutation(len(common))[:pairs]]
@@ -63,11 +65,13 @@ def make_study(folder: Path, rows: Sequence[str], *, pairs: int = 20, seed: int 
 
 
 def _pairs(results: Results, rows: Sequence[str], folder: Path) -> list[tuple[str, Path, Path]]:
-    """(prompt, video of the first row, of the second), of the rare motions."""
+    """(prompt, video of the first row, of the second), of the rare motions; of those videos that were kept."""
     one, other = (results.row(name).outcomes for name in rows)
     found = []
     for a, b in zip(one, other, strict=True):
         for index in range(a.num_videos):
+            if not (a.videos[index] and b.videos[index]):  # `bench merge --set videos=N`
+                continue
             found.append((a.prompts[index], _video(folder, a.videos[index]), _video(folder, b.videos[index])))
     return found
 

@@ -104,14 +104,15 @@ def _loaded(name: str) -> Backbone:
 
 
 @cache
-def _version() -> str:
+def source_version() -> str:
+    """Of the source and the judge that a figure comes from; changes of the page or of a command leave it as it is."""
     judge = hashlib.sha256((JUDGE / "model.safetensors").read_bytes()).hexdigest()
     return source_digest(Path(__file__).resolve().parent.parent) + judge
 
 
 def _path(unit: Unit, folder: Path) -> Path:
     fingerprint = _loaded(unit.backbone).fingerprint
-    depends_on = fingerprint, _version(), to_dict(unit), unit.material(), identity(unit.metrics)
+    depends_on = fingerprint, source_version(), to_dict(unit), unit.material(), identity(unit.metrics)
     return folder / "units" / f"{file_name(unit, *depends_on)}.json"
 
 

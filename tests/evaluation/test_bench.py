@@ -185,7 +185,7 @@ def test_units_share_the_cores_and_are_kept(tmp_path: Path, monkeypatch: pytest.
     draw = drawings._draw
     monkeypatch.setattr(drawings, "_draw", lambda b, u, m: drawn.append(u.motion) or draw(b, u, m))
     day = "of another day"
-    monkeypatch.setattr(units, "_version", lambda: day)
+    monkeypatch.setattr(units, "source_version", lambda: day)
     table(cache=tmp_path / "both")
     assert (drawn, trained) == ([], ["spin"]), "another judge or metric looks at the same videos"
     monkeypatch.setattr(drawings, "_version", lambda: day)
