@@ -12,8 +12,10 @@ path; settings are those of TrainRun and GenerateRun, but for what names files t
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import logging
+import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,10 +36,29 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_FILES = frozenset(
-    {"adapter", "images", "noise_clip", "noise_prior", "clips", "name"}
-)  # by their own arguments, or not
-_TRAIN_FILES = frozenset({"sample_images"})
+_OWN = frozenset({"subjects", "motion", "seeds", "name", "noise_prior"})  # arguments; the last goes with a file
+
+
+def names_files(run: Any) -> frozenset[str]:
+    """The settings of a run, dotted, whose values are or hold paths: nobody elsewhere may name a file of this machine.
+
+    From the types, so that one that is added later is among them.
+
+    >>> sorted(names_files(GenerateRun))
+    ['adapter', 'blend', 'images', 'noise_clip']
+    """
+    hints, found = typing.get_type_hints(run), set()
+    for field in dataclasses.fields(run):
+        if dataclasses.is_dataclass(inner := hints[field.name]):
+            found |= {f"{field.name}.{name}" for name in names_files(inner)}
+        elif any(part is Path or (dataclasses.is_dataclass(part) and names_files(part)) for part in _parts(inner)):
+            found.add(field.name)
+    return frozenset(found)
+
+
+def _parts(hint: Any) -> list[Any]:
+    """All types in a type, at any depth."""
+    return [hint, *(inner for part in typing.get_args(hint) for inner in _parts(part))]
 
 
 def build(studio: Studio) -> None:
@@ -55,14 +76,17 @@ def build(studio: Studio) -> None:
 
     def generate(
         subjects: list[str], adapter: str = "", motion: str = "", seeds: list[int] | None = None,
-        settings: dict[str, Any] | None = None,
+        settings: dict[str, Any] | None = None, blend: dict[str, Any] | None = None,
     ) -> str:  # fmt: skip
         """Begin to draw every subject with every seed; returns the job's id, for /job.
 
         adapter: an id of /adapters, or empty for the backbone alone, which then needs a motion. settings: fields of
-        GenerateRun, such as {"strength": 0.8, "num_inference_steps": 10, "setting": "in the snow"}.
+        GenerateRun, such as {"strength": 0.8, "num_inference_steps": 10, "setting": "in the snow"}. blend: another
+        adapter whose motion goes into the same videos, such as {"adapter": ID, "share": 0.5, "over": "sequence"}.
         """
-        values = _settings(settings, _FILES | {"subjects", "motion", "seeds"})
+        values = _settings(settings, GenerateRun)
+        if blend is not None:
+            values["blend"] = _blend(studio, blend)
         chosen = find_adapter(studio.workspace, adapter, studio.assets) if adapter else None
         if chosen is not None:
             values |= {"adapter": chosen.path, "backbone": chosen.info.backbone}
@@ -80,8 +104,7 @@ def build(studio: Studio) -> None:
 
         settings: fields of TrainRun, such as {"method": "lora", "train": {"num_steps": 400}}.
         """
-        values = _settings(settings, _FILES)
-        _settings(values.get("train"), _TRAIN_FILES)
+        values = _settings(settings, TrainRun)
         sources = [studio.library.add(Path(_uploaded(clip))) for clip in clips]
         chosen = [ClipChoice(source=source, subject=subject, motion=motion) for source in sources]
         own = {"clips": [to_dict(studio.library.clip_source(one)) for one in chosen], "name": name or run_name(motion)}
@@ -125,16 +148,24 @@ def _told(endpoint: Callable[..., Any]) -> Callable[..., Any]:
     return safe
 
 
-def _settings(given: Any, refused: frozenset[str] | set[str]) -> dict[str, Any]:
+def _settings(given: Any, run: type) -> dict[str, Any]:
     """A copy; raises ConfigError for what names files, or has an argument of its own."""
     if given is None:
         return {}
     if not isinstance(given, Mapping):
         raise ConfigError(f"settings are names and values, got {type(given).__name__}")
-    for key in given:
-        if key in refused:
-            raise ConfigError(f"{key} is no setting here: it is an argument of its own, or chosen on the page")
+    for name in (*_OWN, *names_files(run)):
+        own, _, inner = name.partition(".")
+        if own in given and (not inner or (isinstance(given[own], Mapping) and inner in given[own])):
+            raise ConfigError(f"{inner or own} is no setting here: it is an argument of its own, or chosen on the page")
     return dict(given)
+
+
+def _blend(studio: Studio, given: Any) -> dict[str, Any]:
+    """BlendWith's fields, the adapter by its id. Raises ConfigError, MissingError for an adapter that is not there."""
+    if not isinstance(given, Mapping) or not isinstance(given.get("adapter"), str):
+        raise ConfigError("blend needs another adapter by its id of /adapters: {'adapter': ID, 'share': 0.5}")
+    return {**given, "adapter": find_adapter(studio.workspace, given["adapter"], studio.assets).path}
 
 
 def _uploaded(clip: Any) -> str:
