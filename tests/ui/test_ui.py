@@ -57,6 +57,17 @@ def test_of_the_handlers_only_the_endpoints_for_programs_are_public(workspace: W
     assert public == {"adapters", "generate", "train", "job", "stop"}
 
 
+def test_no_event_is_summed_up_for_a_dashboard(workspace: Workspace, assets: Path) -> None:
+    """Gradio's own would cost a core 20 to 35 ms for each, of which a page that follows a job sends one a second."""
+    from synmotion_core.ui import Desks, build
+
+    page: Any = build(Desks(workspace, assets=assets))
+    page._queue.events_recorded += 1
+    event = {"function": "job", "status": "success", "process_time": 0.1, "time": 0.0, "session_hash": "a"}
+    assert page._queue.compute_analytics_summary([event]) == {"functions": {}}
+    assert page._queue.ANALYTICS_MAX_EVENTS == 1
+
+
 @pytest.mark.parametrize(("space", "host"), [(None, "127.0.0.1"), ("someone/studio", "0.0.0.0")])
 def test_the_app_listens_on_this_computer_only(
     space: str | None, host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
