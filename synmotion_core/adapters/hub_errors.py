@@ -13,8 +13,8 @@ _NAME = r"[A-Za-z0-9][\w.-]*"
 _REPO_ID = re.compile(f"{_NAME}/{_NAME}", re.ASCII)
 _ADDRESS = re.compile(rf"(?:https?://)?(?:huggingface\.co|hf\.co)/({_NAME}/{_NAME}?)(?:\.git|/.*)?", re.ASCII)
 LOG_IN = (
-    "you are not logged in: set HF_TOKEN to a token with the right to write, from huggingface.co/settings/tokens, or "
-    "log in on the page"
+    "you are not logged in: set HF_TOKEN to a token with the right to write, from huggingface.co/settings/tokens; on "
+    "a Space, log in on its page"
 )
 _STATUS = {
     401: "the Hub does not take your token: make a new one at huggingface.co/settings/tokens",

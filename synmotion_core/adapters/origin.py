@@ -1,9 +1,10 @@
-"""Where an adapter on this machine came from: a note and videos beside it.
+"""Where an adapter on this machine came from, and what it draws: a note and videos beside it.
 
     adapters/<name>.about/origin.json    repository, commit, licence, and the words of each video
     adapters/<name>.about/01.mp4         its videos, written anew here
 
-The note holds the seal of the adapter's file: one that is put there later under the same name is another.
+Those that ship with the studio have one, too. The note holds the seal of the adapter's file: one that is put there
+later under the same name is another.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ ORIGIN = "origin.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Where an adapter here was fetched from, with the videos of its page and their words."""
+    """Where an adapter here was fetched from ("" for one that ships), with videos of it and their words."""
 
     repo_id: str
     revision: str

@@ -19,7 +19,7 @@ _AT_ROOT = (
 )  # fmt: skip
 _CODE = (".py", ".json", ".yaml", ".css", ".js")
 _ASSETS = {  # folder of assets: endings
-    "adapters": (".safetensors",),
+    "adapters": (".safetensors", ".mp4", ".json"),
     "clips": (".mp4", ".json"),
     "pictures": (".png", ".json"),
     "puppet-hunyuan": (".safetensors", ".json", ".md"),

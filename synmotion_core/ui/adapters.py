@@ -43,7 +43,7 @@ class AdapterChoice:
 
         came = origin(self.path)
         where = "ready-made" if self.id.startswith("ready/") else "trained here" if self.info.steps else "taken in"
-        where = where if came is None else f"from {came.repo_id}"
+        where = f"from {came.repo_id}" if came is not None and came.repo_id else where
         name = "" if run_name(self.info.motion) == self.path.stem else f"{self.path.stem}: "
         return f"{name}{motion_name(self.info.motion)} ({where})"
 

@@ -232,7 +232,7 @@ def came_from(path: Path) -> str:
     from synmotion_core.adapters.origin import origin
 
     own = origin(path)
-    if own is None:
+    if own is None or not own.repo_id:
         return ""
     licence = own.licence or "none"
     return hint(f"From {own.repo_id}, commit {own.revision[:8]}; its page names the licence: {licence}")
