@@ -69,6 +69,8 @@ def collect(
         if folder in _INDEXED:
             named = _named(root / "assets" / folder / "index.json", _INDEXED[folder])
             here = {name: path for name, path in here.items() if name in {f"assets/{folder}/{one}" for one in named}}
+        elif folder == "adapters":
+            here = _with_what_they_draw(here)
         found |= here
     homes = [root / "synmotion_core", *(root / "assets" / folder for folder in assets)]
     beside = {path.relative_to(root).as_posix() for home in homes for path in home.rglob("*") if path.is_file()}
@@ -99,6 +101,17 @@ def _below(root: Path, folder: Path, endings: tuple[str, ...]) -> dict[str, Path
 
 def _is_plain(path: Path) -> bool:
     return path.is_file() and not path.is_symlink()
+
+
+def _with_what_they_draw(here: dict[str, Path]) -> dict[str, Path]:
+    """The adapters, and of what lies beside each its note and the videos that this names: no video of anybody else's."""
+    from synmotion_core.adapters.origin import ORIGIN, about_folder, origin
+
+    kept = {path for path in here.values() if path.suffix == ".safetensors"}
+    for adapter in tuple(kept):
+        if (own := origin(adapter)) is not None:
+            kept |= {about_folder(adapter) / ORIGIN, *(path for path, _ in own.videos)}
+    return {name: path for name, path in here.items() if path in kept}
 
 
 def _named(index: Path, key: str) -> set[str]:

@@ -45,9 +45,11 @@ _NO_RIGHT = (
 
 @dataclass(frozen=True, eq=False)
 class _Asked:
-    """The run whose listing was asked for: told from any other, also of the same values."""
+    """What a listing was asked for, as the form was at the press: told from any other, also of the same values."""
 
     run: TrainRun
+    flavor: str
+    timeout: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +59,7 @@ class _Shown:
     run: TrainRun
     own: Handoff
     key: str
+    listing: str  # html
 
 
 @dataclass(frozen=True)
@@ -96,17 +99,19 @@ def build(
     # -------------------------------------------------------------------------------------------- what leaves
 
     def on_show(values: Mapping[Any, Any]) -> Updates:
-        return {asked: _Asked(run_of(values)), shown: None, laid.listing: "", laid.ready: gr.Column(visible=False)}
+        wanted = _Asked(run_of(values), values[laid.flavor] or "", _timeout(values[laid.timeout]))
+        return {asked: wanted, shown: None, laid.listing: "", laid.ready: gr.Column(visible=False)}
 
     def on_asked(values: Mapping[Any, Any]) -> Updates:
         """Apart from the form's turn: the Hub is asked, which may take its time."""
         from synmotion_core.hosting.order import pack
         from synmotion_core.run import plan
 
-        run, machines = values[asked].run, _machines(studio)
+        wanted: _Asked = values[asked]
+        run, machines = wanted.run, _machines(studio)
         with tempfile.TemporaryDirectory() as folder:
             order = pack(run, Path(folder))
-            own = machines.plan(order, flavor=values[laid.flavor] or "", timeout=_timeout(values[laid.timeout]))
+            own = machines.plan(order, flavor=wanted.flavor, timeout=wanted.timeout)
             person = person_now()
             warnings = (
                 remote_view.room(plan(run).peak_gib, own.flavor),
@@ -114,7 +119,7 @@ def build(
             )
             listing = remote_view.order_html(order, own, warnings=[text for text in warnings if text])
         return {
-            shown: _Shown(run, own, order.key), laid.listing: listing, laid.ready: gr.Column(visible=True),
+            shown: _Shown(run, own, order.key, listing), laid.listing: listing, laid.ready: gr.Column(visible=True),
         }  # fmt: skip
 
     def on_send(values: Mapping[Any, Any]) -> Updates:
@@ -123,8 +128,9 @@ def build(
         before: _Shown | None = values[shown]
         if before is None:
             raise ConfigError("look first: show what would be sent")
-        now = (run_of(values), values[laid.flavor], _timeout(values[laid.timeout]))
-        if now != (before.run, before.own.flavor, before.own.timeout):
+        now = (run_of(values), values[laid.flavor], _timeout(values[laid.timeout]), values[laid.listing])
+        # the listing as the browser had it at the press: one that arrived since has not been looked at
+        if now != (before.run, before.own.flavor, before.own.timeout, before.listing):
             raise ConfigError(_CHANGED)
         machines = _machines(studio)
 
@@ -331,10 +337,10 @@ def build(
     all_of = [*one, laid.box, laid.login, laid.sure, laid.sure_words, laid.really, doing, message]
     leaving = [laid.listing, laid.ready, shown]
     mine = {memory, laid.which, doing, laid.name}
-    form = {*fields, laid.flavor, laid.timeout, shown, memory}
+    form = {*fields, laid.flavor, laid.timeout, laid.listing, shown, memory}
     once = {**calm, **IN_TURN, "trigger_mode": "once"}
     laid.show.click(guarded(message, on_show), form, [asked, *leaving, message], **once)
-    asked.change(guarded(message, on_asked), {asked, laid.flavor, laid.timeout}, [*leaving, message], **waits)
+    asked.change(guarded(message, on_asked), {asked}, [*leaving, message], **waits)
     laid.send.click(guarded(message, on_send), form, [*leaving, *one, message], **once)
     laid.cancel.click(guarded(message, on_cancel), mine, [laid.cancel, message], **calm)
     laid.box.expand(guarded(message, on_expand), mine, all_of, **calm)

@@ -55,7 +55,8 @@ def test_what_lies_beside_stays(studio: Path, tmp_path: Path) -> None:
         "assets/clips/wave/my-aunt.mp4": b"x", "assets/clips/mine/01.mp4": b"x", "assets/pictures/me.png": b"x",
         "assets/models/big.safetensors": b"x", "synmotion_core/notes.txt": b"x", "synmotion_core/.token.py": b"x",
         "synmotion_core/__pycache__/a.py": b"x", ".git/config": b"x", "tests/test_x.py": b"x", "runs/a/run.json": b"x",
-        "token.txt": b"x", "clips/a.mp4": b"x", "synmotion_core/.hidden/b.py": b"x",
+        "token.txt": b"x", "clips/a.mp4": b"x", "synmotion_core/.hidden/b.py": b"x", "assets/adapters/me.mp4": b"x",
+        "assets/adapters/squat.about/me.mp4": b"x", "assets/adapters/notes.json": b"x",
     }  # fmt: skip
     for name, content in {".env": b"HF_TOKEN=hf_secret", **stays}.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -64,6 +65,7 @@ def test_what_lies_beside_stays(studio: Path, tmp_path: Path) -> None:
     (root / "synmotion_core" / "elsewhere").symlink_to(tmp_path, target_is_directory=True)
     found = collect(root)
     assert {source.name for source in found.files} == before
+    assert "assets/adapters/squat.about/me.mp4" in found.left, "a video that no note names"
     assert {"assets/clips/wave/my-aunt.mp4", "synmotion_core/notes.txt", "synmotion_core/linked.py"} <= set(found.left)
     assert "assets/clips/mine/01.mp4" in found.left, "what stays beside what goes is said"
 

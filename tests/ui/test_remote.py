@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from synmotion_core.config import TrainRun, from_dict, to_dict
 from synmotion_core.events import event_to_dict
@@ -201,7 +201,10 @@ def prepared(page: Page) -> None:
 
 
 def show(page: Page) -> Any:
+    """A listing of now: one that was there before is marked, and gone when the new one is there."""
+    page.evaluate("() => document.querySelector('#remote-files .sm-leaves')?.setAttribute('data-before', '')")
     page.locator("#remote-show").click()
+    expect(page.locator("#remote-files .sm-leaves:not([data-before])")).to_be_visible(timeout=SLOW)
     expect(page.locator("#remote-send")).to_be_visible(timeout=SLOW)
     return page.locator("#remote-files")
 
@@ -348,6 +351,33 @@ def test_what_has_changed_is_shown_again_first(open_page: Any, site: Site, ann: 
         order.file_sha256 = real
     assert not ann.repos
     assert not Ledger(site.workspace).all()
+
+
+def test_what_arrived_after_the_press_was_not_looked_at(open_page: Any, site: Site, ann: HubServer) -> None:
+    """Send is pressed while another listing is on its way, and is the slower of the two."""
+    page = open_page()
+    prepared(page)
+    show(page)
+    page.locator("#remote-timeout input, #remote-timeout textarea").fill("1h")
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        if held or "sm-leaves" not in (route.request.post_data or ""):
+            route.continue_()  # a timer's, or what came later
+        else:
+            held.append(route)
+
+    page.route("**/queue/join*", hold)
+    page.locator("#remote-send").click()
+    deadline = time.monotonic() + SLOW / 1000
+    while not held and time.monotonic() < deadline:
+        page.wait_for_timeout(50)
+    assert held
+    expect(show(page)).to_contain_text("for at most 1h")
+    held[0].continue_()
+    message = page.locator("#remote-message [role=alert]")
+    expect(message).to_contain_text("has changed since it was shown: show it again", timeout=SLOW)
+    assert not ann.repos
 
 
 def test_a_job_is_stopped_and_one_that_did_not_begin_begins_later(open_page: Any, site: Site, ann: HubServer) -> None:
