@@ -104,7 +104,7 @@ def _is_plain(path: Path) -> bool:
 
 
 def _with_what_they_draw(here: dict[str, Path]) -> dict[str, Path]:
-    """The adapters, and of what lies beside each its note and the videos that this names: no video of anybody else's."""
+    """The adapters, and of what lies beside each its note and the videos that this names: no video of others."""
     from synmotion_core.adapters.origin import ORIGIN, about_folder, origin
 
     kept = {path for path in here.values() if path.suffix == ".safetensors"}
