@@ -192,6 +192,11 @@ class JobFolder:
             self.ledger.warnings.append(why)
         self._disk_is_full = error is not None
 
+    def pause(self) -> None:
+        """It waits again, as one that goes on from its checkpoint, and stays this process's."""
+        self._began, self.cancel = None, threading.Event()
+        self.set_status("queued")
+
     def end(self, status: Status, message: str = "") -> None:
         """Nobody works on it any more: close the log, write the status, give the lock back."""
         error = self.log.close()

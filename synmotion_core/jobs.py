@@ -3,6 +3,7 @@
     queued -> running -> finished | failed | stopped        resume: stopped, failed, interrupted -> queued
        |         '-> stopping -> stopped
        '-> stopped                                  process dies: queued, running, stopping -> interrupted
+    running -> queued     a training that gives way: others wait for the device, and it had its turn of it
 
 Everything is kept in the jobs' folders (job_folder.py). `jobs/device.lock` makes the device one even for several
 processes on one workspace. A training works in its job's folder; its adapter, and the one with the best score, are put
@@ -32,11 +33,12 @@ from synmotion_core.locks import FileLock, Turns
 from synmotion_core.storage import link_or_copy
 from synmotion_core.training import wishes
 from synmotion_core.training.wishes import Wish
-from synmotion_core.types import Event, Finished, Warned
+from synmotion_core.types import Event, Finished, Progress, Warned
 from synmotion_core.workspace import Workspace, safe_name
 
 log = logging.getLogger(__name__)
 
+TURN_S = 600.0  # of work, after which a training lets those who wait have the device; a shorter one is spent on loading
 MIN_FREE_BYTES = 64 * 2**20  # a job that starts with less would only die later
 
 
@@ -121,7 +123,7 @@ class Jobs:
                 raise UserInputError(f"job {job_id} belongs to {job.lock.holder()} on this computer: stop it there")
             if job.status == "queued":
                 self._queue.remove(job)
-                job.end("stopped", "stopped before it began")
+                job.end("stopped", "" if job.ledger.attempt else "stopped before it began")
             elif job.status == "running":
                 job.cancel.set()
                 job.set_status("stopping")
@@ -332,11 +334,15 @@ class Jobs:
                         again = job.begin()
                         self._changed.notify_all()
                         return job, again
-                    job.message = self._turns.why(place)
+                    job.message = self._waits(job, place)
                 except Exception as error:  # the worker must live on for the jobs behind
                     self._give_up(job, error)
                     return None
                 self._changed.wait(0.2)
+
+    def _waits(self, job: JobFolder, place: object) -> str:
+        saved = job.ledger.checkpoint_step
+        return self._turns.why(place) + ("" if saved is None else f"; goes on from step {saved}, saved")
 
     def _run(self, job: JobFolder, again: bool) -> None:
         try:
@@ -346,7 +352,11 @@ class Jobs:
             with self._changed:
                 if self._closing and status == "stopped":
                     status, message = "interrupted", "the studio was closed; what was done is saved"
-                job.end(status, message)
+                if status == "stopped" and job.cancel.is_set() and job.status == "running":  # by nobody: it gave way
+                    job.pause()
+                    self._queue.appendleft(job)
+                else:
+                    job.end(status, message)
                 self._changed.notify_all()
         except Exception as error:  # the same
             self._give_up(job, error)
@@ -370,10 +380,15 @@ class Jobs:
         logger.addHandler(handler)
         try:
             job.output.mkdir(parents=True, exist_ok=True)
-            runner = self._runners[job.kind]
+            runner, until = self._runners[job.kind], None
             for event in runner(job.config, job.output, cache=self.workspace.cache, cancel=job.cancel, resume=again):
                 stopwatch.see(event)
                 self._record(job, event)
+                if isinstance(event, Progress) and job.kind == "train":
+                    # from the first work on, not from loading: each turn gets somewhere, and that is kept
+                    until = time.monotonic() + TURN_S if until is None else until
+                    if time.monotonic() > until and self._turns.wanted():
+                        job.cancel.set()
             if job.ledger.ended:
                 return job.ledger.ended, ""
             if job.cancel.is_set():

@@ -103,6 +103,11 @@ class Turns:
         with self._guard:
             return bool(self._line) and self._line[0] is place and (self._file.held or self._file.acquire())
 
+    def wanted(self) -> bool:
+        """Whether somebody of this process waits behind the first."""
+        with self._guard:
+            return len(self._line) > 1
+
     def why(self, place: object) -> str:
         """What this place waits for, in words."""
         with self._guard:

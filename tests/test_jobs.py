@@ -35,7 +35,7 @@ from synmotion_core.errors import (
 )
 from synmotion_core.events import EventLog, Ledger, Line, line_to_bytes, read_lines
 from synmotion_core.jobs import Jobs, JobView, event_from_dict, event_to_dict
-from synmotion_core.locks import FileLock
+from synmotion_core.locks import FileLock, Turns
 from synmotion_core.training import wishes
 from synmotion_core.training.settings import TrainConfig
 from synmotion_core.types import (
@@ -133,8 +133,8 @@ def space(tmp_path: Path) -> Workspace:
 def open_jobs(space: Workspace) -> Iterator[Callable[..., Jobs]]:
     opened: list[Jobs] = []
 
-    def make(train: Any = tiny_train, generate: Any = tiny_generate) -> Jobs:
-        opened.append(Jobs(space, {"train": train, "generate": generate}))
+    def make(train: Any = tiny_train, generate: Any = tiny_generate, home: Any = None, **options: Any) -> Jobs:
+        opened.append(Jobs(home or space, {"train": train, "generate": generate}, **options))
         return opened[-1]
 
     yield make
@@ -431,6 +431,62 @@ def test_resume_equals_a_run_in_one_go(space: Workspace, open_jobs: Callable[...
     assert [e.step for e in done if isinstance(e, Progress)] == list(range(1, 61)), "no step was done twice"
     assert view.result is not None
     assert view.result.read_text() == str(int(expected_losses(60)[-1][1]))
+
+
+def test_a_training_gives_way_to_others_and_loses_nothing(
+    tmp_path: Path, open_jobs: Callable[..., Jobs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two people's queues, one device: whoever waits comes on after a turn, and both end as they would have alone."""
+    monkeypatch.setattr("synmotion_core.jobs.TURN_S", 0.2)
+    turns, begun = Turns(tmp_path / "device.lock"), []
+
+    def noted(config: TrainRun, folder: Path, **options: Any) -> Iterator[Event]:
+        begun.append((config.name, options["resume"]))
+        yield from slow_train(config, folder, **options)
+
+    ann, bob = (open_jobs(noted, home=Workspace(tmp_path / name), turns=turns) for name in ("ann", "bob"))
+    first = ann.submit(a_training(60, "long"))
+    until(ann, first, lambda view: view.step > 15)  # beyond its turn; nobody waits
+    assert begun == [("long", False)]
+    behind = ann.submit(A_GENERATION)
+    second = bob.submit(a_training(30, "other"))
+    view = until(ann, first, lambda view: view.status == "queued" and "waits" in view.message)
+    saved = view.checkpoint_step
+    assert saved is not None
+    assert saved < 60
+    assert view.message == f"waits for another's job, which uses the device; goes on from step {saved}, saved"
+    assert ann.waiting() == (first, behind), "the next of its own queue is itself"
+    ends = [jobs.wait(job, 30) for jobs, job in ((ann, first), (bob, second), (ann, behind))]
+    assert [view.status for view in ends] == ["finished"] * 3
+    assert [view.losses for view in ends[:2]] == [expected_losses(60), expected_losses(30)]
+    assert {name for name, again in begun if again} == {"long", "other"}, "both took turns"
+    assert sum(not again for _, again in begun) == 2
+
+
+def test_what_gave_way_is_stopped_and_resumed_like_any_other(
+    tmp_path: Path, open_jobs: Callable[..., Jobs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("synmotion_core.jobs.TURN_S", 0.05)
+    turns, hold = Turns(tmp_path / "device.lock"), threading.Event()
+
+    def held(config: GenerateRun, folder: Path, **options: Any) -> Iterator[Event]:
+        hold.wait(30)
+        yield from tiny_generate(config, folder, **options)
+
+    ann, bob = (open_jobs(slow_train, held, Workspace(tmp_path / name), turns=turns) for name in ("ann", "bob"))
+    first = ann.submit(a_training(40))
+    until(ann, first, lambda view: view.step > 0)
+    second = bob.submit(A_GENERATION)
+    until(ann, first, lambda view: view.status == "queued")
+    until(bob, second, lambda view: view.status == "running")
+    assert ann.stop(first) == "stopped"
+    view = ann.snapshot(first)
+    assert view.checkpoint_step
+    assert view.message == "", "it had begun"
+    ann.resume(first)
+    hold.set()
+    assert bob.wait(second, 30).status == "finished"
+    assert ann.wait(first, 30).losses == expected_losses(40)
 
 
 def test_what_a_status_does_not_allow(open_jobs: Callable[..., Jobs]) -> None:
