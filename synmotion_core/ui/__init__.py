@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 
 from synmotion_core.ui import api, clips, compare, generate, guard, library, log_in, theme, train
-from synmotion_core.ui.context import Studio, remembered
+from synmotion_core.ui.context import IN_TURN, Studio, remembered
 from synmotion_core.ui.desks import Desks
 
 MAX_UPLOAD = "512mb"
@@ -58,9 +58,14 @@ def build(desks: Desks) -> gr.Blocks:
                 fifth = library.build(studio)
         api.build(studio)
         quietly: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-        for handler, inputs, outputs in (*who, *first["load"], *second["load"], *third["load"], fifth["load"]):
-            page.load(handler, inputs, outputs, **quietly)
-        there = last.select(*third["load"][0], **quietly)  # a training may have ended since
+        in_turn = {**quietly, **IN_TURN}  # with what changes the clips
+        filling: dict[str, Any] = {**quietly, "concurrency_id": "adapters", "concurrency_limit": 1}
+        loads = [*((one, quietly) for one in who), *((one, in_turn) for one in first["load"])]
+        loads += [*((one, quietly) for one in second["load"]), (third["load"][0], filling)]
+        loads += [*((one, quietly) for one in third["load"][1:]), (fifth["load"], quietly)]
+        for (handler, inputs, outputs), how in loads:
+            page.load(handler, inputs, outputs, **how)
+        there = last.select(*third["load"][0], **filling)  # a training may have ended since
         there.then(*third["anew"], **quietly)  # a tab that is just being laid out may miss what was filled in
         beside.select(*fourth["select"], **quietly)  # not at loading: reading takes a second, and few come for it
         at_home.select(*fifth["select"], **quietly)

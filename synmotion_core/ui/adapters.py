@@ -7,7 +7,7 @@ path. What a file says of itself is untrusted text: it is escaped wherever it is
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,6 +70,11 @@ def find_adapter(workspace: Workspace, wanted: str, assets: Path = ASSETS) -> Ad
         if choice.id == wanted:
             return choice
     raise MissingError(f"the adapter {wanted!r} is not there any more: choose another one")
+
+
+def adapter_choices(found: Iterable[AdapterChoice]) -> list[tuple[str, str]]:
+    """The list on the page: what is read, and its id."""
+    return [*((one.label, one.id) for one in found), ("no adapter: the backbone alone", BASE_ALONE)]
 
 
 def about(choice: AdapterChoice | None) -> str:

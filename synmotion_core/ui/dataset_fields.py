@@ -15,6 +15,7 @@ from synmotion_core.config import ClipSource
 from synmotion_core.datasets import Datasets, zipped
 from synmotion_core.errors import ConfigError
 from synmotion_core.ui import media
+from synmotion_core.ui.asked import Asked, answered
 from synmotion_core.ui.chosen import ClipChoice, Library, in_words, read_memory
 from synmotion_core.ui.notices import Updates, guarded, hint, notice, notices, quiet
 
@@ -87,9 +88,10 @@ def wire(
     how: Mapping[str, Any],
 ) -> tuple[Any, Any, Any]:
     """Join it to the tab: `chosen` reads its clips, `changed` shows others. Returns what runs when the page loads."""
-    everything = {*inputs, fields.which, fields.name, fields.replace, fields.receive}
+    doomed = gr.State(None)
+    everything = {*inputs, fields.which, fields.name, fields.replace, fields.receive, doomed}
     own = [fields.which, fields.sure, fields.name, fields.replace, fields.message, fields.file]
-    shown = [*outputs, *own]
+    shown = [*outputs, *own, doomed]
 
     def sets() -> Datasets:
         return Datasets(studio.workspace)
@@ -134,11 +136,12 @@ def wire(
         return {fields.file: f'<div class="sm-notice sm-good" role="status">{link}</div>'}
 
     def on_delete(values: Mapping[Any, Any]) -> Updates:
-        sets().folder(wanted(values))
-        return {fields.sure: gr.Row(visible=True), fields.file: ""}
+        name = wanted(values)
+        sets().folder(name)
+        return {fields.sure: gr.Row(visible=True), fields.file: "", doomed: Asked(name, name)}
 
     def on_really(values: Mapping[Any, Any]) -> Updates:
-        name = wanted(values)
+        name = answered(values[doomed], wanted(values))
         sets().delete(name)
         return listed(None, notice("info", f"“{name}” is deleted. Clips that are chosen here stay."))
 

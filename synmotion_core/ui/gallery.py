@@ -22,6 +22,7 @@ from synmotion_core.command import same_command
 from synmotion_core.config import GenerateRun, motion_name
 from synmotion_core.errors import MissingError
 from synmotion_core.ui import media, progress
+from synmotion_core.ui.asked import Asked, answered
 from synmotion_core.ui.blend_fields import drawn_with
 from synmotion_core.ui.context import Studio
 from synmotion_core.ui.notices import Updates, empty, guarded, hint, notice, notices, quiet
@@ -68,7 +69,7 @@ def build(
             newer = gr.Button("Newer", size="md", scale=0, min_width=90, interactive=False, elem_id="gallery-newer")
             place = gr.HTML("", elem_id="gallery-place", elem_classes="sm-place", apply_default_css=False)
             older = gr.Button("Older", size="md", scale=0, min_width=90, interactive=False, elem_id="gallery-older")
-    opened, start, doomed, unfolded = gr.State(False), gr.State(0), gr.State(""), gr.State("")
+    opened, start, doomed, unfolded = gr.State(False), gr.State(0), gr.State(None), gr.State("")
 
     def look(begin: int, all_of: str = "") -> Updates:
         found = [view for view in studio.jobs.list() if view.kind == "generate" and view.status not in progress.LIVE]
@@ -106,17 +107,19 @@ def build(
         if what == "all":
             return {**calm, **look(values[start], view.id)}
         if what == "delete":
-            asked = notice("warning", f"Delete the generation of {when(view)} with its {len(view.samples)} videos?")
-            return {sure: gr.Row(visible=True), doomed: view.id, message: asked, file: ""}
+            count = len(view.samples)
+            films = "its video" if count == 1 else f"its {count} videos"
+            asked = notice("warning", f"Delete the generation of {when(view)} with {films}?")
+            return {sure: gr.Row(visible=True), doomed: Asked(view.id, asked), message: asked, file: ""}
         made, said = export(studio.workspace, view, number) if what == "gif" else sheet(studio.workspace, view)
         return {**calm, file: link(file, made), message: notices("info", [said] if said else [])}
 
     def on_really(values: Mapping[Any, Any]) -> Updates:
-        view = generation(studio, values[doomed])
+        view = generation(studio, answered(values[doomed], values[message]))
         studio.jobs.delete(view.id)
         shutil.rmtree(exports(studio.workspace, view), ignore_errors=True)
         gone = notice("info", f"The generation of {when(view)} is deleted.")
-        return {**look(values[start]), sure: gr.Row(visible=False), doomed: "", message: gone, file: ""}
+        return {**look(values[start]), sure: gr.Row(visible=False), doomed: None, message: gone, file: ""}
 
     calm: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 8}
     listed = [shown, place, newer, older, start, unfolded]
@@ -129,7 +132,8 @@ def build(
     everything = [*listed, sure, doomed, file, message, *outputs]
     pressed = shown.select(guarded(message, on_press), {*inputs, *states}, everything, **calm)
     pressed.then(None, None, None, js=_AFTER)
-    really.click(guarded(message, on_really), {doomed, *states}, [*listed, sure, doomed, file, message], **calm)
+    told = [*listed, sure, doomed, file, message]
+    really.click(guarded(message, on_really), {doomed, message, *states}, told, **calm)
     keep.click(lambda: (gr.Row(visible=False), ""), None, [sure, message], **calm)
 
 

@@ -17,6 +17,7 @@ from synmotion_core.ui import gallery, media, memory_fields, progress
 from synmotion_core.ui.adapters import (
     BASE_ALONE,
     about,
+    adapter_choices,
     adapter_fields,
     describe_adapter,
     find_adapter,
@@ -57,7 +58,7 @@ def build(studio: Studio) -> dict[str, Any]:
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=320):
             adapter = gr.Dropdown(
-                [("no adapter: the backbone alone", BASE_ALONE)],
+                adapter_choices(()),
                 value=BASE_ALONE,
                 label="Adapter",
                 elem_id="gen-adapter",
@@ -155,6 +156,7 @@ def build(studio: Studio) -> dict[str, Any]:
             outcome = gr.HTML("", elem_id="gen-outcome", apply_default_css=False)
             results = media.html_area(elem_id="gen-results", value=NO_VIDEOS)
     seen, chosen_pictures, described = gr.State(""), gr.State(()), gr.State("")
+    offered_last = gr.State(None)  # the adapter whose words were put into the form
     timer = gr.Timer(POLL_S, active=False)
 
     fields = {
@@ -208,7 +210,7 @@ def build(studio: Studio) -> dict[str, Any]:
         return begin_with((), values)
 
     def on_subjects(values: Mapping[Any, Any]) -> Updates:
-        return begin_with(tuple(values[chosen_pictures]), values)
+        return {strip: begin_with(tuple(values[chosen_pictures]), values)[strip]}
 
     def show(view: JobView, before: str) -> Updates:
         updates: Updates = {status: progress.status(view)}
@@ -257,21 +259,28 @@ def build(studio: Studio) -> dict[str, Any]:
         """The list of adapters with `wanted` chosen, or the first when that is not there."""
         found, problems = find_adapters(studio.workspace, studio.assets)
         chosen = next((c for c in found if c.id == wanted), found[0] if found else None)
-        choices = [(c.label, c.id) for c in found] + [("no adapter: the backbone alone", BASE_ALONE)]
+        value = chosen.id if chosen else BASE_ALONE
         updates: Updates = {
-            adapter: gr.Dropdown(choices=choices, value=chosen.id if chosen else BASE_ALONE),
+            adapter: gr.Dropdown(choices=adapter_choices(found), value=value),
+            offered_last: value,
             info: about(chosen) + notices("warning", problems),
             backbone: gr.Dropdown(choices=backbone_choices()),
         }
         return updates | ({motion: chosen.info.motion} if chosen else {})
 
     def on_adapter(values: Mapping[Any, Any]) -> Updates:
+        if values[adapter] == values[offered_last]:
+            return {}  # a list that was opened and left, or heard of twice: a motion that was typed stays
         if not values[adapter]:
-            return {info: about(None)}
+            return {info: about(None), offered_last: values[adapter]}
         chosen = find_adapter(studio.workspace, values[adapter], studio.assets)
-        return {info: about(chosen), motion: chosen.info.motion}
+        return {info: about(chosen), motion: chosen.info.motion, offered_last: values[adapter]}
 
     def fill(values: Mapping[Any, Any]) -> Updates:
+        """When the page loads, and whenever one comes to this tab: then what is chosen and typed stays."""
+        found, _ = find_adapters(studio.workspace, studio.assets)
+        if values[offered_last] is not None and values[adapter] in {BASE_ALONE, *(choice.id for choice in found)}:
+            return {adapter: gr.Dropdown(choices=adapter_choices(found))} | on_clips(values)
         return offer(values[adapter]) | on_clips(values)
 
     def on_clips(values: Mapping[Any, Any]) -> Updates:
@@ -337,7 +346,7 @@ def build(studio: Studio) -> dict[str, Any]:
 
         old, spec = refill(run, studio, current(values, studio)), find_spec(run.backbone)
         filled = {fields[name]: value for name, value in old.values.items()}
-        chosen: Updates = offer(old.values["adapter"]) if run.adapter else {info: about(None)}
+        chosen: Updates = offer(old.values["adapter"]) if run.adapter else {info: about(None), offered_last: BASE_ALONE}
         picked = chosen.get(adapter, BASE_ALONE)
         beside = offer_second(blend, old.values["blend_adapter"], old.values["adapter"], studio, put=True)
         updates: Updates = {
@@ -371,16 +380,18 @@ def build(studio: Studio) -> dict[str, Any]:
     started.then(None, None, None, js=scroll_to("gen-status", unless="gen-message"))
     cancel.click(guarded(message, on_cancel), watched, shown, **calm)
     timer.tick(quiet(on_tick), watched, shown, **calm)
-    adapter.input(guarded(message, on_adapter), everything, [info, motion, message], **calm)
+    put = [info, motion, offered_last, message]
+    adapter.input(guarded(message, on_adapter), {adapter, offered_last}, put, **{**calm, "concurrency_limit": 1})
     dice.click(lambda: str(secrets.randbelow(100_000)), None, seeds, **calm)
     begun = [chosen_pictures, strip, subjects, message]
+    one_by_one = {**calm, "concurrency_id": "pictures", "concurrency_limit": 1, "trigger_mode": "multiple"}
     for button, handler in ((ready, on_ready), (none, on_none)):
-        button.click(guarded(message, handler), everything, begun, **calm)
-    add.upload(guarded(message, on_add), everything, begun, **calm)
-    subjects.change(quiet(on_subjects), everything, begun, trigger_mode="always_last", **calm)
+        button.click(guarded(message, handler), everything, begun, **one_by_one)
+    add.upload(guarded(message, on_add), everything, begun, **one_by_one)
+    subjects.change(quiet(on_subjects), everything, strip, **{**one_by_one, "trigger_mode": "always_last"})
     clips_here = {studio.clips, studio.chosen, noise["noise_clip"]}
     studio.chosen.change(quiet(on_clips), clips_here, noise["noise_clip"], **{**calm, "trigger_mode": "always_last"})
-    offered = [adapter, info, motion, backbone]
+    offered = [adapter, info, motion, backbone, offered_last]
     estimated = [
         command,
         plan_line,
@@ -394,10 +405,11 @@ def build(studio: Studio) -> dict[str, Any]:
     changes = [*(part.change for part in fields.values()), chosen_pictures.change]
     gr.on(changes, *anew, trigger_mode="always_last", **calm)
     memory.ways.input(guarded(message, on_way), everything, [*memory.parts, message], **calm)
-    gallery.build(studio, again, everything, [*fields.values(), info, strip, chosen_pictures, described, message], seen)
+    refilled = [*fields.values(), info, strip, chosen_pictures, described, offered_last, message]
+    gallery.build(studio, again, everything, refilled, seen)
     return {
         "load": [
-            (quiet(fill), {adapter, *clips_here}, [*offered, noise["noise_clip"]]),
+            (quiet(fill), {adapter, offered_last, *clips_here}, [*offered, noise["noise_clip"]]),
             (quiet(on_load), watched, [*shown, studio.tabs]),
         ],
         "anew": anew,

@@ -19,6 +19,7 @@ import gradio as gr
 
 from synmotion_core.errors import ConfigError, UserInputError
 from synmotion_core.ui.adapters import find_adapter
+from synmotion_core.ui.asked import Asked, answered
 from synmotion_core.ui.beat import POLL_S
 from synmotion_core.ui.context import Studio, job_id
 from synmotion_core.ui.notices import Updates, guarded, hint, notice, quiet
@@ -106,17 +107,18 @@ def build(studio: Studio, adapter: gr.Dropdown) -> dict[str, Any]:
 
         there = _hub().look((values[repo] or "").strip(), revision=(values[revision] or "").strip() or None)
         said = "".join(f"<p>{escape(line.strip())}</p>" for line in sharing.notice(there))
+        words = f'<div class="sm-notice sm-info" role="status">{said}</div>'
         return {
-            remote: there,
-            seen_there: f'<div class="sm-notice sm-info" role="status">{said}</div>',
+            remote: Asked(there, words),
+            seen_there: words,
             name: Path(there.file).stem,
             ready: gr.Row(visible=True),
         }
 
     def on_fetch(values: Mapping[Any, Any]) -> Updates:
-        there, wanted = values[remote], (values[name] or "").strip() or None
-        if there is None:
+        if values[remote] is None:
             raise ConfigError("look at a repository first")
+        there, wanted = answered(values[remote], values[seen_there]), (values[name] or "").strip() or None
         if (values[repo] or "").strip() != there.repo_id:
             raise ConfigError(f"what was looked at is {there.repo_id}, not {values[repo]}: look at that first")
         hub, workspace = _hub(), studio.workspace
@@ -141,13 +143,14 @@ def build(studio: Studio, adapter: gr.Dropdown) -> dict[str, Any]:
         whose = "everybody will see it" if values[who] == _PUBLIC else "only you will see it"
         head = f"To {escape(where)}, {whose}: {len(parcel.files)} files, {parcel.size / 2**20:.1f} MiB, nothing else."
         listing = f'<div class="sm-notice sm-info" role="status">{head}<ul>{lines}</ul></div>'
-        return {files: listing, card: text, prepared: (_what(values), shown), parcel_ready: gr.Column(visible=True)}
+        ready_to_go = Asked((_what(values), shown), listing)
+        return {files: listing, card: text, prepared: ready_to_go, parcel_ready: gr.Column(visible=True)}
 
     def on_send(values: Mapping[Any, Any]) -> Updates:
         if shared() and (person := person_now()) is not None and person.token is None:
             raise ConfigError(_LOG_IN if log_in_is_possible() else _NO_LOG_IN)
-        asked, shown = values[prepared] or ("", "")
-        if asked != _what(values):
+        wanted, shown = answered(values[prepared], values[files])
+        if wanted != _what(values):
             raise ConfigError(_CHANGED)
         where, text = (values[target] or "").strip(), values[card]
         private, hub, packed = values[who] != _PUBLIC, _hub(), _wanted(studio, values[adapter], values[beside])
@@ -201,7 +204,7 @@ def build(studio: Studio, adapter: gr.Dropdown) -> dict[str, Any]:
 
     calm: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 8}
     looked = [repo, revision, remote, seen_there, name, ready, message]
-    asked = {adapter, target, who, beside, card, prepared}
+    asked = {adapter, target, who, beside, card, prepared, files}
     watched = [status, cancel, timer, fetch, send, arrived, memory, message]
     gr.on(
         [search.click, words.submit], guarded(message, on_search), {words}, [found, message],
@@ -216,7 +219,7 @@ def build(studio: Studio, adapter: gr.Dropdown) -> dict[str, Any]:
         **{**calm, "show_progress": "minimal", "show_progress_on": repo},
     )
     begun = [
-        fetch.click(guarded(message, on_fetch), {remote, name, repo}, watched, **calm),
+        fetch.click(guarded(message, on_fetch), {remote, seen_there, name, repo}, watched, **calm),
         send.click(guarded(message, on_send), asked, watched, **calm),
     ]
     for event in begun:

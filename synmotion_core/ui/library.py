@@ -16,6 +16,7 @@ import gradio as gr
 from synmotion_core.errors import ConfigError, UserInputError
 from synmotion_core.ui import hub_fields, media
 from synmotion_core.ui.adapters import AdapterChoice, about, find_adapter, find_adapters
+from synmotion_core.ui.asked import Asked, answered
 from synmotion_core.ui.context import Studio, backbone_choices
 from synmotion_core.ui.notices import Updates, empty, guarded, hint, notice, notices
 from synmotion_core.workspace import safe_name
@@ -75,6 +76,8 @@ def build(studio: Studio) -> dict[str, Any]:
         with gr.Column(scale=6, min_width=320):
             hub = hub_fields.build(studio, adapter)
 
+    doomed, looked_at = gr.State(None), gr.State(None)
+
     def chosen(values: Mapping[Any, Any]) -> AdapterChoice:
         if not values[adapter]:
             raise ConfigError("choose an adapter first")
@@ -97,6 +100,7 @@ def build(studio: Studio) -> dict[str, Any]:
             sure: gr.Row(visible=False),
             expert: gr.Dropdown(visible=there and _two_experts(own)),
             file: "",
+            looked_at: None if own is None else own.id,
         }
 
     def offer(wanted: str | None) -> Updates:
@@ -122,18 +126,20 @@ def build(studio: Studio) -> dict[str, Any]:
         return guarded(message, on_arrived), {source}, listed
 
     def on_choose(values: Mapping[Any, Any]) -> Updates:
-        return show(chosen(values))
+        own = chosen(values)  # a list that was opened and left, or heard of twice, changes nothing
+        return {} if own.id == values[looked_at] else show(own)
 
     def on_download(values: Mapping[Any, Any]) -> Updates:
         return {file: link(file, chosen(values).path)}
 
     def on_delete(values: Mapping[Any, Any]) -> Updates:
-        mine(values)
-        return {sure: gr.Row(visible=True)}
+        own = mine(values)
+        return {sure: gr.Row(visible=True), doomed: Asked(own.id, own.id)}
 
     def on_really(values: Mapping[Any, Any]) -> Updates:
         from synmotion_core.adapters.origin import about_folder
 
+        answered(values[doomed], values[adapter])
         own = mine(values)
         own.path.unlink(missing_ok=True)
         shutil.rmtree(about_folder(own.path), ignore_errors=True)
@@ -172,13 +178,13 @@ def build(studio: Studio) -> dict[str, Any]:
         return {**offer(f"mine/{out.name}"), message: notices("good", said)}
 
     calm: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 8}
-    shown = [info, videos, use, download, remove, sure, expert, file, message]
+    shown = [info, videos, use, download, remove, sure, expert, file, message, looked_at]
     listed = [*shown, adapter, backbone]
-    adapter.input(guarded(message, on_choose), {adapter}, shown, **calm)
+    adapter.input(guarded(message, on_choose), {adapter, looked_at}, shown, **calm)
     download.click(guarded(message, on_download), {adapter}, [file, message], **calm).then(None, None, None, js=_CLICK)
-    remove.click(guarded(message, on_delete), {adapter}, [sure, message], **calm)
+    remove.click(guarded(message, on_delete), {adapter}, [sure, doomed, message], **calm)
     keep.click(lambda: gr.Row(visible=False), None, sure, **calm)
-    really.click(guarded(message, on_really), {adapter}, listed, **calm)
+    really.click(guarded(message, on_really), {adapter, doomed}, listed, **calm)
     export.click(guarded(message, on_export), {adapter, format, expert}, [file, message], **calm)
     taken = {lora, backbone, subject, motion, name}
     take.click(guarded(message, on_take), taken, listed, **calm)

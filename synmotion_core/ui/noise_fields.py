@@ -40,7 +40,9 @@ def noise_fields() -> dict[str, Any]:
 def offer_clips(fields: Mapping[str, Any], clips: Sequence[ClipChoice], chosen: Any) -> Updates:
     """The list, with the same one chosen as long as it is there."""
     known = {mark(choice) for choice in clips}
-    return {fields["noise_clip"]: gr.Dropdown(choices=_choices(clips), value=chosen if chosen in known else FRESH)}
+    if chosen in {FRESH, *known}:  # not sent back: another may have been chosen meanwhile
+        return {fields["noise_clip"]: gr.Dropdown(choices=_choices(clips))}
+    return {fields["noise_clip"]: gr.Dropdown(choices=_choices(clips), value=FRESH)}
 
 
 def _choices(clips: Sequence[ClipChoice]) -> list[tuple[str, str]]:

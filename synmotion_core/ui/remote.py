@@ -21,6 +21,7 @@ import gradio as gr
 from synmotion_core.config import TrainRun
 from synmotion_core.errors import ConfigError, HubError, MissingError, UserInputError
 from synmotion_core.ui import progress, remote_view
+from synmotion_core.ui.asked import Asked, answered
 from synmotion_core.ui.beat import POLL_S
 from synmotion_core.ui.context import IN_TURN, Studio, in_time
 from synmotion_core.ui.hub_fields import transfer_html
@@ -44,7 +45,7 @@ _NO_RIGHT = (
 
 
 @dataclass(frozen=True, eq=False)
-class _Asked:
+class _Wanted:
     """What a listing was asked for, as the form was at the press: told from any other, also of the same values."""
 
     run: TrainRun
@@ -93,13 +94,13 @@ def build(
     adapter that has arrived, and the button that goes on to the Generate tab with it.
     """
     memory, timer = studio.remote, gr.Timer(POLL_S, active=False)
-    asked, shown, doing = gr.State(None), gr.State(None), gr.State("")
+    asked, shown, doing = gr.State(None), gr.State(None), gr.State(None)
     arrived, fetched = gr.State(""), gr.State("")
 
     # -------------------------------------------------------------------------------------------- what leaves
 
     def on_show(values: Mapping[Any, Any]) -> Updates:
-        wanted = _Asked(run_of(values), values[laid.flavor] or "", _timeout(values[laid.timeout]))
+        wanted = _Wanted(run_of(values), values[laid.flavor] or "", _timeout(values[laid.timeout]))
         return {asked: wanted, shown: None, laid.listing: "", laid.ready: gr.Column(visible=False)}
 
     def on_asked(values: Mapping[Any, Any]) -> Updates:
@@ -107,7 +108,7 @@ def build(
         from synmotion_core.hosting.order import pack
         from synmotion_core.run import plan
 
-        wanted: _Asked = values[asked]
+        wanted: _Wanted = values[asked]
         run, machines = wanted.run, _machines(studio)
         with tempfile.TemporaryDirectory() as folder:
             order = pack(run, Path(folder))
@@ -229,7 +230,7 @@ def build(
 
     def on_which(values: Mapping[Any, Any]) -> Updates:
         own, place = chosen(values), _Place.of(values[memory])
-        closed = {laid.sure: gr.Column(visible=False), doing: ""}
+        closed = {laid.sure: gr.Column(visible=False), doing: None}
         named = {laid.name: gr.Textbox("", placeholder=own.name)}
         return {memory: place.kept(id=own.id), **watch(own), **still(place), **closed, **named}
 
@@ -270,14 +271,14 @@ def build(
             own = chosen(values)
             said_so = notice("info" if what == "start" else "warning", words(own))
             return {
-                doing: f"{what} {own.id}", laid.sure_words: said_so, laid.really: gr.Button(label),
+                doing: Asked((what, own.id), said_so), laid.sure_words: said_so, laid.really: gr.Button(label),
                 laid.sure: gr.Column(visible=True),
             }  # fmt: skip
 
         return on_ask
 
     def on_really(values: Mapping[Any, Any]) -> Updates:
-        what, _, id = str(values[doing]).partition(" ")
+        what, id = answered(values[doing], values[laid.sure_words])
         own, machines = _ledger(studio).find(id), _machines(studio)
         if what == "stop":
             machines.stop(own)
@@ -285,19 +286,17 @@ def build(
         elif what == "start":
             machines.start(own)
             text = f"Begun: {own.name} runs on {own.flavor}, for at most {own.timeout}."
-        elif what == "delete":
+        else:
             machines.delete(own)
             text = f"{own.repo_id} is deleted, and forgotten here."
-        else:
-            raise ConfigError("say first what is to be done")
         studio.followers.forget(own.id)
         own, rows = listed(own.id)
         place = _Place.of(values[memory])
-        closed = {laid.sure: gr.Column(visible=False), doing: "", memory: place.kept(id=own.id if own else "")}
+        closed = {laid.sure: gr.Column(visible=False), doing: None, memory: place.kept(id=own.id if own else "")}
         return {**rows, **watch(own), **still(place), **closed, laid.message: notice("info", text)}
 
     def on_keep(_: Mapping[Any, Any]) -> Updates:
-        return {laid.sure: gr.Column(visible=False), doing: ""}
+        return {laid.sure: gr.Column(visible=False), doing: None}
 
     def on_fetch(values: Mapping[Any, Any]) -> Updates:
         from synmotion_core.workspace import safe_name
@@ -336,7 +335,7 @@ def build(
     one += [laid.transfer, laid.cancel, laid.send, laid.use, timer, memory, arrived, fetched]
     all_of = [*one, laid.box, laid.login, laid.sure, laid.sure_words, laid.really, doing, message]
     leaving = [laid.listing, laid.ready, shown]
-    mine = {memory, laid.which, doing, laid.name}
+    mine = {memory, laid.which, doing, laid.sure_words, laid.name}
     form = {*fields, laid.flavor, laid.timeout, laid.listing, shown, memory}
     once = {**calm, **IN_TURN, "trigger_mode": "once"}
     laid.show.click(guarded(message, on_show), form, [asked, *leaving, message], **once)

@@ -340,14 +340,13 @@ def build(studio: Studio) -> dict[str, Any]:
 
         spec = find_spec(values[backbone])
         choices = current(values, studio)
+        modes = [(MODES[name], name) for name in MODES if name in spec.modes]
         updates: Updates = {
             backbone: gr.Dropdown(choices=backbone_choices()),
             method: gr.Radio(choices=method_choices(spec)),
             method_settings: gr.Textbox(placeholder=own_values(values[method])),
-            mode: gr.Radio(
-                choices=[(MODES[name], name) for name in MODES if name in spec.modes],
-                value=values[mode] if values[mode] in spec.modes else spec.modes[0],
-            ),
+            # what can stay is not sent back: another may have been pressed meanwhile
+            mode: gr.Radio(choices=modes) if values[mode] in spec.modes else gr.Radio(modes, value=spec.modes[0]),
             knows: knows_notice(spec, real_footage(choices, spec)),
             summary: clips_summary(choices),
             earlier: gr.Dropdown(choices=past()),
@@ -363,6 +362,8 @@ def build(studio: Studio) -> dict[str, Any]:
     def on_backbone(values: Mapping[Any, Any]) -> Updates:
         from synmotion_core.backbones import find_spec
 
+        if values[backbone] == values[studio.backbone]:
+            return {}  # a list that was opened and left, or heard of twice
         spec = find_spec(values[backbone])
         new = {sample_subjects: suggested_subjects(spec), studio.backbone: spec.name}
         new |= preset_values(values, spec)
@@ -424,7 +425,8 @@ def build(studio: Studio) -> dict[str, Any]:
     studio.chosen.change(quiet(fill), everything, filled, **{**calm, "trigger_mode": "always_last"})
     preset_sets = [fields[key] for key in preset_fields.SETS]
     new_backbone = list({*filled, *preset_sets, message, sample_subjects, studio.backbone})
-    backbone.input(guarded(message, on_backbone), everything, new_backbone, **calm)
+    turn = {**calm, "concurrency_limit": 1}
+    backbone.input(guarded(message, on_backbone), {*everything, studio.backbone}, new_backbone, **turn)
     settings = [part.change for part in fields.values() if part is not backbone]
     estimated = [plan_box, command, memory.ways, *presets.parts, *laid.left_out.parts]
     presets.choice.input(guarded(message, on_preset), everything, [*presets.parts, *preset_sets, message], **calm)

@@ -25,7 +25,7 @@ from synmotion_core.ui.pictures import Pictures
 from synmotion_core.ui.refill import refill
 from synmotion_core.workspace import Workspace
 from tests.ui.studio import PUPPETS, Site, example, write_adapter
-from tests.ui.test_page import SLOW, status, tab
+from tests.ui.test_page import SLOW, rested, status, tab, unfolded
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +50,8 @@ def made(site: Site, **given: Any) -> str:
 def opened(page: Page) -> Any:
     tab(page, "3 · Generate")
     page.locator("#gallery button").first.click()
-    page.wait_for_timeout(500)
+    expect(page.locator("#gallery-list .sm-earlier").first).to_be_visible(timeout=SLOW)
+    rested(page)
     return page.locator("#gallery-list .sm-earlier")
 
 
@@ -105,7 +106,10 @@ def test_settings_are_used_again_and_a_new_video_joins_the_list(open_page: Any, 
     cards.first.get_by_text("Use these settings again").click()
     expect(page.locator("#gallery-message")).to_contain_text("The form above is as it was then.", timeout=SLOW)
     expect(page.locator("#gen-subjects textarea")).to_have_value("a blue robot\na red cat")
-    page.wait_for_timeout(800)
+    for name, words in (("motion", "claps twice"), ("seeds", "3, 5")):
+        expect(page.locator(f"#gen-{name} textarea, #gen-{name} input")).to_have_value(words)
+    expect(page.locator("#gen-plan")).to_contain_text("4 videos", timeout=SLOW)  # the form has been asked again since
+    rested(page)
     page.locator("#gen-start").click()
     status(page, "#gen-status", "finished")
     assert site.runner.runs[-1] == site.jobs.snapshot(job).config
@@ -167,18 +171,21 @@ def test_a_second_motion_of_the_same_backbone_goes_into_the_run(open_page: Any, 
     tab(page, "3 · Generate")
     page.locator("#gen-blend button").first.click()
     page.get_by_text("The same as this command").last.click()
-    page.wait_for_timeout(500)
+    unfolded(page, "#gen-blend-adapter")
+    unfolded(page, "#gen-command")
     page.locator("#gen-adapter input").click()
     page.get_by_role("option", name="ready-made").click()
+    command = page.locator("#gen-command")
+    expect(command).to_contain_text("clap.safetensors", timeout=SLOW)  # comes with the list of what goes with it
     expect(page.locator("#gen-blend-adapter")).to_contain_text("Adapters of puppet-hunyuan.", timeout=SLOW)
-    page.wait_for_timeout(500)
+    rested(page)
     page.locator("#gen-blend-adapter input").click()
+    expect(page.get_by_role("option", name="wave")).to_be_visible()
     offered = page.get_by_role("option").all_inner_texts()
     assert any("wave" in one for one in offered), offered
     assert not any("key" in one or "ready-made" in one for one in offered), offered
     page.get_by_role("option", name="wave").click()
     page.locator("#gen-blend-over").get_by_text("One after the other").click()
-    command = page.locator("#gen-command")
     expect(command).to_contain_text("wave.safetensors --blend-over sequence", timeout=SLOW)
     page.locator("#gen-start").click()
     status(page, "#gen-status", "finished")

@@ -21,6 +21,7 @@ from synmotion_core.clips import video
 from synmotion_core.clips.image import load_image
 from synmotion_core.evaluation.figures import decibels
 from tests.hub_server import HubServer
+from tests.ui.test_page import tab, unfolded
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 900_000  # milliseconds: 48 subject priors and a training, on a machine that may be busy
@@ -61,10 +62,6 @@ def studio(tmp_path: Path, hub: HubServer) -> Iterator[tuple[str, Path]]:
         finally:
             process.terminate()
             process.wait(60)
-
-
-def tab(page: Page, name: str) -> None:
-    page.get_by_role("tab", name=name).click()
 
 
 def field(page: Page, name: str) -> Locator:
@@ -148,7 +145,7 @@ def test_the_whole_way(studio: tuple[str, Path], chromium: Browser, hub: HubServ
     expect(page.locator("#gen-results video")).to_have_count(4, timeout=60_000)
 
     page.locator("#gen-blend button.label-wrap").click()
-    page.wait_for_timeout(500)
+    unfolded(page, "#gen-blend-adapter")
     choose(page, "#gen-blend-adapter", "spin")
     blend = drawn(page, home)
     assert len(blend) == 4
@@ -171,8 +168,7 @@ def test_the_whole_way(studio: tuple[str, Path], chromium: Browser, hub: HubServ
     tab(page, "5 · Library")
     choose(page, "#library-adapter", r"squats \(trained here")
     page.get_by_text("Share the adapter on the left").click()
-    expect(page.locator("#share-prepare")).to_be_visible()
-    page.wait_for_timeout(500)  # what opens is laid out once more, and would lose what was typed before
+    unfolded(page, "#share-prepare")
     field(page, "#share-repo").fill("ann/journey")
     page.locator("#share-prepare").click()
     expect(page.locator("#share-files")).to_contain_text("To ann/journey, only you will see it")

@@ -22,6 +22,7 @@ from synmotion_core.ui.adapters import AdapterChoice
 from synmotion_core.ui.library import videos_of
 from tests.hub_server import HubServer
 from tests.ui.studio import Site, write_adapter
+from tests.ui.test_page import tab, unfolded
 
 SLOW = 60_000
 ASSETS = Path(__file__).parents[2] / "assets"
@@ -64,7 +65,7 @@ def ann(hub: HubServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> HubS
 
 
 def library(page: Page) -> None:
-    page.get_by_role("tab", name="5 · Library").click()
+    tab(page, "5 · Library")
     expect(page.locator("#library-about")).to_contain_text("learnt from", timeout=SLOW)
 
 
@@ -74,8 +75,7 @@ def field(page: Page, name: str) -> Any:
 
 def open_sharing(page: Page) -> None:
     page.get_by_text("Share the adapter on the left").click()
-    expect(page.locator("#share-prepare")).to_be_visible(timeout=SLOW)
-    page.wait_for_timeout(500)  # what opens is laid out once more, and would lose what was typed before
+    unfolded(page, "#share-prepare")
 
 
 def chosen(page: Page) -> Any:
@@ -178,7 +178,7 @@ def test_a_hub_that_says_no_is_heard(open_page: Any, site: Site, ann: HubServer)
     assert not list(site.workspace.adapters.iterdir())
     open_sharing(page)
     shutil.copyfile(SQUAT, site.workspace.adapters / "mine.safetensors")
-    page.get_by_role("tab", name="1 · Clips").click()
+    tab(page, "1 · Clips")
     library(page)
     page.locator("#library-adapter input").click()
     page.get_by_role("option", name="mine: squats (trained here)").click()
@@ -214,6 +214,7 @@ def test_adapters_in_and_out(open_page: Any, site: Site, tmp_path: Path) -> None
     assert {key: t.shape for key, t in theirs.items()} == {key: t.shape for key, t in own.items()}
 
     page.get_by_text("Take in a LoRA of another program").click()
+    unfolded(page, "#library-take")
     page.locator("#library-take").click()
     message = page.locator("#library-message")
     expect(message).to_contain_text("choose the file first", timeout=SLOW)

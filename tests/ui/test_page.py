@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
 import time
 import urllib.error
 import urllib.parse
@@ -22,8 +23,31 @@ from synmotion_core.config import GenerateRun, TrainRun
 from synmotion_core.ui.chosen import Library, read_memory
 from tests.ui.studio import CLIPS_A_SET, Site, draw, write_adapter
 
-TABS = ("1 · Clips", "2 · Train", "3 · Generate", "4 · Compare", "5 · Library")
+TABS = {  # and something that each shows as soon as it is there
+    "1 · Clips": "#clips-upload",
+    "2 · Train": "#train-steps",
+    "3 · Generate": "#gen-subjects",
+    "4 · Compare": "#compare-refresh",
+    "5 · Library": "#library-adapter",
+}
 SLOW = 60_000  # milliseconds; the machine may be busy
+RESTED = (
+    "() => new Promise(done => { let n = 4; const next = () => n-- ? requestAnimationFrame(next) : done(); next(); })"
+)
+# Puts the last video ahead, and says what has brought it back: the player, or only that all began anew.
+NUDGED = """s => new Promise(done => {
+    const all = [...document.querySelectorAll(s)];
+    all.at(-1).currentTime += 0.8;
+    let before = all[0].currentTime;
+    const look = () => {
+        const now = all.map(v => v.currentTime);
+        if (now[0] < before - 0.2) return done('all began anew');
+        if (Math.max(...now) - Math.min(...now) < 0.2) return done('put back');
+        before = now[0];
+        requestAnimationFrame(look);
+    };
+    look();
+})"""
 
 
 @pytest.fixture(autouse=True)
@@ -31,13 +55,28 @@ def _quick(site: Site) -> Iterator[None]:
     site.runner.step_s, site.runner.fail_at = 0.05, None
     site.runner.runs.clear()
     yield
+    site.runner.step_s, site.runner.fail_at = 0.05, None  # other files' tests share the studio
     for view in site.jobs.list():  # no test leaves work behind for the next
         site.jobs.stop(view.id)
         site.jobs.wait(view.id, 30)
 
 
+def rested(page: Page) -> None:
+    """After what has just opened has its values: Gradio mounts it a frame before them, and what is typed or chosen
+    between is lost."""
+    page.evaluate(RESTED)
+
+
 def tab(page: Page, name: str) -> None:
     page.get_by_role("tab", name=name).click()
+    expect(page.locator(TABS[name])).to_be_visible(timeout=SLOW)
+    rested(page)
+
+
+def unfolded(page: Page, inside: str) -> None:
+    """After a part that was pressed is open, its fields too; inside: one of them."""
+    expect(page.locator(inside).first).to_be_visible(timeout=SLOW)
+    rested(page)
 
 
 def status(page: Page, area: str, word: str) -> Locator:
@@ -54,7 +93,7 @@ def take_examples(page: Page, which: int = 0) -> None:
 def opened(page: Page, file: str) -> None:
     """Wait until the pressed clip is open, its fields too."""
     expect(page.locator("#clip-inspect")).to_contain_text(file, timeout=SLOW)
-    page.wait_for_timeout(300)
+    unfolded(page, "#clip-editor")
 
 
 def start_training(page: Page, steps: int = 40, every: int = 10) -> None:
@@ -282,6 +321,7 @@ def test_training_on_first_frames(open_page: Any, site: Site) -> None:
     page = open_page()
     take_examples(page)
     tab(page, "2 · Train")
+    expect(page.locator("#train-plan")).to_contain_text("clips to encode", timeout=SLOW)
     page.locator("#train-mode").get_by_text("Videos that begin with a picture").click()
     page.locator("#train-steps input").fill("4")
     page.locator("#train-subjects textarea").fill("a red zebra")
@@ -304,17 +344,14 @@ def test_samples_play_in_step_with_the_reference(open_page: Any) -> None:
     page.wait_for_function("document.querySelector('#train-samples video').currentTime > 0.1")
     seen = []
     for _ in range(8):
-        now = times(area)
-        seen.append(now[0])
-        assert max(now) - min(now) < 0.2, now
+        seen.append(times(area))
         page.wait_for_timeout(250)
-    assert max(seen) - min(seen) > 0.3, "the videos do play"
+    spreads = [max(now) - min(now) for now in seen]
+    assert statistics.median(spreads) < 0.2, seen  # not each: putting one back takes the browser some frames
+    assert max(now[0] for now in seen) - min(now[0] for now in seen) > 0.3, "the videos do play"
     area.locator("[data-rate]").click()  # half speed: time enough to look
     page.wait_for_function("document.querySelector('#train-samples video').currentTime < 0.5")
-    area.locator("video").nth(2).evaluate("v => { v.currentTime += 0.8; }")
-    page.wait_for_timeout(500)
-    now = times(area)
-    assert max(now) - min(now) < 0.2, ("what drifts is put back", now)
+    assert page.evaluate(NUDGED, "#train-samples [data-sync] video") == "put back", "the player puts back what drifts"
     area.locator("input[type=range]").fill("0.5")
     page.wait_for_timeout(400)
     still = times(area)
@@ -365,7 +402,8 @@ def test_nothing_moves_while_training(open_page: Any, site: Site) -> None:
         "['#train-plot', '#train-samples', '#train-start'].map(s => {"
         "const b = document.querySelector(s).getBoundingClientRect(); return [b.top + window.scrollY, b.height]; })"
     )
-    page.wait_for_timeout(500)
+    expect(page.locator("#train-plan")).to_contain_text("4000 steps", timeout=SLOW)  # nothing of it is to come later
+    rested(page)
     places = [page.evaluate(where)]
     assert places[0][0][1] > 150, "room for the plot before there is one"
     page.locator("#train-start").click()
@@ -452,6 +490,7 @@ def test_an_earlier_training_can_be_shown_again(open_page: Any, site: Site) -> N
     tab(other, "2 · Train")
     expect(other.locator("#train-status")).to_contain_text("No training yet")
     other.get_by_text("Earlier trainings").click()
+    unfolded(other, "#train-earlier")
     other.locator("#train-earlier input").click()
     other.get_by_role("option").first.click()
     status(other, "#train-status", "finished")
@@ -509,6 +548,7 @@ def test_a_large_backbone_is_made_to_fit(open_page: Any, site: Site) -> None:
     expect(page.locator("#train-weights")).to_be_hidden()
     page.get_by_text("The same as this command").first.click()
     page.locator("#train-memory button").first.click()
+    unfolded(page, "#train-num-frames")
     expect(page.locator("#train-ways")).to_have_count(0)
     expect(page.locator("#train-offload input")).to_be_disabled()
     expect(page.locator("#train-offload")).to_contain_text("not for puppet-hunyuan, which is small")
@@ -578,11 +618,12 @@ def test_base_and_adapter_side_by_side_and_downloaded(open_page: Any, site: Site
     expect(players.first).to_contain_text("a red cat claps · seed 3")
     expect(players.first.locator("figcaption b")).to_have_text(["Backbone alone", "With the adapter"])
     page.wait_for_function("document.querySelector('#gen-results video').currentTime > 0.1")
-    for _ in range(5):
-        now = times(page.locator("#gen-results"))
-        assert len(now) == 2
-        assert abs(now[0] - now[1]) < 0.2, now
+    seen = []
+    for _ in range(8):
+        seen.append(times(page.locator("#gen-results")))
         page.wait_for_timeout(200)
+    assert {len(now) for now in seen} == {2}
+    assert statistics.median(max(now) - min(now) for now in seen) < 0.2, seen
     for index in (0, 1):
         with page.expect_download() as waiting:
             players.first.locator("a").nth(index).click()
@@ -600,6 +641,7 @@ def test_an_empty_sampling_field_is_the_backbones_own_and_a_full_one_is_used(ope
     page = open_page()
     tab(page, "3 · Generate")
     page.get_by_text("More settings").last.click()
+    unfolded(page, "#gen-guidance")
     given = {"steps": "7", "guidance": "2.5", "until": "0", "eta": "0.25"}
     for name in given:
         field = page.locator(f"#gen-{name} input, #gen-{name} textarea")
@@ -631,6 +673,7 @@ def test_what_a_method_leaves_open_after_training_is_drawn_with(open_page: Any, 
     tab(page, "3 · Generate")
     page.get_by_text("More settings").last.click()
     page.get_by_text("The same as this command").last.click()
+    unfolded(page, "#gen-method-settings")
     field, command = page.locator("#gen-method-settings textarea"), page.locator("#gen-command")
     expect(page.locator("#gen-method-settings")).to_contain_text("lora leaves none open after training.", timeout=SLOW)
     expect(field).to_be_disabled()
@@ -651,6 +694,7 @@ def test_videos_that_begin_with_the_noise_of_a_clip(open_page: Any, site: Site) 
     take_examples(page)
     tab(page, "3 · Generate")
     page.locator("#gen-noise button").first.click()
+    unfolded(page, "#gen-noise-clip")
     page.get_by_text("The same as this command").last.click()
     command = page.locator("#gen-command")
     choose(page, "#gen-noise-clip", "clip 2:")
@@ -675,10 +719,12 @@ def test_a_large_backbone_draws_within_its_memory(open_page: Any) -> None:
     page = open_page()
     tab(page, "3 · Generate")
     plan, command = page.locator("#gen-plan"), page.locator("#gen-command")
-    expect(plan).to_contain_text(re.compile(r"2 videos of 17 frames, about 0\.\d s a video"), timeout=SLOW)
+    expect(plan).to_contain_text(re.compile(r"2 videos of 17 frames, about [\d.]+ s a video"), timeout=SLOW)
     page.get_by_text("More settings").last.click()
     page.locator("#gen-memory button").first.click()
     page.get_by_text("The same as this command").last.click()
+    unfolded(page, "#gen-negative-prompt")
+    unfolded(page, "#gen-num-frames")
 
     def field(name: str) -> Locator:
         return page.locator(f"#gen-{name} textarea, #gen-{name} input")

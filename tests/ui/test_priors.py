@@ -17,7 +17,7 @@ from synmotion_core.ui import forms, prior_fields
 from synmotion_core.ui.chosen import Library
 from synmotion_core.ui.pictures import Pictures
 from tests.ui.studio import PUPPETS, Site, example, train_form
-from tests.ui.test_page import SLOW, tab, take_examples
+from tests.ui.test_page import SLOW, rested, tab, take_examples, unfolded
 
 OPTIONS = dict(PUPPETS.options)
 FIRST, SECOND = "a yellow elephant flaps", "a purple elephant flaps"
@@ -95,7 +95,7 @@ def train(page: Page, site: Site) -> TrainRun:
     while len(site.runner.runs) == before and time.monotonic() < until:
         page.wait_for_timeout(100)
     [run] = site.runner.runs[before:]
-    done = site.jobs.wait(site.jobs.list()[0].id, 30)
+    done = site.jobs.wait(site.jobs.list()[0].id, 120)
     assert done.result is not None
     expect(page.locator("#train-outcome")).to_contain_text(done.result.name, timeout=SLOW)
     assert isinstance(run, TrainRun)
@@ -117,7 +117,8 @@ def unfold(page: Page) -> Locator:
         box.locator("button.label-wrap").click()
     cards = page.locator("#train-prior-cards .sm-card")
     expect(cards).to_have_count(3)
-    page.wait_for_timeout(500)
+    expect(cards.first).to_be_visible()
+    rested(page)
     return cards
 
 
@@ -179,11 +180,11 @@ def test_a_bad_prior_is_drawn_anew_by_the_next_training(open_page: Any, site: Si
 def test_videos_of_other_prior_settings_are_shown_but_not_chosen(open_page: Any, site: Site) -> None:
     clip = ClipSource(path=site.assets / "clips" / "clap" / "clap-0.mp4", subject="a person", motion="claps")
     config = TrainRun(name="own", clips=(clip,), train=TrainConfig(num_steps=2), priors=PriorConfig(seed=3))
-    site.jobs.wait(site.jobs.submit(config), 30)
+    assert site.jobs.wait(site.jobs.submit(config), 120).status == "finished"
     page = open_page()
     tab(page, "2 · Train")
     page.get_by_text("Earlier trainings").click()
-    page.wait_for_timeout(500)
+    unfolded(page, "#train-earlier")
     page.locator("#train-earlier input").click()
     page.get_by_role("option", name="own").first.click()
     unfold(page)

@@ -18,7 +18,7 @@ from synmotion_core.training import wishes
 from synmotion_core.ui import preset_fields, queue
 from synmotion_core.workspace import Workspace
 from tests.ui.studio import PUPPETS, REAL, Site, train_form, view
-from tests.ui.test_page import SLOW, start_training, status, tab, take_examples
+from tests.ui.test_page import SLOW, start_training, status, tab, take_examples, unfolded
 
 LARGE = find_spec("wan2.1-t2v-1.3b")
 
@@ -150,7 +150,7 @@ def test_trainings_queue_and_move_on_the_page(open_page: Any, site: Site) -> Non
     status(page, "#train-status", "running")
     expect(page.locator("#train-start")).to_have_text("Queue it")
     page.get_by_text("More settings").click()
-    page.wait_for_timeout(500)
+    unfolded(page, "#train-name")
     for name in ("second", "third"):
         queue_one(page, name, 5)
         expect(page.locator("#train-message")).to_contain_text(f"“{name}” is queued", timeout=SLOW)
@@ -187,10 +187,10 @@ def test_videos_in_the_list_are_shown_where_they_are_made(open_page: Any, site: 
     page = open_page()
     tab(page, "2 · Train")
     page.get_by_text("Jobs", exact=True).click()
-    page.wait_for_timeout(500)
+    unfolded(page, "#train-jobs li")
     press(page, "a red cat: claps", "Show")
     expect(page.locator("#gen-results video")).to_have_count(1, timeout=SLOW)
-    assert page.locator("#gen-results").is_visible()
+    expect(page.locator("#gen-results")).to_be_visible()
 
 
 @pytest.mark.usefixtures("_quick")

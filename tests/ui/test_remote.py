@@ -19,13 +19,14 @@ from synmotion_core.events import event_to_dict
 from synmotion_core.hosting.followers import Followers, Seen
 from synmotion_core.hosting.ledger import Handoff, Ledger
 from synmotion_core.hosting.machines import Stage
+from synmotion_core.transfers import Transfers
 from synmotion_core.types import Progress, Warned
 from synmotion_core.ui import remote, remote_view
 from synmotion_core.ui.people import Person
 from tests.hub_server import HubServer
 from tests.ui.studio import Site
 from tests.ui.test_accessibility import grave
-from tests.ui.test_page import SLOW, start_training, status, tab, take_examples
+from tests.ui.test_page import SLOW, start_training, status, tab, take_examples, unfolded
 
 SQUAT = Path(__file__).parents[2] / "assets" / "adapters" / "squat.safetensors"
 EVIL = "<b id='evil'>boo</b>"
@@ -78,7 +79,7 @@ def until(true: Callable[[], Any], seconds: float = 10.0) -> None:
 
 def test_a_log_is_read_while_somebody_looks() -> None:
     log: Any = Log()
-    followers = Followers(patience_s=0.4, retry_s=0.01)
+    followers = Followers(patience_s=2.0, retry_s=0.01)
     assert followers.look(log, OWN) == Seen()
     log.events += [Progress(stage="train", step=n, total=9, loss=1.0, seconds=0.5) for n in (1, 2, 3)]
     log.events += [Warned(message="w" * 1000) for _ in range(50)]
@@ -87,7 +88,7 @@ def test_a_log_is_read_while_somebody_looks() -> None:
     assert (seen.losses, seen.num_steps, seen.seconds_per_step) == (((1, 1.0), (2, 1.0), (3, 1.0)), 9, 0.5)
     assert all(len(line) == 301 for line in seen.lines)
     assert log.readers == 1, "one, however often it is asked"
-    until(lambda: log.readers == 0)  # nobody has looked
+    until(lambda: log.readers == 0, 30)  # nobody has looked
     assert followers.look(log, OWN).step == 3, "what was read stays"
     until(lambda: log.readers == 1)
     until(lambda: len(followers.look(log, OWN).losses) == 3)
@@ -105,7 +106,7 @@ def test_an_answer_that_fails_is_said_and_tried_again() -> None:
 
     log: Any = Log()
     log.error = HubError("the Hub does not take your token")
-    followers = Followers(patience_s=5.0, retry_s=0.2)
+    followers = Followers(patience_s=5.0, retry_s=2.0)
     until(lambda: followers.look(log, OWN).problem == "the Hub does not take your token")
     assert "does not take your token. It is tried again" in remote_view.status_html(OWN, followers.look(log, OWN))
     tries = log.tries
@@ -114,11 +115,11 @@ def test_an_answer_that_fails_is_said_and_tried_again() -> None:
         time.sleep(0.01)
     assert log.tries <= tries + 1, "not with every look"
     log.error = None
-    until(lambda: not followers.look(log, OWN).problem)
+    until(lambda: not followers.look(log, OWN).problem, 30)
     log.error = RuntimeError("a bug")
-    until(lambda: "wrong on our side" in followers.look(log, OWN).problem)
+    until(lambda: "wrong on our side" in followers.look(log, OWN).problem, 30)
     followers.forget(OWN.id)
-    until(lambda: log.readers == 0)
+    until(lambda: log.readers == 0, 30)
 
 
 def test_what_a_job_says_is_shown_as_text() -> None:
@@ -187,8 +188,7 @@ def ann(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> HubServer:
 
 def unfold(page: Page) -> None:
     page.get_by_text("Train on Hugging Face's machines").click()
-    expect(page.locator("#remote-show")).to_be_visible(timeout=SLOW)
-    page.wait_for_timeout(500)  # what opens is laid out once more
+    unfolded(page, "#remote-show")
 
 
 def prepared(page: Page) -> None:
@@ -421,7 +421,9 @@ def test_a_job_that_failed_shows_why(open_page: Any, site: Site, ann: HubServer)
     expect(page.locator("#evil")).to_have_count(0)
 
 
-def test_sending_is_cancelled_and_goes_on(open_page: Any, site: Site, ann: HubServer) -> None:
+def test_sending_is_cancelled_and_goes_on(
+    open_page: Any, site: Site, ann: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     page = open_page()
     prepared(page)
     show(page)
@@ -430,12 +432,15 @@ def test_sending_is_cancelled_and_goes_on(open_page: Any, site: Site, ann: HubSe
 
     def waits(method: str, *rest: Any, **named: Any) -> Any:
         if method in ("POST", "PUT"):
-            slow.wait(30)
+            slow.wait(120)
         return answer(method, *rest, **named)
 
     ann._answer = waits  # type: ignore[method-assign]
+    told, real = threading.Event(), Transfers.cancel
+    monkeypatch.setattr(Transfers, "cancel", lambda self, id: (real(self, id), told.set())[0])
     page.locator("#remote-send").click()
     page.locator("#remote-cancel").click()
+    until(lambda: told.is_set() or page.wait_for_timeout(50), 60)  # a reload would break off what has not left
     page.reload()  # the transfer outlives the page
     tab(page, "2 · Train")
     expect(page.locator("#remote-transfer")).to_contain_text("Sending claps", timeout=SLOW)
@@ -485,6 +490,6 @@ def test_nothing_is_asked_of_the_hub_unasked(open_page: Any, site: Site, ann: Hu
     assert not ann.requests
     unfold(page)
     expect(page.locator("#remote-which input")).to_have_value(re.compile("wave · 01 Jan"), timeout=SLOW)
-    until(lambda: ann.requests)
+    until(lambda: ann.requests, 60)
     page.get_by_text("Train on Hugging Face's machines").click()
     expect(page.locator("#remote-show")).to_be_hidden()

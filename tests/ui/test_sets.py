@@ -18,6 +18,7 @@ from tests.clips.files import H264, encode
 from tests.clips.test_takes import scenes
 from tests.ui.conftest import CHROMIUM_ARGS
 from tests.ui.studio import Site
+from tests.ui.test_page import tab, unfolded
 
 SLOW = 30_000  # milliseconds; the machine may be busy
 
@@ -48,7 +49,7 @@ def test_a_set_opens_as_what_was_chosen(library: Library, tmp_path: Path) -> Non
 
 def open_sets(page: Page) -> None:
     page.locator("#clips-sets button.label-wrap").click()
-    page.wait_for_timeout(500)
+    unfolded(page, "#sets-name")
 
 
 def choose(page: Page, name: str) -> None:
@@ -155,14 +156,15 @@ def record(page: Page, site: Site) -> None:
     recorder.get_by_role("button", name="Turn the camera on").click()
     expect(press).to_have_text("Record")
     expect(recorder.locator("[data-screen]")).to_be_visible()
+    recorder.locator("[data-wait]").select_option("10")  # time enough for a press before it has begun
     press.click()
-    expect(said).to_contain_text("begins in 3 s")
+    expect(said).to_contain_text("begins in 10 s")
     press.click()  # no, not yet
     expect(press).to_have_text("Record")
     recorder.locator("[data-wait]").select_option("3")
     press.click()
     expect(press).to_have_text("Stop", timeout=SLOW)
-    page.wait_for_timeout(5000)
+    page.wait_for_timeout(8000)
     press.click()
     expect(said).to_contain_text("Recorded.", timeout=SLOW)
     cards, wrong = page.locator("#clips-grid .sm-card"), page.locator("#clips-message [role=alert]")
@@ -186,7 +188,7 @@ def record(page: Page, site: Site) -> None:
     expect(page.locator("#clip-inspect [role=alert]")).to_have_count(0, timeout=SLOW)
     expect(page.locator("#clip-timeline .sm-seen")).to_contain_text("17 ")
     expect(press).to_have_text("Record")  # free for the next one
-    page.get_by_role("tab", name="2 · Train").click()
-    page.wait_for_timeout(2500)
-    page.get_by_role("tab", name="1 · Clips").click()
+    tab(page, "2 · Train")
+    page.wait_for_function("!document.querySelector('#clips-recorder [data-screen]').srcObject")
+    tab(page, "1 · Clips")
     expect(recorder.get_by_role("button", name="Turn the camera on")).to_be_visible()  # nobody left it on

@@ -19,6 +19,7 @@ from synmotion_core.ui.timeline import chosen_cut, timeline_html
 from tests.clips.files import H264, encode
 from tests.clips.test_takes import scenes
 from tests.ui.studio import PUPPETS, draw, example
+from tests.ui.test_page import rested
 
 SLOW = 60_000  # milliseconds; the machine may be busy
 
@@ -101,13 +102,13 @@ def grip(page: Page, name: str) -> Locator:
 def places(page: Page, name: str) -> tuple[Any, Any]:
     """Where a grip and the strip are, once an answer is drawn whole and nothing moves any more."""
     grip(page, name).scroll_into_view_if_needed()
-    before: Any = None
-    for _ in range(100):
-        page.wait_for_timeout(150)
+    seen: list[Any] = []
+    for _ in range(200):
+        rested(page)
         now = grip(page, name).bounding_box(), page.locator("#clip-timeline .sm-rail").bounding_box()
-        if now == before and None not in now:
+        seen = [*seen[-2:], now]
+        if seen == [now] * 3 and None not in now:
             return now
-        before = now
     raise AssertionError("the page does not come to rest")
 
 
