@@ -37,9 +37,13 @@ RESTED = (
 # Puts the last video ahead, and says what has brought it back: the player, or only that all began anew.
 NUDGED = """s => new Promise(done => {
     const all = [...document.querySelectorAll(s)];
-    all.at(-1).currentTime += 0.8;
-    let before = all[0].currentTime;
+    let before = null;
     const look = () => {
+        if (before === null) {  // early in the clip, so that there is time before it begins anew
+            if (all[0].currentTime > 0.6) return requestAnimationFrame(look);
+            all.at(-1).currentTime += 0.8;
+            before = all[0].currentTime;
+        }
         const now = all.map(v => v.currentTime);
         if (now[0] < before - 0.2) return done('all began anew');
         if (Math.max(...now) - Math.min(...now) < 0.2) return done('put back');

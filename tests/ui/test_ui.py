@@ -58,7 +58,7 @@ def test_of_the_handlers_only_the_endpoints_for_programs_are_public(workspace: W
 
 
 def test_no_event_is_summed_up_for_a_dashboard(workspace: Workspace, assets: Path) -> None:
-    """Gradio's own would cost a core 20 to 35 ms for each, of which a page that follows a job sends one a second."""
+    """Gradio's own would cost a core 2 to 20 ms for each, of which a page that follows a job sends one a second."""
     from synmotion_core.ui import Desks, build
 
     page: Any = build(Desks(workspace, assets=assets))
