@@ -28,8 +28,8 @@ _HEAD = (
 
 def build(desks: Desks) -> gr.Blocks:
     """The whole page. Launch it with `launch_options()`, which carry its looks."""
-    # after each event, each second of each page, Gradio sums up its last 10,000 with pandas: 2 to 20 ms of a core, by how
-    # many and of how many functions, for a dashboard that is not open here
+    # after each event, each second of each page, Gradio sums up its last 10,000 with pandas: 2 to 20 ms of a core,
+    # by how many and of how many functions, for a dashboard that is not open here
     os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(2**62))
     os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
     with gr.Blocks(title="SynMotion Studio", analytics_enabled=False, delete_cache=CACHE) as page:
