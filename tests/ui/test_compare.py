@@ -266,11 +266,12 @@ def test_from_an_empty_workspace_to_the_report(
     expect(page.locator("#compare-summary")).to_contain_text("Small <b>against</b> plain")
     expect(page.locator("#compare-numbers svg")).to_have_count(7)
     page.wait_for_function("[...document.querySelectorAll('#compare-videos video')].every(v => v.currentTime > 0.2)")
-    # those of a prompt come in step; not at once, for putting one there takes the browser some frames
-    page.wait_for_function("""[...document.querySelectorAll('#compare-videos [data-sync]')].every(player => {
-        const t = [...player.querySelectorAll('video')].map(v => v.currentTime);
-        return t.length === 2 && Math.max(...t) - Math.min(...t) < 0.2;
-    })""")
+    # all in step; not at once, for putting one there takes the browser some frames
+    page.wait_for_function(
+        "s => { const t = [...document.querySelectorAll(s)].map(v => v.currentTime);"
+        " return Math.max(...t) - Math.min(...t) < 0.2 }",
+        arg="#compare-videos video",
+    )
     page.locator("#compare-differing input").check()
     expect(videos).to_have_count(2)
     expect(page.locator("#compare-videos")).to_contain_text("✗ motion")
