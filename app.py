@@ -6,17 +6,49 @@ It listens on this computer only; on a Space (SPACE_ID is set) on every interfac
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import logging
 import os
 import signal
+import sys
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported
-
-from synmotion_core import slices
 from synmotion_core.errors import UserInputError
-from synmotion_core.ui import Desks, build, launch_options
 from synmotion_core.workspace import Workspace, default_root
+
+
+class _StubsAsInstalled(MetaPathFinder, Loader):
+    """Gradio without its writing of type stubs: those that pip put beside it stay as they are.
+
+    For each component Gradio parses its own source and makes the stub (.pyi) anew, whenever it is imported: about half
+    of the import's time, and files of the environment are written. A Gradio that does not do so is imported as it is.
+    """
+
+    NAME = "gradio.component_meta"
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname != self.NAME:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(fullname)
+        if spec is None or spec.loader is None:
+            return None
+        self._loader, spec.loader = spec.loader, self
+        return spec
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        self._loader.exec_module(module)
+        if hasattr(module, "create_or_modify_pyi"):
+            vars(module)["create_or_modify_pyi"] = lambda *_: None
 
 
 def main() -> None:
@@ -38,6 +70,13 @@ def main() -> None:
         workspace = Workspace(options.home)
     except UserInputError as error:
         parser.exit(2, f"{error}\n")
+    # late, for these import Gradio, which takes seconds and looks at its settings then
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    if "gradio" not in sys.modules:
+        sys.meta_path.insert(0, _StubsAsInstalled())
+    from synmotion_core import slices
+    from synmotion_core.ui import Desks, build, launch_options
+
     with Desks(workspace, runners=slices.runners_here()) as desks:
         build(desks).launch(
             server_name="0.0.0.0" if on_space else "127.0.0.1", server_port=options.port, **launch_options()
