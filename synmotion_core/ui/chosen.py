@@ -188,7 +188,14 @@ class Library:
         return f"upload/{keep(upload, self.workspace.clips, 'clip', stem=stem)}"
 
     def source_of(self, file: Path) -> str:
-        """The source of a file's content: an example that ships, else added to the uploads."""
+        """The source of a file's content: an example that ships, one of the uploads, else added to those.
+
+        Raises MissingError, StorageError or ClipError.
+        """
+        if not file.is_file():
+            raise MissingError(f"the clip {file.name[:80]!r} is not there any more: add it again")
+        if find(file.name, self.workspace.clips) and file.resolve() == (self.workspace.clips / file.name).resolve():
+            return f"upload/{file.name}"
         alike = (s for s in self._shipped if s.rpartition("/")[2] == file.name)
         shipped = next((s for s in alike if filecmp.cmp(self.path(s), file, shallow=False)), None)
         return shipped or self.add(file)

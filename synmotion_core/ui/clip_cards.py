@@ -13,7 +13,7 @@ from synmotion_core.config import motion_name
 from synmotion_core.ui import media
 from synmotion_core.ui.chosen import ClipChoice, Library, Look, in_words
 from synmotion_core.ui.notices import Tone, empty, hint, notice
-from synmotion_core.ui.train import knows_notice
+from synmotion_core.ui.train_words import knows_notice
 
 if TYPE_CHECKING:
     from synmotion_core.interfaces import BackboneSpec

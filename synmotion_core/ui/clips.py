@@ -365,7 +365,10 @@ def build(studio: Studio) -> dict[str, Any]:
     clear.click(guarded(message, on_clear), everything, shown, **calm)
     studio.backbone.change(quiet(on_backbone), everything, shown, **calm)
     sets_load = dataset_fields.wire(studio, sets_of_clips, chosen, changed, everything, shown, calm)
-    return {"load": [(quiet(on_load), everything, shown), sets_load]}
+    return {
+        "load": [(quiet(on_load), everything, shown), sets_load],
+        "shown_anew": (quiet(on_backbone), everything, shown),
+    }
 
 
 def edited(choice: ClipChoice, subject: str, motion: str, start_s: Any, end_s: Any, resample_fps: Any) -> ClipChoice:

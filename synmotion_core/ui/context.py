@@ -41,10 +41,8 @@ class Studio:
     (chosen.py). Handlers that change or use `clips` share the queue IN_TURN, since a person may edit faster than a
     handler answers: each then sees what the one before has left. backbone: the name of the one that clips are judged
     for. train_job and generate_job: {"id": job id or ""}. left_out: prior videos that no training is to see
-    (prior_fields.py).
-    for. train_job and generate_job: {"id": job id or ""}; transfer: that of the Library tab; remote: what remote.py
-    remembers. All that a browser remembers is made outside of the tabs: in one that is not laid out yet at
-    loading it has not been read.
+    (prior_fields.py). transfer: that of the Library tab; remote: what remote.py remembers. All that a browser remembers
+    is made outside of the tabs: in one that is not laid out yet at loading it has not been read.
     """
 
     desks: Desks
@@ -122,10 +120,10 @@ def job_id(memory: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def scroll_to(elem_id: str, *, unless: str) -> str:
+def scroll_to(elem_id: str, *, unless: str | None = None) -> str:
     """Script for narrow screens, where columns lie below each other: show an area, unless another holds an error."""
+    stays = f" && !document.querySelector('#{unless} .sm-error')" if unless else ""
     return (
-        "() => setTimeout(() => { if (window.innerWidth < 900 && "
-        f"!document.querySelector('#{unless} .sm-error')) "
+        f"() => setTimeout(() => {{ if (window.innerWidth < 900{stays}) "
         f"document.getElementById('{elem_id}').scrollIntoView(); }}, 150)"
     )

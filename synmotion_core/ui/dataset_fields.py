@@ -13,10 +13,10 @@ import gradio as gr
 
 from synmotion_core.config import ClipSource
 from synmotion_core.datasets import Datasets, zipped
-from synmotion_core.errors import ConfigError
+from synmotion_core.errors import ClipError, ConfigError, MissingError
 from synmotion_core.ui import media
 from synmotion_core.ui.asked import Asked, answered
-from synmotion_core.ui.chosen import ClipChoice, Library, in_words, read_memory
+from synmotion_core.ui.chosen import MOST_CLIPS, ClipChoice, Library, in_words, read_memory
 from synmotion_core.ui.notices import Updates, guarded, hint, notice, notices, quiet
 
 if TYPE_CHECKING:
@@ -190,12 +190,21 @@ def as_sources(choices: Sequence[ClipChoice], library: Library) -> tuple[tuple[C
 
 
 def as_choices(clips: Sequence[ClipSource], library: Library) -> tuple[tuple[ClipChoice, ...], tuple[str, ...]]:
-    """A set's clips among the chosen ones; a sentence for each that cannot be."""
+    """Clips as the chosen ones; a sentence for each that cannot be. Raises StorageError."""
     parts: dict[str, int] = {}
-    rows = []
-    for clip in clips:
-        source = library.source_of(clip.path)
+    rows, problems = [], []
+    if len(clips) > MOST_CLIPS:
+        problems.append(
+            f"The first {MOST_CLIPS} of {len(clips)} clips are chosen: this page takes no more for a training."
+        )
+    for clip in clips[:MOST_CLIPS]:
+        try:
+            source = library.source_of(clip.path)
+        except (ClipError, MissingError) as error:
+            problems.append(str(error))
+            continue
         parts[source] = parts.get(source, 0) + 1
         rows.append({"source": source, "part": parts[source], "subject": clip.subject, "motion": clip.motion,
                      "start_s": clip.start_s, "end_s": clip.end_s, "resample_fps": clip.resample_fps})  # fmt: skip
-    return read_memory({"clips": rows}, library)
+    choices, more = read_memory({"clips": rows}, library)
+    return choices, (*problems, *more)

@@ -220,12 +220,12 @@ def wire(
             if seeds
             else "The next training leaves no prior video out."
         )
-        kept = _kept(values[line.memory], _place_fields(view.config), seeds)
+        kept = kept_left_out(values[line.memory], _place_fields(view.config), seeds)
         return {line.memory: kept, cards.marked: None, **show(view, {**values, line.memory: kept, cards.marked: None})}
 
     def on_clear(values: Mapping[Any, Any]) -> Updates:
         form = {name: values[fields[name]] for name in ("backbone", *_SIZES)}
-        kept = _kept(values[line.memory], form, ())
+        kept = kept_left_out(values[line.memory], form, ())
         again = {**values, line.memory: kept, cards.marked: None}
         return {line.memory: kept, cards.marked: None, **show(in_view(again), again)}
 
@@ -251,7 +251,7 @@ def _place_fields(run: Any) -> dict[str, Any]:
     return {name: getattr(run, name) for name in ("backbone", *_SIZES)}
 
 
-def _kept(memory: Any, form: Mapping[str, Any], seeds: Sequence[int]) -> dict[str, Any]:
+def kept_left_out(memory: Any, form: Mapping[str, Any], seeds: Sequence[int]) -> dict[str, Any]:
     """The browser's memory with these seeds for the form's backbone and size."""
     known = memory.get("left_out") if isinstance(memory, Mapping) else None
     others = {str(key): value for key, value in known.items()} if isinstance(known, Mapping) else {}

@@ -1,4 +1,4 @@
-"""The way back: from an earlier generation to what the Generate form held, so that it can be made again or changed."""
+"""The way back: from an earlier run to what its form held, so that it can be made again or changed."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synmotion_core.command import value_text
-from synmotion_core.config import Footage, GenerateRun
-from synmotion_core.errors import MissingError, UserInputError
+from synmotion_core.config import Footage, GenerateRun, TrainRun, to_dict
+from synmotion_core.errors import ConfigError, MissingError, UserInputError
 from synmotion_core.ui.adapters import BASE_ALONE, find_adapters
 from synmotion_core.ui.blend_fields import NONE
+from synmotion_core.ui.chosen import ClipChoice, run_name
+from synmotion_core.ui.dataset_fields import as_choices
+from synmotion_core.ui.forms import default_rank, train_run
 from synmotion_core.ui.noise_fields import FRESH, mark
+from synmotion_core.ui.prior_fields import kept_left_out
 
 if TYPE_CHECKING:
-    from synmotion_core.ui.chosen import ClipChoice, Library
+    from synmotion_core.ui.chosen import Library
     from synmotion_core.ui.context import Studio
     from synmotion_core.ui.pictures import Pictures
 
@@ -78,6 +82,65 @@ def refill(run: GenerateRun, studio: Studio, clips: Sequence[ClipChoice]) -> Ref
         said.append(f"It began with pictures, of which some are not there any more ({gone}): add them again.")
         pictures = ()
     return Refill(values=values, pictures=tuple(one for one in pictures if one), said=tuple(said))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingRefill:
+    """values: by the form's names; clips: the training's own; said: what the form cannot say of it."""
+
+    values: Mapping[str, Any]
+    clips: tuple[ClipChoice, ...]
+    said: tuple[str, ...]
+
+
+def refill_training(run: TrainRun, studio: Studio, left_out: Any) -> TrainingRefill:
+    """left_out: what the browser remembers of prior videos. Raises ConfigError where none of the clips is left, and
+    what the registries raise for a backbone or a method that is gone: nothing is filled then."""
+    choices, said = as_choices(run.clips, studio.library)
+    if not choices:
+        raise ConfigError(f"none of its clips is there any more: nothing was changed. {said[0]}")
+    train, own_rank = run.train, default_rank(run.method)
+    settings = {key: value for key, value in run.method_config.items() if key != "rank"}
+    values: dict[str, Any] = {
+        "name": "" if run.name == run_name(run.clips[0].motion) else run.name,
+        "backbone": run.backbone,
+        "method": run.method,
+        "mode": run.mode,
+        "sample_subjects": "\n".join(train.sample_subjects),
+        "rank": run.method_config.get("rank", own_rank),
+        "method_settings": "\n".join(f"{key}={value_text(value)}" for key, value in settings.items()),
+        "learning_rate": _text(train.learning_rate),
+        "batch_size": _text(train.batch_size),
+        **{name: getattr(train, name) for name in _AS_THEY_ARE},
+        **{name: _text(getattr(run, name)) for name in ("num_frames", "height", "width")},
+        **to_dict(run.precision),
+    }
+    values["left_out"] = kept_left_out(left_out, values, run.priors.left_out)
+    try:
+        again = train_run(values, choices, studio.library, studio.pictures)
+        said += _not_in_the_form(to_dict(run), to_dict(again))
+    except UserInputError as error:  # of pictures that the page does not know, for example
+        said += (f"As it stands, no training can be made of the form: {error}",)
+    return TrainingRefill(values=values, clips=choices, said=said)
+
+
+_AS_THEY_ARE = ("num_steps", "sample_every", "save_every", "score_every", "seed", "optimizer")
+
+
+def _not_in_the_form(run: Any, again: Any) -> tuple[str, ...]:
+    """A sentence that names what a training was given beyond the form, as the command line would say it; or none."""
+    differs = []
+    for key, value in run.items():
+        if key == "clips":  # of those that are gone each is told
+            continue
+        if isinstance(value, dict) and isinstance(again[key], dict):
+            found = ((f"{key}.{k}", v, again[key].get(k)) for k, v in value.items())
+        else:
+            found = ((key, value, again[key]),)
+        differs += [f"{name}={value_text(was)}" for name, was, now in found if was != now]
+    if not differs:
+        return ()
+    return (f"It was given what this form has no field for, and another one would not be: {', '.join(differs)}.",)
 
 
 def _text(value: float | None) -> str:

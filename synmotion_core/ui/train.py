@@ -9,20 +9,30 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Mapping
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from synmotion_core.command import same_command, value_text
+from synmotion_core.command import same_command
 from synmotion_core.config import TrainRun
 from synmotion_core.errors import UserInputError
-from synmotion_core.ui import media, preset_fields, prior_fields, progress, queue, remote, remote_fields, train_fields
+from synmotion_core.ui import (
+    media,
+    preset_fields,
+    prior_fields,
+    progress,
+    queue,
+    remote,
+    remote_fields,
+    train_fields,
+    train_words,
+)
 from synmotion_core.ui.beat import POLL_S
-from synmotion_core.ui.chosen import ClipChoice, current, in_words, run_name
+from synmotion_core.ui.chosen import ClipChoice, current, run_name, to_memory
 from synmotion_core.ui.context import IN_TURN, PATIENCE_S, Studio, backbone_choices, in_time, job_id, scroll_to
-from synmotion_core.ui.forms import default_rank, own_settings, refuse_blocked, train_run
-from synmotion_core.ui.notices import Updates, guarded, hint, notice, quiet
+from synmotion_core.ui.forms import default_rank, refuse_blocked, train_run
+from synmotion_core.ui.notices import Updates, guarded, notice, notices, quiet
+from synmotion_core.ui.refill import refill_training
 from synmotion_core.ui.score_plot import score_plot
 from synmotion_core.ui.train_fields import MODES
 from synmotion_core.ui.training_view import NO_SAMPLES, outcome_html, samples_html, signature
@@ -35,103 +45,13 @@ NO_JOB = "No training yet"
 START, QUEUE_IT = "Start training", "Queue it"
 
 
-# ------------------------------------------------------------------------------------------------ what a backbone is
-
-
-def method_choices(spec: BackboneSpec) -> list[tuple[str, str]]:
-    """(what a person reads, name) of every method; one that does not fit the backbone says why."""
-    from synmotion_core.interfaces import why_incompatible
-    from synmotion_core.methods import METHODS
-
-    out = []
-    for entry in METHODS.values():
-        reason = why_incompatible(spec, entry.name, entry.requires)
-        out.append((f"{entry.title} (not here: {reason})" if reason else entry.title, entry.name))
-    return out
-
-
-def knows_notice(spec: BackboneSpec, real_footage: bool) -> str:
-    """What a backbone can draw; where real footage meets one that cannot, which ones could and what they need."""
-    from synmotion_core.backbones import SPECS
-
-    if spec.needs_gpu:
-        return notice("info", f"{spec.title}: {spec.knows}. It needs a CUDA GPU.")
-    if not real_footage:
-        return notice("info", f"It draws {spec.knows}.")
-    others = [s.title for s in SPECS.values() if s.needs_gpu]
-    rest = f"For real footage choose “{'” or “'.join(others)}”, with a CUDA GPU."
-    return notice(
-        "warning", f"Your own clips meet a backbone that knows {spec.knows}. It cannot learn from real footage. {rest}"
-    )
-
-
-def suggested_subjects(spec: BackboneSpec) -> str:
-    """Two subjects that the backbone knows and that are likely not in the clips."""
-    nouns, colours = spec.options.get("prior_subjects", ()), spec.options.get("prior_colours", ())
-    if not nouns:
-        return "a cat\na robot"
-    picks = [n for n in ("cat", "robot") if n in nouns] or list(nouns[:2])
-    tints = [c for c in ("red", "blue") if c in colours]
-    return "\n".join(f"a {tints[i % len(tints)] + ' ' if tints else ''}{noun}" for i, noun in enumerate(picks))
-
-
-# ------------------------------------------------------------------------------------------------ what a job shows
-
-
-def clips_summary(choices: tuple[ClipChoice, ...]) -> str:
-    """Which clips a training would take, and what is still missing."""
-    if not choices:
-        return notice(
-            "info", "No clips yet. Choose some in the Clips tab first: the ready examples are two clicks away."
-        )
-    text = f"{in_words(choices)}."
-    if not all(choice.subject and choice.motion for choice in choices):
-        return notice("warning", text, more="Say who moves and what happens in the Clips tab.")
-    if len({choice.motion for choice in choices}) > 1:
-        return notice("warning", text, more="One adapter learns one motion: train them apart.")
-    return notice("good", text)
-
-
-def plan_html(run: TrainRun, seconds_per_step: float | None) -> str:
-    """Time and memory before the start."""
-    from synmotion_core.run import plan
-
-    made = plan(run, seconds_per_step=seconds_per_step)
-    items = "".join(f"<li>{escape(line)}</li>" for line in made.lines)
-    if made.peak_gib is not None:
-        items += f"<li>{hint(_room(made.peak_gib))}</li>"
-    return f'<div class="sm-plan-box"><p class="sm-title">Before you start</p><ul class="sm-plan">{items}</ul></div>'
-
-
-def _room(peak_gib: float) -> str:
-    from synmotion_core.planning.machine import card_gib
-
-    card, where = card_gib(), "“Memory and size” has ways to need less."
-    if card is None:
-        return where
-    return f"Of the GPU here {card:.1f} GiB are free: {'enough.' if peak_gib <= card else f'too little. {where}'}"
-
-
-def own_values(method: str) -> str:
-    """A method's settings as they would be written, one a line."""
-    return "\n".join(f"{key}={value_text(value)}" for key, value in own_settings(method).items())
-
-
-def plan_idle(text: str) -> str:
-    """The same box when there is nothing to plan."""
-    return f'<div class="sm-plan-box"><p class="sm-title">Before you start</p>{hint(text)}</div>'
-
-
-# ------------------------------------------------------------------------------------------------ the tab
-
-
 def build(studio: Studio) -> dict[str, Any]:
-    """Lay the tab out and wire it. Returns what other tabs connect to: `to_generate`, `made`, `remote`."""
+    """Lay the tab out and wire it. Returns what other tabs connect to: `to_generate`, `made`, `put`, `remote`."""
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=320):
-            laid = train_fields.build(clips_summary(()), studio.left_out)
+            laid = train_fields.build(train_words.clips_summary(()), studio.left_out)
             plan_box = gr.HTML(
-                plan_idle("Time and memory are estimated here once clips are chosen."),
+                train_words.plan_idle("Time and memory are estimated here once clips are chosen."),
                 elem_id="train-plan",
                 apply_default_css=False,
             )
@@ -159,6 +79,9 @@ def build(studio: Studio) -> dict[str, Any]:
                 to_generate = gr.Button(
                     "Use it in Generate", size="md", interactive=False, elem_id="train-use", min_width=200
                 )
+                again = gr.Button(
+                    "Use its settings again", size="md", interactive=False, elem_id="train-again", min_width=200
+                )
             jobs = queue.build()
             plot = gr.HTML(progress.loss_plot((), 0), elem_id="train-plot", apply_default_css=False)
             scores = gr.HTML("", elem_id="train-scores", apply_default_css=False)
@@ -167,7 +90,7 @@ def build(studio: Studio) -> dict[str, Any]:
             priors = prior_fields.build_cards()
             with gr.Accordion("Earlier trainings", open=False):
                 earlier = gr.Dropdown([], label="Show a training", elem_id="train-earlier")
-    seen, made = gr.State(""), gr.State("")
+    seen, made, put = gr.State(""), gr.State(""), gr.State("")
     timer = gr.Timer(POLL_S, active=False)
 
     fields, memory, presets = laid.fields, laid.memory, laid.presets
@@ -175,7 +98,7 @@ def build(studio: Studio) -> dict[str, Any]:
     backbone, method, mode, sample_subjects = (fields[k] for k in ("backbone", "method", "mode", "sample_subjects"))
     name, rank, learning_rate = (fields[k] for k in ("name", "rank", "learning_rate"))
     method_settings = fields["method_settings"]
-    job_buttons = [stop, resume, save, sample, to_generate]
+    job_buttons = [stop, resume, save, sample, to_generate, again]
     view_parts = [
         status,
         plot,
@@ -213,6 +136,7 @@ def build(studio: Studio) -> dict[str, Any]:
                 save: gr.Button(interactive=runs),
                 sample: gr.Button(interactive=runs and bool(view.config.train.sample_subjects)),
                 to_generate: gr.Button(interactive=view.status == "finished"),
+                again: gr.Button(interactive=True),
                 earlier: gr.Dropdown(choices=past(), value=view.id),
             }
         return updates
@@ -334,26 +258,37 @@ def build(studio: Studio) -> dict[str, Any]:
     def fill(values: Mapping[Any, Any], fresh: Mapping[Any, Any] | None = None) -> Updates:
         """Everything that the registries, the clips and the past know; runs after the page has appeared.
 
-        fresh: what the fields of memory hold from now on.
+        fresh: what fields hold from now on.
         """
         from synmotion_core.backbones import find_spec
 
+        new = dict(fresh or {})
+        values = {**values, **new}
         spec = find_spec(values[backbone])
         choices = current(values, studio)
         modes = [(MODES[name], name) for name in MODES if name in spec.modes]
-        updates: Updates = {
-            backbone: gr.Dropdown(choices=backbone_choices()),
-            method: gr.Radio(choices=method_choices(spec)),
-            method_settings: gr.Textbox(placeholder=own_values(values[method])),
-            # what can stay is not sent back: another may have been pressed meanwhile
-            mode: gr.Radio(choices=modes) if values[mode] in spec.modes else gr.Radio(modes, value=spec.modes[0]),
-            knows: knows_notice(spec, real_footage(choices, spec)),
-            summary: clips_summary(choices),
+
+        def held(part: Any) -> Any:
+            """What can stay is not sent back: another may have been typed or pressed meanwhile."""
+            return {"value": new[part]} if part in new else {}
+
+        own_mode: Any = held(mode) if values[mode] in spec.modes else {"value": spec.modes[0]}
+        return {
+            **new,
+            backbone: gr.Dropdown(choices=backbone_choices(), **held(backbone)),
+            method: gr.Radio(choices=train_words.method_choices(spec), **held(method)),
+            method_settings: gr.Textbox(placeholder=train_words.own_values(values[method]), **held(method_settings)),
+            mode: gr.Radio(choices=modes, **own_mode),
+            knows: train_words.knows_notice(spec, real_footage(choices, spec)),
+            summary: train_words.clips_summary(choices),
             earlier: gr.Dropdown(choices=past()),
-            learning_rate: gr.Textbox(placeholder=f"{spec.learning_rate:g}"),
-            name: gr.Textbox(placeholder=run_name(choices[0].motion) if choices else "made from the motion"),
+            learning_rate: gr.Textbox(placeholder=f"{spec.learning_rate:g}", **held(learning_rate)),
+            name: gr.Textbox(
+                placeholder=run_name(choices[0].motion) if choices else "made from the motion", **held(name)
+            ),
+            **memory.describe(spec, new),
+            **estimate(values),
         }
-        return updates | memory.describe(spec, fresh) | estimate({**values, **(fresh or {})})
 
     def real_footage(choices: tuple[ClipChoice, ...], spec: BackboneSpec) -> bool:
         own = [choice for choice in choices if choice.is_upload]
@@ -365,9 +300,8 @@ def build(studio: Studio) -> dict[str, Any]:
         if values[backbone] == values[studio.backbone]:
             return {}  # a list that was opened and left, or heard of twice
         spec = find_spec(values[backbone])
-        new = {sample_subjects: suggested_subjects(spec), studio.backbone: spec.name}
-        new |= preset_values(values, spec)
-        return {**fill({**values, **new}, memory.defaults()), **new}
+        new = {sample_subjects: train_words.suggested_subjects(spec), studio.backbone: spec.name}
+        return fill(values, {**memory.defaults(), **new, **preset_values(values, spec)})
 
     def preset_values(values: Mapping[Any, Any], spec: BackboneSpec) -> dict[Any, Any]:
         wanted = preset_fields.values_of(values[presets.choice], laid.named(values), spec)
@@ -380,6 +314,24 @@ def build(studio: Studio) -> dict[str, Any]:
         new = preset_values(values, spec)
         return new | presets.mark(laid.named({**values, **new}), spec, values[presets.choice])
 
+    def on_again(values: Mapping[Any, Any]) -> Updates:
+        """The form and the clips as they were for the training in view."""
+        from synmotion_core.backbones import find_spec
+
+        view = studio.jobs.snapshot(job_id(values[studio.train_job]))
+        assert isinstance(view.config, TrainRun)
+        old = refill_training(view.config, studio, values[fields["left_out"]])
+        spec, own_rank = find_spec(view.config.backbone), default_rank(view.config.method)
+        new: dict[Any, Any] = {fields[key]: value for key, value in old.values.items()}
+        new |= {studio.clips: old.clips, studio.chosen: to_memory(old.clips), studio.backbone: spec.name}
+        said = notice("good", f"The form and the clips are as they were for “{view.config.name}”.")
+        return {
+            **fill(values, new),
+            rank: gr.Number(value=new[rank], visible=own_rank is not None),
+            put: f"{time.monotonic_ns()}",
+            message: said + notices("warning", old.said),
+        }
+
     def estimate(values: Mapping[Any, Any]) -> Updates:
         from synmotion_core import pace
         from synmotion_core.backbones import find_spec
@@ -390,12 +342,12 @@ def build(studio: Studio) -> dict[str, Any]:
             **presets.mark(laid.named(values), find_spec(values[backbone]), values[presets.choice]),
         }
         if not current(values, studio):
-            return said | {plan_box: plan_idle("Time and memory are estimated here once clips are chosen.")}
+            return said | {plan_box: train_words.plan_idle("Time and memory are estimated here once clips are chosen.")}
         try:
             run = form(values)
-            made = plan_html(run, pace.recall(studio.workspace, run))
+            made = train_words.plan_html(run, pace.recall(studio.workspace, run))
         except UserInputError as error:
-            return said | {plan_box: plan_idle(f"No estimate yet: {error}")}
+            return said | {plan_box: train_words.plan_idle(f"No estimate yet: {error}")}
         return said | {plan_box: made, command: same_command(run), **memory.offer(run)}
 
     def on_method(values: Mapping[Any, Any]) -> Updates:
@@ -403,7 +355,7 @@ def build(studio: Studio) -> dict[str, Any]:
         own = default_rank(values[method])
         return {
             rank: gr.Number(visible=False) if own is None else gr.Number(value=own, visible=True),
-            method_settings: gr.Textbox("", placeholder=own_values(values[method])),
+            method_settings: gr.Textbox("", placeholder=train_words.own_values(values[method])),
         }
 
     def on_way(values: Mapping[Any, Any]) -> Updates:
@@ -431,12 +383,15 @@ def build(studio: Studio) -> dict[str, Any]:
     estimated = [plan_box, command, memory.ways, *presets.parts, *laid.left_out.parts]
     presets.choice.input(guarded(message, on_preset), everything, [*presets.parts, *preset_sets, message], **calm)
     gr.on(settings, quiet(estimate), everything, estimated, trigger_mode="always_last", **calm)
-    method.change(quiet(on_method), {method}, [rank, method_settings], **calm)
+    method.input(quiet(on_method), {method}, [rank, method_settings], **calm)
     memory.ways.input(guarded(message, on_way), everything, [*memory.parts, message], **calm)
+    refilled = list({*fields.values(), *filled, rank, studio.clips, studio.chosen, studio.backbone, put, message})
+    filled_in = again.click(guarded(message, on_again), everything, refilled, **{**calm, **IN_TURN})
+    filled_in.then(None, None, None, js=scroll_to("train-message"))
     prior_fields.wire(studio, priors, laid.left_out, seen, fields, message)
     away = remote.build(studio, elsewhere, to_train, everything, backbone)
     loading = [(quiet(fill), everything, filled), (quiet(on_load), watched, [*shown, studio.tabs]), away["load"]]
-    return {"load": loading, "to_generate": to_generate, "made": made, "remote": away}
+    return {"load": loading, "to_generate": to_generate, "made": made, "put": put, "remote": away}
 
 
 def _row(view: JobView) -> str:

@@ -18,7 +18,7 @@ from synmotion_core.ui import (
     media,
     notices,
     progress,
-    train,
+    train_words,
 )
 from synmotion_core.ui.chosen import ClipChoice
 from tests.ui.studio import EVIL, PUPPETS, REAL, view
@@ -66,24 +66,24 @@ def test_user_errors_are_shown_and_bugs_are_logged(caplog: pytest.LogCaptureFixt
 
 
 def test_what_a_backbone_knows_is_said_where_it_matters(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "puppets" in train.knows_notice(PUPPETS, False)
-    said = train.knows_notice(PUPPETS, True)
+    assert "puppets" in train_words.knows_notice(PUPPETS, False)
+    said = train_words.knows_notice(PUPPETS, True)
     assert "sm-warning" in said
     assert "GPU" in said
     monkeypatch.setitem(SPECS, "large", REAL)
-    assert "“Large”, with a CUDA GPU" in train.knows_notice(PUPPETS, True)
-    assert "needs a CUDA GPU" in train.knows_notice(REAL, True)
+    assert "“Large”, with a CUDA GPU" in train_words.knows_notice(PUPPETS, True)
+    assert "needs a CUDA GPU" in train_words.knows_notice(REAL, True)
 
 
 def test_a_method_that_does_not_fit_says_why() -> None:
-    fits = {name: label for label, name in train.method_choices(PUPPETS)}
+    fits = {name: label for label, name in train_words.method_choices(PUPPETS)}
     unets = {"separation", "motion_director", "new_move"}
     assert {name for name, label in fits.items() if "not here" in label} == unets
-    unfit = {name: label for label, name in train.method_choices(REAL)}
+    unfit = {name: label for label, name in train_words.method_choices(REAL)}
     assert "not here: method 'lora' needs attention_lora" in unfit["lora"]
 
 
 def test_suggested_subjects_are_known_to_the_backbone() -> None:
-    for line in forms.lines(train.suggested_subjects(PUPPETS)):
+    for line in forms.lines(train_words.suggested_subjects(PUPPETS)):
         assert line.split()[-1] in PUPPETS.options["prior_subjects"]
-    assert forms.lines(train.suggested_subjects(dataclasses.replace(REAL, options={})))
+    assert forms.lines(train_words.suggested_subjects(dataclasses.replace(REAL, options={})))
