@@ -77,6 +77,23 @@ def site(tmp_path_factory: pytest.TempPathFactory, assets: Path) -> Iterator[Sit
         page.close()
 
 
+@pytest.fixture(autouse=True)
+def _as_new(request: pytest.FixtureRequest) -> None:
+    """What the session's tests share holds nothing of another test, whichever ran before in this process."""
+    if "site" not in request.fixturenames:
+        return
+    site: Site = request.getfixturevalue("site")
+    for view in site.jobs.list():
+        site.jobs.stop(view.id)
+        site.jobs.wait(view.id, 60)
+        site.jobs.delete(view.id)
+    workspace = site.workspace
+    for folder in (workspace.adapters, workspace.clips, workspace.datasets, workspace.pictures, workspace.results):
+        shutil.rmtree(folder)
+    (workspace.root / "remote.json").unlink(missing_ok=True)
+    vars(site.runner).update(vars(PuppetRunner()))
+
+
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
     """The system's Chromium (tests/system.sh installs one)."""

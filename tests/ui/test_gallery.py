@@ -29,15 +29,9 @@ from tests.ui.test_page import SLOW, rested, status, tab, unfolded
 
 
 @pytest.fixture(autouse=True)
-def _alone(request: pytest.FixtureRequest) -> None:
-    """No generation of another test is listed."""
+def _quick(request: pytest.FixtureRequest) -> None:
     if "site" in request.fixturenames:
-        site = request.getfixturevalue("site")
-        site.runner.step_s, site.runner.fail_at = 0.0, None
-        for view in site.jobs.list():
-            site.jobs.stop(view.id)
-            site.jobs.wait(view.id, 30)
-            site.jobs.delete(view.id)
+        request.getfixturevalue("site").runner.step_s = 0.0
 
 
 def made(site: Site, **given: Any) -> str:

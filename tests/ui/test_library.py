@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -44,13 +43,6 @@ def test_videos_are_of_the_very_adapter(tmp_path: Path) -> None:
         shutil.copyfile(SQUAT, path)
     choices = [AdapterChoice(id=f"mine/{path.name}", path=path, info=read_info(path)) for path in (here, other)]
     assert [len(videos_of(studio, choice)) for choice in choices] == [1, 0]
-
-
-@pytest.fixture(autouse=True)
-def _clean(site: Site) -> Iterator[None]:
-    shutil.rmtree(site.workspace.adapters)
-    yield
-    shutil.rmtree(site.workspace.adapters)
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,17 +51,6 @@ NUDGED = """s => new Promise(done => {
     };
     look();
 })"""
-
-
-@pytest.fixture(autouse=True)
-def _quick(site: Site) -> Iterator[None]:
-    site.runner.step_s, site.runner.fail_at = 0.05, None
-    site.runner.runs.clear()
-    yield
-    site.runner.step_s, site.runner.fail_at = 0.05, None  # other files' tests share the studio
-    for view in site.jobs.list():  # no test leaves work behind for the next
-        site.jobs.stop(view.id)
-        site.jobs.wait(view.id, 30)
 
 
 def rested(page: Page) -> None:

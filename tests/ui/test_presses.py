@@ -3,7 +3,6 @@ what was chosen or typed meanwhile stays."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,19 +20,6 @@ from tests.ui.test_page import SLOW, status, tab
 from tests.ui.test_remote import prepared, show
 
 CHANGED = "what this asks has changed since it was shown: look again, then press"
-
-
-@pytest.fixture(autouse=True)
-def _clean(request: pytest.FixtureRequest) -> Iterator[None]:
-    site: Site | None = request.getfixturevalue("site") if "site" in request.fixturenames else None
-    yield
-    if site is not None:
-        (site.workspace.root / "remote.json").unlink(missing_ok=True)
-        shutil.rmtree(site.workspace.adapters)
-        for view in site.jobs.list():
-            site.jobs.stop(view.id)
-            site.jobs.wait(view.id, 60)
-            site.jobs.delete(view.id)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -171,12 +170,8 @@ def test_a_space_says_what_keeps_somebody_from_it(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.fixture(autouse=True)
-def _clean(site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "JOB_POLL_S", 0.1)
-    shutil.rmtree(site.workspace.adapters)
-    yield
-    (site.workspace.root / "remote.json").unlink(missing_ok=True)
-    shutil.rmtree(site.workspace.adapters)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +20,6 @@ from tests.ui.studio import Site
 from tests.ui.test_page import tab, unfolded
 
 SLOW = 30_000  # milliseconds; the machine may be busy
-
-
-@pytest.fixture(autouse=True)
-def _clean(site: Site) -> Iterator[None]:
-    yield
-    for folder in (site.workspace.datasets, site.workspace.clips):
-        shutil.rmtree(folder)
 
 
 def test_a_set_opens_as_what_was_chosen(library: Library, tmp_path: Path) -> None:
