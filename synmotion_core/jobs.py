@@ -269,7 +269,8 @@ class Jobs:
                 try:
                     job.read()
                     if job.status in LIVE:
-                        ended = job.ledger.ended
+                        # of one that waited for its next turn, or to go on, that is how the turn before ended
+                        ended = None if job.status == "queued" else job.ledger.ended
                         why = f"the program ended while this job was {job.status}"
                         job.end(ended or "interrupted", "" if ended else why)
                 finally:
@@ -387,7 +388,8 @@ class Jobs:
                 if isinstance(event, Progress) and job.kind == "train":
                     # from the first work on, not from loading: each turn gets somewhere, and that is kept
                     until = time.monotonic() + TURN_S if until is None else until
-                    if time.monotonic() > until and self._turns.wanted():
+                    # a score that is broken off is lost, and would be drawn anew at each turn
+                    if event.stage != "score" and time.monotonic() > until and self._turns.wanted():
                         job.cancel.set()
             if job.ledger.ended:
                 return job.ledger.ended, ""

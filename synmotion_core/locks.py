@@ -8,6 +8,7 @@ nobody.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -23,11 +24,18 @@ if sys.platform == "win32":
         os.lseek(descriptor, 1 << 30, os.SEEK_SET)  # a byte far behind the text: a locked byte cannot be read by others
         msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
         os.lseek(descriptor, 0, os.SEEK_SET)
+
+    def _unlock(descriptor: int) -> None:
+        os.lseek(descriptor, 1 << 30, os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
 else:
     import fcntl
 
     def _lock(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _unlock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 class FileLock:
@@ -67,6 +75,8 @@ class FileLock:
     def release(self) -> None:
         """Give it back; harmless when it is not held."""
         if self._descriptor is not None:
+            with contextlib.suppress(OSError):
+                _unlock(self._descriptor)  # closing alone does not where a forked process has a copy, as on ZeroGPU
             os.close(self._descriptor)
             self._descriptor = None
 

@@ -64,6 +64,12 @@ class Transfers:
         threading.Thread(target=self._run, args=(own, work), name=what, daemon=True).start()
         return own.view.id
 
+    @property
+    def running(self) -> bool:
+        """Whether any is under way."""
+        with self._lock:
+            return any(one.view.status == "running" for one in self._all.values())
+
     def view(self, id: str) -> TransferView:
         """Raises MissingError for one that is not there (any more)."""
         with self._lock:
@@ -86,8 +92,9 @@ class Transfers:
         try:
             message, result = work(watch, own.cancel)
             self._put(own, status="finished", message=message, result=result)
-        except Cancelled:
-            self._put(own, status="cancelled", message="Cancelled. The same request goes on where it was.")
+        except Cancelled as error:
+            message = str(error) or "Cancelled. The same request goes on where it was."
+            self._put(own, status="cancelled", message=message)
         except UserInputError as error:
             self._put(own, status="failed", message=str(error))
         except BaseException:  # the client's compiled parts panic so; a transfer that never ends would block others

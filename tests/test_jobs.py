@@ -489,6 +489,37 @@ def test_what_gave_way_is_stopped_and_resumed_like_any_other(
     assert ann.wait(first, 30).losses == expected_losses(200)
 
 
+def test_a_score_does_not_give_way(
+    tmp_path: Path, open_jobs: Callable[..., Jobs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Broken off it is lost: a training whose score takes longer than a turn would never get beyond it."""
+    monkeypatch.setattr("synmotion_core.jobs.TURN_S", 0.05)
+    turns, lost = Turns(tmp_path / "device.lock"), []
+
+    def scored(config: TrainRun, folder: Path, *, cancel: threading.Event, resume: bool, **_: Any) -> Iterator[Event]:
+        mark = folder / "scored"
+        for step in range(1, 1 if mark.exists() else 40):
+            if cancel.is_set():
+                lost.append(step)
+                yield Stopped(step=0)
+                return
+            time.sleep(0.01)
+            yield Progress(stage="score", step=step, total=40)
+        if mark.exists():
+            yield Finished(path=None, seconds=1.0)
+            return
+        mark.touch()
+        while not cancel.is_set():
+            time.sleep(0.01)
+            yield Progress(stage="train", step=1, total=2, loss=1.0)
+        yield Stopped(step=1)
+
+    ann, bob = (open_jobs(scored, home=Workspace(tmp_path / name), turns=turns) for name in ("ann", "bob"))
+    jobs = [one.submit(a_training(200)) for one in (ann, bob)]
+    assert [one.wait(job, 30).status for one, job in zip((ann, bob), jobs, strict=True)] == ["finished"] * 2
+    assert not lost
+
+
 def test_what_a_status_does_not_allow(open_jobs: Callable[..., Jobs]) -> None:
     jobs = open_jobs(slow_train)
     job_id = jobs.submit(a_training(1000))

@@ -64,6 +64,8 @@ def send(
             operations = [added[file.name] for file in group]
             api.preupload_lfs_files(repo_id, operations, repo_type=repo_type, free_memory=False)
             watch(shown, size, size)
+        if cancel is not None and cancel.is_set():
+            raise Cancelled
         done = api.create_commit(
             repo_id,
             [*added.values(), *(CommitOperationDelete(path_in_repo=name) for name in gone)],

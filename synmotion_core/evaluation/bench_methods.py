@@ -39,7 +39,7 @@ from synmotion_core.evaluation.results import (
 )
 from synmotion_core.evaluation.suite import Row, Suite
 from synmotion_core.evaluation.tasks import BACKBONE, Unit, prior_set, reference_clips, reference_set
-from synmotion_core.evaluation.units import measure, source_version
+from synmotion_core.evaluation.units import measure, measured_with
 from synmotion_core.methods import find_method
 from synmotion_core.training import trainer
 from synmotion_core.training.settings import PriorConfig, TrainConfig
@@ -116,7 +116,7 @@ def bench_suite(
     check_expects(suite)
     if out is not None:
         check_folder(Path(out), suite)
-    versions = {**versions_here(), "source": source_version()[:12]}
+    versions = {**versions_here(), **measured_with(suite.backbone)}
     with tempfile.TemporaryDirectory() as scratch:
         folder, sheet = Path(cache or scratch), None if sheets is None else Path(sheets)
         rows: list[RowResult] = []

@@ -96,14 +96,15 @@ def _with_videos(folder: Path, outcome: Outcome, most: int | None) -> Outcome:
 
 
 def _versions(parts: Sequence[tuple[Path, Results]]) -> dict[str, str]:
-    """What each part was measured with; more than one of a kind is warned about, and said with "and"."""
-    found: dict[str, list[str]] = {}
-    for _, part in parts:
-        for name, version in part.versions.items():
-            found.setdefault(name, [])
-            if version not in found[name]:
-                found[name].append(version)
+    """What each part was measured with; more than one of a kind is warned about, and said with "and".
+
+    Raises ConfigError for other weights: figures of two judges, or of two backbones, are not of one table.
+    """
+    names = dict.fromkeys(name for _, part in parts for name in part.versions)
+    found = {name: list(dict.fromkeys(part.versions.get(name, "unknown") for _, part in parts)) for name in names}
     for name, versions in found.items():
+        if name in ("judge", "weights") and len(set(versions) - {"unknown"}) > 1:
+            raise ConfigError(f"the parts were measured with different {name}: {', '.join(versions)}")
         if len(versions) > 1:
             log.warning("the parts were measured with different versions of %s: %s", name, ", ".join(versions))
     return {name: " and ".join(versions) for name, versions in found.items()}

@@ -110,6 +110,12 @@ def source_version() -> str:
     return source_digest(Path(__file__).resolve().parent.parent) + judge
 
 
+def measured_with(backbone: str) -> dict[str, str]:
+    """The source, the judge and the backbone's weights that figures come from, a few digits of each."""
+    digest, judge = source_version()[:64], source_version()[64:]
+    return {"source": digest[:12], "judge": judge[:12], "weights": _loaded(backbone).fingerprint[:12]}
+
+
 def _path(unit: Unit, folder: Path) -> Path:
     fingerprint = _loaded(unit.backbone).fingerprint
     depends_on = fingerprint, source_version(), to_dict(unit), unit.material(), identity(unit.metrics)

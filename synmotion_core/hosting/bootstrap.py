@@ -13,7 +13,10 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
+
+PAUSES_S = (5, 15, 45, 135, 405)
 
 
 def main(repo_id: str, commit: str, client: str, name: str) -> int:
@@ -44,8 +47,18 @@ def main(repo_id: str, commit: str, client: str, name: str) -> int:
     files += sorted((out / "samples").rglob("*.mp4"))
     there = [(f"result/{path.relative_to(out).as_posix()}", path) for path in files if path.is_file()]
     say(f"putting {len(there)} files back")
-    added = [CommitOperationAdd(path_in_repo=there_name, path_or_fileobj=path) for there_name, path in there]
-    api.create_commit(repo_id, added, repo_type="dataset", commit_message="What was learnt")
+    for pause in (*PAUSES_S, None):  # the client tries a commit once, and what was learnt is lost with the machine
+        added = [CommitOperationAdd(path_in_repo=there_name, path_or_fileobj=path) for there_name, path in there]
+        try:
+            api.create_commit(repo_id, added, repo_type="dataset", commit_message="What was learnt")
+        except Exception as error:
+            status = getattr(getattr(error, "response", None), "status_code", 0)
+            if pause is None or status in (401, 403, 404):
+                raise
+            say(f"the Hub did not take them ({type(error).__name__}): once more in {pause} s")
+            time.sleep(pause)
+        else:
+            break
     say("done")
     return 0
 

@@ -107,7 +107,10 @@ def _start(args: argparse.Namespace, terminal: Terminal) -> Answer:
 
 def _begun(args: argparse.Namespace, terminal: Terminal, machines: Machines, own: Handoff, *, detach: bool) -> Answer:
     try:
-        own = machines.start(own)
+        own = machines.start(own, cancel=terminal.cancel)
+    except Cancelled as error:
+        terminal.say(str(error))
+        raise
     except UserInputError:
         terminal.say(
             f"what was sent is in {own.repo_id}, which is private: begin with `remote start {own.id}`, or take it away "

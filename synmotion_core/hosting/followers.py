@@ -101,6 +101,7 @@ class _Follower:
 
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
+        self.machines: Machines
         self.unwatched = _Unwatched(0.0)
         self._lock = threading.Lock()
         self._job: Stage | None = None
@@ -124,43 +125,49 @@ class _Follower:
             )  # fmt: skip
 
     def looked_at(self, machines: Machines, own: Handoff, patience_s: float, retry_s: float) -> None:
-        """Called under the lock of Followers."""
+        """Called under the lock of Followers. The newest look's machines are asked: an older log-in may have ended."""
+        self.machines = machines
         if self._thread is not None and self._thread.is_alive() and not self.unwatched.is_set():
             self.unwatched.looked = time.monotonic()
             return
         self.unwatched = _Unwatched(patience_s)
-        work = (machines, own, self.unwatched, retry_s)
+        work = (own, self.unwatched, retry_s)
         self._thread = threading.Thread(target=self._run, args=work, name=f"following {own.id}", daemon=True)
         self._thread.start()
 
-    def _run(self, machines: Machines, own: Handoff, unwatched: _Unwatched, retry_s: float) -> None:
+    def _run(self, own: Handoff, unwatched: _Unwatched, retry_s: float) -> None:
         while not unwatched.is_set():
-            problem = self._read(machines, own, unwatched)
+            problem, over = self._read(self.machines, own, unwatched)
             with self._lock:
                 if unwatched is not self.unwatched:
                     return
                 self._problem = problem
-                if self._job is not None and self._job.ended and not unwatched.is_set():
+                if over and not unwatched.is_set():
                     self._whole = True
                     return
             unwatched.wait(retry_s)
 
-    def _read(self, machines: Machines, own: Handoff, unwatched: _Unwatched) -> str:
-        """The log from its beginning until its Job is over; returns why it ended before. What was read before stays
-        until something comes."""
+    def _read(self, machines: Machines, own: Handoff, unwatched: _Unwatched) -> tuple[str, bool]:
+        """The log from its beginning until its Job is over; returns what there is to say, and whether it was read to
+        its end. What was read before stays until something comes."""
+        from synmotion_core.hosting.machines import JobFailed
+
         began, fresh = time.monotonic(), True
         try:
             for event in machines.follow(own, cancel=unwatched, watch=self._is):
                 if unwatched is not self.unwatched:  # another reads by now
-                    return ""
+                    return "", False
                 self._take(event, time.monotonic() - began, fresh=fresh)
                 fresh = False
+        except JobFailed as error:
+            return str(error), True
         except UserInputError as error:
-            return str(error)
+            return str(error), False
         except Exception:
             log.exception("the log of %s could not be followed", own.id)
-            return "Something went wrong on our side; the details are in the log of the window that runs the studio."
-        return ""
+            bug = "Something went wrong on our side; the details are in the log of the window that runs the studio."
+            return bug, False
+        return "", True
 
     def _is(self, job: Stage) -> None:
         with self._lock:

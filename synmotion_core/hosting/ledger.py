@@ -83,18 +83,29 @@ class Ledger:
             there[:] = [one for one in there if one.id != id]
 
     @contextlib.contextmanager
+    def starting(self) -> Iterator[None]:
+        """Held by whoever begins or deletes one: two presses, or two programs, are one after the other."""
+        with self._alone("remote-start.lock", "one is being begun or deleted elsewhere at this moment: look again"):
+            yield
+
+    @contextlib.contextmanager
     def _changing(self) -> Iterator[list[Handoff]]:
-        lock, until = FileLock(self._path.with_name("remote.lock")), time.monotonic() + _PATIENCE_S
-        while not lock.acquire():
-            if time.monotonic() > until:
-                raise StorageError(f"{self._path} is being written by another process: try again")
-            time.sleep(0.05)
-        try:
+        with self._alone("remote.lock", f"{self._path} is being written by another process: try again"):
             there = list(self._read(self._path))
             yield there
             values = {"version": VERSION, "handoffs": [to_dict(one) for one in there]}
             with replacing(self._path) as partial:
                 partial.write_text(json.dumps(values, indent=1) + "\n", encoding="ascii")
+
+    @contextlib.contextmanager
+    def _alone(self, name: str, otherwise: str) -> Iterator[None]:
+        lock, until = FileLock(self._path.with_name(name)), time.monotonic() + _PATIENCE_S
+        while not lock.acquire():
+            if time.monotonic() > until:
+                raise StorageError(otherwise)
+            time.sleep(0.05)
+        try:
+            yield
         finally:
             lock.release()
 

@@ -13,6 +13,7 @@ import os
 import queue
 import re
 import secrets
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -24,11 +25,12 @@ from synmotion_core.adapters.file import read_info
 from synmotion_core.adapters.hub import MAX_ADAPTER, applied_keys
 from synmotion_core.adapters.hub_errors import LOG_IN, check_repo_id, told
 from synmotion_core.adapters.wire import Watch, commit_of, fetch, send
-from synmotion_core.errors import AdapterError, ConfigError, HubError, unknown
+from synmotion_core.errors import AdapterError, Cancelled, ConfigError, HubError, unknown
 from synmotion_core.hosting import bootstrap
 from synmotion_core.hosting.ledger import Handoff, Ledger
 from synmotion_core.hosting.log_lines import event_of
 from synmotion_core.hosting.order import Order
+from synmotion_core.locks import FileLock
 from synmotion_core.progress_line import printable
 from synmotion_core.storage import file_sha256, link_or_copy
 from synmotion_core.types import Event, Noted
@@ -42,6 +44,10 @@ DEFAULT_TIMEOUT = "6h"  # the Hub's own is half an hour
 _TIMEOUT = re.compile(r"[1-9]\d{0,5}[smhd]")
 _JOB_ID = re.compile(r"[\w-]{1,64}", re.ASCII)
 _WAITING, _ENDED = ("SCHEDULING",), ("COMPLETED", "CANCELED", "ERROR", "DELETED")
+
+
+class JobFailed(HubError):
+    """A Job has ended, and not as it was to: no look at it will find anything else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +131,9 @@ class Machines:
         again by the next try."""
         from huggingface_hub.errors import RepositoryNotFoundError
 
+        known = next((one for one in self.ledger.all() if one.id == own.id), own)
+        if known.commit:
+            raise ConfigError(f"{own.id} has been sent already: begin it with `remote start {own.id}`")
         own = self.ledger.put(own)
         with told(own.repo_id):
             try:
@@ -141,8 +150,13 @@ class Machines:
         )  # fmt: skip
         return self.ledger.change(own, commit=commit)
 
-    def start(self, own: Handoff) -> Handoff:
-        """Begin the Job, once: one that began although its answer was lost is found by its label."""
+    def start(self, own: Handoff, *, cancel: threading.Event | None = None) -> Handoff:
+        """Begin the Job, once: one that began although its answer was lost is found by its label. Raises Cancelled
+        where that is asked for before a Job has begun."""
+        with self.ledger.starting():
+            return self._start(self.ledger.find(own.id), cancel or threading.Event())
+
+    def _start(self, own: Handoff, cancel: threading.Event) -> Handoff:
         if not own.commit:
             raise ConfigError(f"{own.id} was not sent whole: say the same `remote train` again, it goes on there")
         if own.job_id:
@@ -151,11 +165,10 @@ class Machines:
 
         api, token = self._api, self._token()
         with told(f"a Job on {own.flavor}"):
-            begun = [
-                job for job in api.list_jobs(labels={LABEL: own.id}, namespace=own.owner)
-                if (job.labels or {}).get(LABEL) == own.id
-            ]  # fmt: skip
-            if not begun:
+            job = self._labelled(own)
+            if job is None:
+                if cancel.is_set():
+                    raise Cancelled(_not_begun(own))
                 text = Path(bootstrap.__file__).read_text(encoding="utf-8")
                 env = {"HF_HUB_DISABLE_TELEMETRY": "1"}
                 if own.flavor.startswith("cpu-"):
@@ -171,11 +184,12 @@ class Machines:
                     labels={LABEL: own.id},
                     namespace=own.owner,
                 )
-                begun = [job]
-        job_id = str(begun[0].id)
-        if not _JOB_ID.fullmatch(job_id):
-            raise HubError(f"the Hub answered with a Job of the name {printable(job_id[:80])!r}: try again")
-        return self.ledger.change(own, job_id=job_id)
+        return self.ledger.change(own, job_id=_job_id(job))
+
+    def _labelled(self, own: Handoff) -> Any:
+        """Its Job by the label that it was begun with, None where there is none."""
+        found = self._api.list_jobs(labels={LABEL: own.id}, namespace=own.owner)
+        return next((job for job in found if (job.labels or {}).get(LABEL) == own.id), None)
 
     def stage(self, own: Handoff) -> Stage:
         """Where its Job is. Raises ConfigError where none has begun, HubError."""
@@ -195,7 +209,7 @@ class Machines:
         """The Job's log from its beginning, as events, until it has ended well; cancel ends the following alone, watch
         is told where the Job is, each time that it is asked.
 
-        Raises HubError where the Job failed, was stopped or was killed.
+        Raises JobFailed where the Job failed, was stopped or was killed, HubError where it cannot be followed now.
         """
         cancel, seen, before = cancel or threading.Event(), 0, ""
         while not cancel.is_set():
@@ -280,9 +294,8 @@ class Machines:
         name = safe_name(name or own.name)
         target = self._workspace.adapters / f"{name}.safetensors"
         best_target = target.with_name(f"{name}-best.safetensors")
-        for path in (target, best_target):
-            if path.exists():
-                raise ConfigError(f"there is an adapter {path.stem!r} already: choose another name, with --name")
+        _free(target)
+        _free(best_target)
         with told(own.repo_id):
             found = self._api.dataset_info(own.repo_id, files_metadata=True)
         revision, files = commit_of(found.sha, own.repo_id), {str(one.rfilename): one for one in found.siblings or ()}
@@ -295,14 +308,22 @@ class Machines:
             raise ConfigError(f"{own.id} has no adapter yet, its Job is {stage.name}: `remote follow {own.id}`")
         folder = self._workspace.cache / "hub" / f"job-{own.id}"
         folder.mkdir(parents=True, exist_ok=True)
-        path, applied = self._verified(own, files[wanted], revision, folder, watch, cancel)
-        best = files.get(f"result/{own.name}-best.safetensors")
-        if best is not None:
-            link_or_copy(self._verified(own, best, revision, folder, watch, cancel)[0], best_target)
-        link_or_copy(path, target)
-        for one in folder.iterdir():
-            one.unlink(missing_ok=True)
-        folder.rmdir()
+        lock = FileLock(folder / "lock")
+        if not lock.acquire():
+            raise ConfigError(f"the adapter of {own.id} is being fetched elsewhere at this moment: look again")
+        try:
+            path, applied = self._verified(own, files[wanted], revision, folder, watch, cancel)
+            best = files.get(f"result/{own.name}-best.safetensors")
+            found = [(path, target)]
+            if best is not None:
+                found = [(self._verified(own, best, revision, folder, watch, cancel)[0], best_target), *found]
+            for _, there in found:  # one may have been made meanwhile
+                _free(there)
+            for source, there in found:
+                link_or_copy(source, there)
+            shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            lock.release()
         return Fetched(path=target, applied=applied, best=None if best is None else best_target, revision=revision)
 
     def _verified(
@@ -333,22 +354,46 @@ class Machines:
             raise
 
     def delete(self, own: Handoff) -> None:
-        """Take its dataset, with the clips, off the Hub, and forget it here. Raises ConfigError while its Job runs."""
-        from huggingface_hub.errors import HfHubHTTPError
+        """Take its dataset, with the clips, off the Hub, and forget it here. Raises ConfigError while its Job runs,
+        HubError where the token is of somebody who cannot see it."""
+        from huggingface_hub.errors import RepositoryNotFoundError
 
-        if own.job_id:
-            try:
-                running = not self.stage(own).ended
-            except HubError as error:  # the Hub forgets old Jobs; anything else is said
-                gone = isinstance(error.__cause__, HfHubHTTPError) and error.__cause__.response.status_code == 404
-                if not gone:
-                    raise
-                running = False
-            if running:
-                raise ConfigError(f"the Job of {own.id} is not over: stop it first, with `remote stop {own.id}`")
-        with told(own.repo_id):
-            self._api.delete_repo(own.repo_id, repo_type="dataset", missing_ok=True)
-        self.ledger.drop(own.id)
+        with self.ledger.starting():
+            own = self.ledger.find(own.id)
+            if own.commit and not own.job_id:  # one may have begun although its answer was lost
+                try:
+                    with told(f"the Job of {own.id}"):
+                        job = self._labelled(own)
+                except HubError as error:  # to whom Jobs are closed, none has begun
+                    if _status(error) not in (402, 403, 404):
+                        raise
+                    job = None
+                if job is not None:
+                    own = self.ledger.change(own, job_id=_job_id(job))
+            if own.job_id:
+                try:
+                    running = not self.stage(own).ended
+                except HubError as error:  # the Hub forgets old Jobs; anything else is said
+                    if _status(error) != 404:
+                        raise
+                    running = False
+                if running:
+                    raise ConfigError(f"the Job of {own.id} is not over: stop it first, with `remote stop {own.id}`")
+            with told(own.repo_id):
+                try:
+                    self._api.delete_repo(own.repo_id, repo_type="dataset")
+                except RepositoryNotFoundError:  # what is another's looks so, too
+                    self._require_owner(own)
+            self.ledger.drop(own.id)
+
+    def _require_owner(self, own: Handoff) -> None:
+        me = self._api.whoami()
+        names = [str(me["name"]), *(str(org.get("name")) for org in me.get("orgs") or ())]
+        if own.owner not in names:
+            raise HubError(
+                f"{own.repo_id} is {own.owner}'s, and your token is {printable(names[0][:80])}'s, who cannot see it: "
+                "nothing was deleted, log in as who sent it"
+            )
 
     def _token(self) -> str:
         from huggingface_hub import get_token
@@ -364,14 +409,40 @@ class Machines:
             raise ConfigError(f"no machine has begun {own.id} yet: `remote start {own.id}`")
 
 
+def _free(path: Path) -> None:
+    if path.exists():
+        raise ConfigError(f"there is an adapter {path.stem!r} already: choose another name, with --name")
+
+
+def _status(error: HubError) -> int | None:
+    """What the Hub answered with, None where it did not."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return error.__cause__.response.status_code if isinstance(error.__cause__, HfHubHTTPError) else None
+
+
+def _job_id(job: Any) -> str:
+    found = str(job.id)
+    if not _JOB_ID.fullmatch(found):
+        raise HubError(f"the Hub answered with a Job of the name {printable(found[:80])!r}: try again")
+    return found
+
+
+def _not_begun(own: Handoff) -> str:
+    return (
+        f"Cancelled before a machine began. What was sent is in {own.repo_id}, which is private: begin it with "
+        f"`remote start {own.id}` (“Start it” on the page), or take it away with `remote delete {own.id}` (“Delete”)"
+    )
+
+
 def _require_well(own: Handoff, stage: Stage) -> None:
-    """Raises HubError unless a Job that has ended did what it was to do."""
+    """Raises JobFailed unless a Job that has ended did what it was to do."""
     said = f" ({stage.message})" if stage.message else ""
     if stage.name == "ERROR":
-        raise HubError(
+        raise JobFailed(
             f"the Job of {own.id} failed or was killed on its machine{said}: the end of its log says why, "
             f"`remote follow {own.id}`; one that ran out of memory, or of its {own.timeout}, is killed"
         )
     if stage.name != "COMPLETED":
         what = "was stopped" if stage.name == "CANCELED" else "is not there any more"
-        raise HubError(f"the Job of {own.id} {what}{said}")
+        raise JobFailed(f"the Job of {own.id} {what}{said}")

@@ -41,7 +41,7 @@ def train(
     checkpoint stays in `folder`.
     """
     began, cancel = time.perf_counter(), cancel or threading.Event()
-    if together.asked().leads:
+    if together.asked().leads and not resume:
         wishes.take(folder)
     named = look_up(config)
     spec, entry, method_config, shape = named.spec, named.entry, named.method_config, named.shape

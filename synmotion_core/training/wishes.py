@@ -4,7 +4,8 @@
     <the run's folder>/sample-now     samples after the step at work
 
 A wish is an empty file, which goes when it is taken up: the page makes it, and so may anybody, from any process
-(`touch runs/my-wave/save-now`). No step depends on one. Those of before a run began are forgotten.
+(`touch runs/my-wave/save-now`). No step depends on one. Those of before a run began are forgotten; one that goes
+on takes them up.
 """
 
 from __future__ import annotations

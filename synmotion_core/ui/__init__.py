@@ -73,7 +73,8 @@ def build(desks: Desks) -> gr.Blocks:
         remote = second["remote"]
         remote["arrived"].change(*fifth["arrived_from"](remote["arrived"]), **quietly)
         remote["use"].click(*third["take_from"](remote["fetched"]), **quietly)
-        second["put"].change(*first["shown_anew"], **in_turn)
+        for shown_anew in (first["shown_anew"], first["load"][1]):
+            second["put"].change(*shown_anew, **in_turn)
         second["made"].change(*third["show_from"](second["made"]), **quietly)
         second["to_generate"].click(*third["take"], **quietly)
     return page

@@ -27,8 +27,9 @@ from synmotion_core.errors import ConfigError, UserInputError
 from synmotion_core.ui import guard
 from synmotion_core.ui.adapters import find_adapter, find_adapters
 from synmotion_core.ui.chosen import ClipChoice, run_name
+from synmotion_core.ui.forms import MOST_VIDEOS
 from synmotion_core.ui.notices import BUG
-from synmotion_core.ui.people import at_work_for
+from synmotion_core.ui.people import at_work_for, shared
 
 if TYPE_CHECKING:
     from synmotion_core.jobs import JobView
@@ -94,6 +95,11 @@ def build(studio: Studio) -> None:
         if not words:
             raise ConfigError("without an adapter, say what happens: motion='walks'")
         run = from_dict(GenerateRun, {**values, "subjects": subjects, "motion": words, "seeds": seeds or [0]})
+        count = len(run.subjects) * len(run.seeds)
+        if shared() and count > MOST_VIDEOS:
+            raise ConfigError(
+                f"{count} videos are asked for: where people share a studio, at most {MOST_VIDEOS} at once"
+            )
         return studio.jobs.submit(run)
 
     def train(
@@ -169,8 +175,9 @@ def _blend(studio: Studio, given: Any) -> dict[str, Any]:
 
 
 def _uploaded(clip: Any) -> str:
+    """The path of an upload. Gradio looks at it only where it is marked as a file, which whoever asks may leave out."""
     path = clip.get("path") if isinstance(clip, Mapping) else getattr(clip, "path", None)
-    if not isinstance(path, str):
+    if not isinstance(path, str) or not guard.is_upload(path):
         raise ConfigError("clips are uploaded files: handle_file('clip.mp4')")
     return path
 

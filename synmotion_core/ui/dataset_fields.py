@@ -170,6 +170,15 @@ def wire(
     return quiet(on_load), everything, own
 
 
+def keep_aside(choices: Sequence[ClipChoice], name: str, studio: Studio) -> str:
+    """Save clips that others take the place of, under a name that is free; returns it. Raises StorageError."""
+    sets = Datasets(studio.workspace)
+    free = sets.free_name(name)
+    clips, names = as_sources(choices, studio.library)
+    sets.save(free, clips, names=names)
+    return free
+
+
 def as_sources(choices: Sequence[ClipChoice], library: Library) -> tuple[tuple[ClipSource, ...], dict[Path, str]]:
     """Chosen clips as a set keeps them, words or not, and how their files are called."""
     clips, names = [], {}

@@ -8,6 +8,7 @@ a day after it was last used. All desks share the one device, in turn.
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import threading
 import time
@@ -34,6 +35,7 @@ log = logging.getLogger(__name__)
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 GUEST_S = 24 * 3600.0  # how long a guest's desk is kept unused
 MOST_GUESTS = 500
+IDLE_S = 300.0  # after which a guest's desk may be put away, where there are too many: it is found again on disk
 MOST_LIVE = 3  # jobs of one person that wait or run, where a device is shared
 
 
@@ -78,7 +80,10 @@ class Desks:
                     pictures=Pictures(workspace, self.assets),
                 )  # fmt: skip
                 self._desks[person.key] = desk
-            self._used[person.key] = time.time()
+            now, root = time.time(), desk.workspace.root
+            self._used[person.key] = now
+            if person.key.startswith("guests/") and now - root.stat().st_mtime > IDLE_S:
+                os.utime(root)  # of a guest who is back after a restart of the studio, this is what is known
             return desk
 
     def here(self) -> Desk:
@@ -124,11 +129,34 @@ class Desks:
                     shutil.rmtree(place)
                 except OSError as error:
                     log.warning("the desk of a guest who left could not be deleted whole: %s", error)
-        if keep not in self._desks and sum(key.startswith("guests/") for key in self._desks) >= MOST_GUESTS:
+        if keep not in self._desks:
+            self._put_away(now)
+
+    def _put_away(self, now: float) -> None:
+        """Make room for a guest: those who are away longest make it, their desks stay on disk, empty ones do not.
+
+        Raises ConfigError where all are here, or have work that runs.
+        """
+        guests = sorted((key for key in self._desks if key.startswith("guests/")), key=self._used.__getitem__)
+        here = len(guests)
+        for key in guests:
+            if here < MOST_GUESTS or now - self._used[key] < IDLE_S:
+                break
+            if self._busy(key):
+                continue
+            desk = self._desks.pop(key)
+            desk.jobs.close()
+            here -= 1
+            if not any(path.is_file() and path.stat().st_size for path in desk.workspace.root.rglob("*")):
+                shutil.rmtree(desk.workspace.root, ignore_errors=True)
+                del self._used[key]
+        if here >= MOST_GUESTS:
             raise ConfigError("too many visitors are here at once: log in, or come back later")
 
     def _busy(self, key: str) -> bool:
         from synmotion_core.job_folder import LIVE
 
         desk = self._desks.get(key)
-        return desk is not None and any(view.status in LIVE for view in desk.jobs.list())
+        if desk is None:
+            return False
+        return desk.transfers.running or any(view.status in LIVE for view in desk.jobs.list())

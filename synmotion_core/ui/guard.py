@@ -3,7 +3,8 @@
 Gradio gives every file in its cache to whoever knows its address (which holds the SHA-256 of the content). Here a file
 is given to the persons to whom a handler has shown it, told by the cookie that comes with the request. A visitor whose
 browser takes no cookies, and a program, cannot be told so: their addresses open for whoever knows them. What Gradio
-would fetch from elsewhere on a visitor's behalf is refused.
+would fetch from elsewhere on a visitor's behalf is refused. Gradio answers the pages of any site, and a browser sends
+its cookie along with what they ask: from another site it counts for nobody.
 
 On one's own computer nothing of this is at work.
 """
@@ -15,10 +16,20 @@ import os
 import secrets
 import threading
 from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from synmotion_core.errors import ConfigError
-from synmotion_core.ui.people import COOKIE, Person, from_cookie, log_in_is_possible, person_now, shared
+from synmotion_core.ui.people import (
+    COOKIE,
+    Person,
+    from_cookie,
+    log_in_has_ended,
+    log_in_is_possible,
+    person_now,
+    shared,
+)
 
 ANYBODY = "anybody"
 MANY = 20_000  # addresses, before those whose files are gone are forgotten
@@ -53,6 +64,18 @@ def may(person: Person | None, path: str) -> bool:
     return ANYBODY in owners or (person is not None and person.key in owners)
 
 
+def is_upload(path: str) -> bool:
+    """Whether a path that a request names is a file that was uploaded here, and not known to be another person's."""
+    from gradio.utils import get_upload_folder
+
+    found, folder = Path(path).resolve(), Path(get_upload_folder()).resolve()
+    if folder not in found.parents or not found.is_file():
+        return False
+    with _lock:
+        known = os.path.abspath(path) in _owners
+    return not shared() or not known or may(person_now(), path)
+
+
 def _note(path: str, person: Person) -> None:
     with _lock:
         if len(_owners) > MANY:
@@ -71,15 +94,28 @@ class Guard:
         """Give a visitor their cookie with the page; hold requests for files against who may have them."""
         if scope["type"] != "http" or not shared():
             return await self.app(scope, receive, send)
+        if _is_of_another_site(scope):
+            scope = {**scope, "session": {}}  # a copy: the visitor's own stays as it is
         path, session = str(scope.get("path", "")), scope.get("session")
-        if path == "/" and scope.get("method") == "GET" and session is not None and COOKIE not in session:
-            session[COOKIE] = secrets.token_urlsafe(32)
+        if path == "/" and scope.get("method") == "GET" and session is not None:
+            if log_in_has_ended(session):
+                del session["oauth_info"]
+            if COOKIE not in session:
+                session[COOKIE] = secrets.token_urlsafe(32)
         wanted = next((path[len(start) :] for start in _FILES if path.startswith(start)), None)
         if wanted is not None and not may(_sender(scope), wanted):
             return await _refuse(send)
         if path.rstrip("/") == _UPLOAD:
             send = _noting(send, _sender(scope))
         return await self.app(scope, receive, send)
+
+
+def _is_of_another_site(scope: Scope) -> bool:
+    """Whether a page that is not of this studio sent a request: browsers name it in all but plain visits."""
+    headers = {bytes(name).lower(): bytes(value).decode("latin-1") for name, value in scope.get("headers", ())}
+    origin = headers.get(b"origin")
+    own = {headers.get(b"host", ""), *(host.strip() for host in os.environ.get("SPACE_HOST", "").split(","))}
+    return origin is not None and urlsplit(origin).netloc.lower() not in {host.lower() for host in own if host}
 
 
 def _sender(scope: Scope) -> Person | None:

@@ -100,6 +100,18 @@ def from_cookie(session: Mapping[str, Any]) -> Person | None:
     return account or (_guest(f"cookie {secret}", cookie=True) if isinstance(secret, str) and secret else None)
 
 
+def log_in_has_ended(session: Mapping[str, Any]) -> bool:
+    """Whether the session is of a log-in whose time is over."""
+    info = session.get("oauth_info")
+    until = _until(info) if isinstance(info, Mapping) else None
+    return until is not None and until < time.time()
+
+
+def _until(info: Mapping[str, Any]) -> float | None:
+    until = info.get("expires_at")
+    return float(until) if isinstance(until, (int, float)) else None
+
+
 def _session_of(request: Any) -> Mapping[str, Any]:
     scope = getattr(request, "scope", None)
     session = scope.get("session") if isinstance(scope, Mapping) else None
@@ -116,10 +128,9 @@ def _account(session: Mapping[str, Any]) -> Person | None:
     info = session.get("oauth_info")
     if not isinstance(info, Mapping) or not isinstance(info.get("userinfo"), Mapping):
         return None
-    until = info.get("expires_at")
-    until = float(until) if isinstance(until, (int, float)) else None
-    if until is not None and until < time.time():
-        return None
+    if log_in_has_ended(session):  # what is asked is not a guest's, who would lose it
+        raise ConfigError("your log-in has ended: reload the page, and log in again")
+    until = _until(info)
     who = str(info["userinfo"].get("sub", ""))
     if not _ACCOUNT.fullmatch(who):
         raise ConfigError("the log-in came without an account that can be told apart: log in again")

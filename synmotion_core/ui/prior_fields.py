@@ -165,9 +165,15 @@ def left_out_next(
 
 
 def wire(
-    studio: Studio, cards: PriorCards, line: LeftOut, seen: gr.State, fields: Mapping[str, Any], message: gr.HTML
+    studio: Studio,
+    cards: PriorCards,
+    line: LeftOut,
+    seen: gr.State,
+    put: gr.State,
+    fields: Mapping[str, Any],
+    message: gr.HTML,
 ) -> None:
-    """seen: changes whenever the view does. fields: the form's, by their names."""
+    """seen: changes whenever the view does; put: when the form is filled anew. fields: the form's, by their names."""
 
     def in_view(values: Mapping[Any, Any]) -> JobView | None:
         asked = job_id(values[studio.train_job])
@@ -233,7 +239,7 @@ def wire(
     out = [*cards.parts, line.memory, message]
     calm: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     calm |= {"concurrency_id": "priors", "concurrency_limit": 1, "trigger_mode": "multiple"}  # each sees the last mark
-    seen.change(quiet(on_view), asked, cards.parts, **calm)
+    gr.on([seen.change, put.change], quiet(on_view), asked, cards.parts, **calm)
     cards.area.select(guarded(message, on_press), asked, out, **calm)
     cards.anew.click(guarded(message, on_anew), asked, out, **calm)
     line.clear.click(guarded(message, on_clear), asked, out, **calm)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synmotion_core.command import value_text
-from synmotion_core.config import Footage, GenerateRun, TrainRun, to_dict
+from synmotion_core.config import Footage, GenerateRun, TrainRun, from_dict, to_dict
 from synmotion_core.errors import ConfigError, MissingError, UserInputError
 from synmotion_core.ui.adapters import BASE_ALONE, find_adapters
 from synmotion_core.ui.blend_fields import NONE
@@ -118,21 +118,32 @@ def refill_training(run: TrainRun, studio: Studio, left_out: Any) -> TrainingRef
     values["left_out"] = kept_left_out(left_out, values, run.priors.left_out)
     try:
         again = train_run(values, choices, studio.library, studio.pictures)
-        said += _not_in_the_form(to_dict(run), to_dict(again))
+        said += _not_in_the_form(_whole(run), _whole(again))
     except UserInputError as error:  # of pictures that the page does not know, for example
         said += (f"As it stands, no training can be made of the form: {error}",)
+    if train.seed > _EXACT:
+        said += (f"Its seed {train.seed} is too large for the field, which rounds it: the command line takes it.",)
     return TrainingRefill(values=values, clips=choices, said=said)
 
 
+_EXACT = 2**53  # numbers of a browser
 _AS_THEY_ARE = ("num_steps", "sample_every", "save_every", "score_every", "seed", "optimizer")
+
+
+def _whole(run: TrainRun) -> dict[str, Any]:
+    """All that a training is asked, by the command line's names, a method's own values beside those that are given."""
+    from synmotion_core.methods import find_method
+
+    values = to_dict(run)
+    values["method"] = to_dict(from_dict(find_method(run.method).config, run.method_config))
+    del values["clips"], values["method_config"]  # of clips that are gone each is told
+    return values
 
 
 def _not_in_the_form(run: Any, again: Any) -> tuple[str, ...]:
     """A sentence that names what a training was given beyond the form, as the command line would say it; or none."""
     differs = []
     for key, value in run.items():
-        if key == "clips":  # of those that are gone each is told
-            continue
         if isinstance(value, dict) and isinstance(again[key], dict):
             found = ((f"{key}.{k}", v, again[key].get(k)) for k, v in value.items())
         else:

@@ -142,7 +142,7 @@ def build(
                     raise ConfigError(_CHANGED)
                 own = machines.send(order, before.own, watch=watch, cancel=stop)
             try:
-                own = machines.start(own)
+                own = machines.start(own, cancel=stop)
             except UserInputError as error:
                 raise HubError(
                     f"{error}. What was sent is in {own.repo_id}, which is private: “Start it” begins the Job, "

@@ -166,7 +166,7 @@ def _said(own: Handoff, seen: Seen) -> str:
     said = [seen.job.message] if seen.job is not None and seen.job.message else []
     if seen.job is not None and seen.job.name == "ERROR":
         said.append(f"The end of its log says why; one that ran out of memory, or of its {own.timeout}, is killed.")
-    if seen.problem and not seen.ended:
+    if seen.problem and not seen.whole:
         said.append(f"{seen.problem}. It is tried again.")
     return " ".join(said)
 

@@ -15,7 +15,7 @@ import gradio as gr
 
 from synmotion_core.command import same_command
 from synmotion_core.config import TrainRun
-from synmotion_core.errors import UserInputError
+from synmotion_core.errors import MissingError, UserInputError
 from synmotion_core.ui import (
     media,
     preset_fields,
@@ -28,8 +28,9 @@ from synmotion_core.ui import (
     train_words,
 )
 from synmotion_core.ui.beat import POLL_S
-from synmotion_core.ui.chosen import ClipChoice, current, run_name, to_memory
+from synmotion_core.ui.chosen import ClipChoice, current, in_words, run_name, to_memory
 from synmotion_core.ui.context import IN_TURN, PATIENCE_S, Studio, backbone_choices, in_time, job_id, scroll_to
+from synmotion_core.ui.dataset_fields import keep_aside
 from synmotion_core.ui.forms import default_rank, refuse_blocked, train_run
 from synmotion_core.ui.notices import Updates, guarded, notice, notices, quiet
 from synmotion_core.ui.refill import refill_training
@@ -80,7 +81,11 @@ def build(studio: Studio) -> dict[str, Any]:
                     "Use it in Generate", size="md", interactive=False, elem_id="train-use", min_width=200
                 )
                 again = gr.Button(
-                    "Use its settings again", size="md", interactive=False, elem_id="train-again", min_width=200
+                    "Use its settings and clips again",
+                    size="md",
+                    interactive=False,
+                    elem_id="train-again",
+                    min_width=260,
                 )
             jobs = queue.build()
             plot = gr.HTML(progress.loss_plot((), 0), elem_id="train-plot", apply_default_css=False)
@@ -230,7 +235,10 @@ def build(studio: Studio) -> dict[str, Any]:
 
     def on_tick(values: Mapping[Any, Any]) -> Updates:
         asked, updates = job_id(values[studio.train_job]), listed(values[jobs.seen], values[jobs.doomed])
-        shown = {**show(studio.jobs.snapshot(asked), values[seen]), **updates} if asked else updates
+        try:
+            shown = {**show(studio.jobs.snapshot(asked), values[seen]), **updates} if asked else updates
+        except MissingError:  # deleted, on another page
+            shown = forget() | updates
         return in_time(studio, timer, shown)
 
     def on_load(values: Mapping[Any, Any]) -> Updates:
@@ -320,11 +328,14 @@ def build(studio: Studio) -> dict[str, Any]:
 
         view = studio.jobs.snapshot(job_id(values[studio.train_job]))
         assert isinstance(view.config, TrainRun)
-        old = refill_training(view.config, studio, values[fields["left_out"]])
+        old, before = refill_training(view.config, studio, values[fields["left_out"]]), current(values, studio)
+        said = notice("good", f"The form and the clips are as they were for “{view.config.name}”.")
+        if before and before != old.clips:
+            kept = keep_aside(before, f"before {view.config.name}", studio)
+            said += notice("info", f"The clips before ({in_words(before)}) are in the saved set “{kept}”.")
         spec, own_rank = find_spec(view.config.backbone), default_rank(view.config.method)
         new: dict[Any, Any] = {fields[key]: value for key, value in old.values.items()}
         new |= {studio.clips: old.clips, studio.chosen: to_memory(old.clips), studio.backbone: spec.name}
-        said = notice("good", f"The form and the clips are as they were for “{view.config.name}”.")
         return {
             **fill(values, new),
             rank: gr.Number(value=new[rank], visible=own_rank is not None),
@@ -377,7 +388,7 @@ def build(studio: Studio) -> dict[str, Any]:
     studio.chosen.change(quiet(fill), everything, filled, **{**calm, "trigger_mode": "always_last"})
     preset_sets = [fields[key] for key in preset_fields.SETS]
     new_backbone = list({*filled, *preset_sets, message, sample_subjects, studio.backbone})
-    turn = {**calm, "concurrency_limit": 1}
+    turn = {**calm, **IN_TURN}  # it says for which backbone clips are judged
     backbone.input(guarded(message, on_backbone), {*everything, studio.backbone}, new_backbone, **turn)
     settings = [part.change for part in fields.values() if part is not backbone]
     estimated = [plan_box, command, memory.ways, *presets.parts, *laid.left_out.parts]
@@ -388,7 +399,7 @@ def build(studio: Studio) -> dict[str, Any]:
     refilled = list({*fields.values(), *filled, rank, studio.clips, studio.chosen, studio.backbone, put, message})
     filled_in = again.click(guarded(message, on_again), everything, refilled, **{**calm, **IN_TURN})
     filled_in.then(None, None, None, js=scroll_to("train-message"))
-    prior_fields.wire(studio, priors, laid.left_out, seen, fields, message)
+    prior_fields.wire(studio, priors, laid.left_out, seen, put, fields, message)
     away = remote.build(studio, elsewhere, to_train, everything, backbone)
     loading = [(quiet(fill), everything, filled), (quiet(on_load), watched, [*shown, studio.tabs]), away["load"]]
     return {"load": loading, "to_generate": to_generate, "made": made, "put": put, "remote": away}

@@ -139,6 +139,28 @@ def test_other_versions_are_said(
     assert read_results(tmp_path / "out").versions["torch"].endswith(" and 1.0")
 
 
+@pytest.mark.parametrize(("name", "refused"), [("judge", True), ("weights", True), ("source", False)])
+def test_other_weights_are_refused_and_unknown_ones_said(
+    name: str, refused: bool, parts: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def write(index: int, version: str) -> None:
+        values = json.loads((parts[index] / FILE).read_text())
+        values["versions"][name] = version
+        (parts[index] / FILE).write_text(json.dumps(values))
+
+    write(0, "aaa")
+    with caplog.at_level(logging.WARNING):
+        merge_results(parts, tmp_path / "one")
+    assert f"different versions of {name}: aaa, unknown" in caplog.text
+    assert read_results(tmp_path / "one").versions[name] == "aaa and unknown"
+    write(1, "bbb")
+    if not refused:
+        merge_results(parts, tmp_path / "two")
+        return
+    with pytest.raises(ConfigError, match=f"measured with different {name}: aaa, bbb"):
+        merge_results(parts, tmp_path / "two")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

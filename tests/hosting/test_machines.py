@@ -7,22 +7,26 @@ from __future__ import annotations
 
 import json
 import shlex
+import subprocess
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub.errors import HfHubHTTPError
 
 from synmotion_core import cli
 from synmotion_core.adapters.file import read_info
 from synmotion_core.config import TrainRun, to_dict
 from synmotion_core.errors import AdapterError, Cancelled, ConfigError, HubError
 from synmotion_core.events import event_to_dict
+from synmotion_core.hosting import bootstrap
 from synmotion_core.hosting import machines as module
 from synmotion_core.hosting.ledger import Handoff
 from synmotion_core.hosting.machines import Machines
 from synmotion_core.hosting.order import Order, pack
 from synmotion_core.hosting.sources import Source
+from synmotion_core.locks import FileLock
 from synmotion_core.types import Finished, Noted, Progress
 from synmotion_core.workspace import Workspace
 from tests.hub_jobs import run_here
@@ -112,6 +116,44 @@ def test_what_broke_goes_on(hub: HubServer, machines: Machines, order: Order) ->
         machines.start(sent)
     begun = machines.start(sent)
     assert begun.job_id == hub.jobs.only().id, "the one that began, not a second one"
+
+
+def test_cancelled_in_the_last_moment_no_machine_begins(hub: HubServer, machines: Machines, order: Order) -> None:
+    stop = threading.Event()
+
+    def watch(file: str, done: int, size: int) -> None:
+        if done == size:  # all has arrived, and is not committed yet
+            stop.set()
+
+    own = machines.plan(order, flavor="l4x1")
+    with pytest.raises(Cancelled):
+        machines.send(order, own, watch=watch, cancel=stop)
+    assert len(hub.repos[f"datasets/{own.repo_id}"].commits) == 1
+    sent = machines.send(order, own)
+    with pytest.raises(Cancelled, match=f"before a machine began. .* `remote start {own.id}`"):
+        machines.start(sent, cancel=stop)
+    assert not hub.jobs.all
+    with pytest.raises(ConfigError, match="has been sent already"):
+        machines.send(order, own)
+    assert machines.start(sent).commit == sent.commit
+
+
+def test_two_presses_begin_one_job(hub: HubServer, machines: Machines, order: Order) -> None:
+    sent, done = machines.send(order, machines.plan(order, flavor="l4x1")), []
+
+    def press() -> None:
+        try:
+            done.append(machines.start(sent).job_id)
+        except ConfigError as error:
+            done.append(str(error))
+
+    presses = [threading.Thread(target=press) for _ in range(4)]
+    for one in presses:
+        one.start()
+    for one in presses:
+        one.join()
+    assert hub.jobs.only().id in done
+    assert sum("has begun already" in one for one in done) == 3
 
 
 def test_who_may(hub: HubServer, machines: Machines, order: Order, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,6 +320,79 @@ def test_the_clips_of_a_job_that_is_forgotten_are_taken_away(
     hub.jobs.all.clear()
     machines.delete(begun)
     assert not hub.repos
+
+
+def test_a_job_whose_answer_was_lost_is_not_forgotten(hub: HubServer, machines: Machines, order: Order) -> None:
+    sent = machines.send(order, machines.plan(order, flavor="l4x1"))
+    hub.fail("POST", "/api/jobs/", drop=True)
+    with pytest.raises(HubError):
+        machines.start(sent)
+    with pytest.raises(ConfigError, match="is not over: stop it first"):
+        machines.delete(sent)
+    machines.stop(machines.ledger.find(sent.id))
+    machines.delete(sent)
+    assert not hub.repos
+    assert not machines.ledger.all()
+
+
+def test_what_another_sent_is_not_forgotten(
+    hub: HubServer, machines: Machines, order: Order, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To whom a private dataset is not shown, it looks as if it were not there."""
+    sent = machines.send(order, machines.plan(order, flavor="l4x1"))
+    hub.add_user("carl", "hf_carl_write")
+    monkeypatch.setenv("HF_TOKEN", "hf_carl_write")
+    with pytest.raises(HubError, match="is ann's, and your token is carl's"):
+        machines.delete(sent)
+    assert hub.repos
+    assert machines.ledger.all() == [sent]
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    hub.repos.clear()  # taken away on its page
+    machines.delete(sent)
+    assert not machines.ledger.all()
+
+
+def test_an_adapter_that_was_made_meanwhile_stays(
+    hub: HubServer, machines: Machines, begun: Handoff, mine: Workspace
+) -> None:
+    own, target = synmotion(machines, begun), mine.adapters / "my wave.safetensors"
+    result(hub, begun)
+    with pytest.raises(ConfigError, match="there is an adapter 'my wave' already"):
+        machines.pull(own, watch=lambda *_: print(target.write_bytes(b"a training's")))
+    assert target.read_bytes() == b"a training's"
+    (folder,) = (mine.cache / "hub").iterdir()
+    lock = FileLock(folder / "lock")
+    assert lock.acquire()
+    with pytest.raises(ConfigError, match="is being fetched elsewhere"):
+        machines.pull(own, name="second")
+    lock.release()
+    assert machines.pull(own, name="second").path.exists()
+    assert not list((mine.cache / "hub").iterdir())
+
+
+@pytest.mark.parametrize(("status", "tries", "comes"), [(500, 1, True), (500, 9, False), (403, 1, False)])
+def test_what_was_learnt_is_sent_more_than_once(
+    hub: HubServer, begun: Handoff, status: int, tries: int, comes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bootstrap script with the real client; its pip and its training are left out."""
+
+    def trained(words: list[str], *, cwd: Path, **_: Any) -> subprocess.CompletedProcess[str]:
+        (cwd / "out").mkdir()
+        (cwd / "out" / "my wave.safetensors").write_bytes(SQUAT.read_bytes())
+        return subprocess.CompletedProcess(words, 0)
+
+    monkeypatch.setattr(bootstrap, "pip", lambda *_: 0)
+    monkeypatch.setattr(bootstrap, "PAUSES_S", (0, 0))
+    monkeypatch.setattr(bootstrap.subprocess, "run", trained)
+    hub.fail("POST", "/commit/", status=status, times=tries)
+    asked = (begun.repo_id, begun.commit, module.CLIENT, "my wave")
+    if comes:
+        assert bootstrap.main(*asked) == 0
+    else:
+        with pytest.raises(HfHubHTTPError):
+            bootstrap.main(*asked)
+    files = hub.repos[f"datasets/{begun.repo_id}"].head.files
+    assert ("result/my wave.safetensors" in files) == comes
 
 
 def _set() -> threading.Event:

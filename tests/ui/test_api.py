@@ -14,7 +14,9 @@ from gradio_client.exceptions import AppError
 
 from synmotion_core.clips import video
 from synmotion_core.config import GenerateRun, TrainRun
+from synmotion_core.ui import api, guard
 from synmotion_core.ui.api import names_files
+from synmotion_core.ui.people import Person
 from tests.ui.studio import Site, draw, write_adapter
 
 
@@ -174,14 +176,43 @@ def test_a_path_on_the_server_is_no_upload(client: Client, site: Site) -> None:
     """Who does not upload a file cannot name one, not even a clip that is there."""
     there = site.assets / "clips" / "clap" / "clap-0.mp4"
 
-    def asked(path: str) -> bytes:
-        clip = {"path": path, "meta": {"_type": "gradio.FileData"}}
+    def asked(path: str, *, marked: bool = True) -> bytes:
+        clip = {
+            "path": path,
+            **({"meta": {"_type": "gradio.FileData"}} if marked else {}),
+        }  # Gradio looks at these alone
         values = [[clip], "claps", "a person", "", {"train": {"num_steps": 1}}]
         answer = httpx.post(f"{site.url}gradio_api/call/train", json={"data": values}).raise_for_status()
         return httpx.get(f"{site.url}gradio_api/call/train/{answer.json()['event_id']}").content
 
     for path in ("/etc/passwd", str(there)):
         assert b"event: error" in asked(path)
+        assert b"event: error" in asked(path, marked=False)
     assert not site.runner.runs
     sent = httpx.post(f"{site.url}gradio_api/upload", files={"files": (there.name, there.read_bytes())})
-    assert b"event: complete" in asked(sent.raise_for_status().json()[0]), "one that was uploaded can"
+    uploaded = sent.raise_for_status().json()[0]
+    assert b"event: error" in asked(f"{Path(uploaded).parent}/../../../{there}", marked=False)
+    assert b"event: complete" in asked(uploaded), "one that was uploaded can"
+
+
+def test_where_people_share_it_an_upload_is_its_owners(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
+    monkeypatch.setenv("SPACE_ID", "someone/space")
+    clip = tmp_path / "uploads" / "abc" / "clip.mp4"
+    clip.parent.mkdir(parents=True)
+    clip.write_bytes(b"x")
+    ann, bob = (Person(key=f"people/{name}", cookie=True) for name in ("ann", "bob"))
+    assert guard.is_upload(str(clip)), "a program's, which sends no cookie"
+    guard._note(str(clip), ann)
+    for person, may in ((ann, True), (bob, False), (None, False)):
+        monkeypatch.setattr(guard, "person_now", lambda who=person: who)
+        assert guard.is_upload(str(clip)) == may
+
+
+def test_where_people_share_it_nobody_keeps_the_device_for_long(
+    client: Client, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "shared", lambda: True)
+    with pytest.raises(AppError, match="65 videos are asked for: where people share a studio, at most 64 at once"):
+        client.predict(["a cat"], motion="walks", seeds=list(range(65)), api_name="/generate")
+    assert not site.runner.runs

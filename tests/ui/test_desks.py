@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 import threading
 import time
 from pathlib import Path
@@ -15,7 +17,7 @@ import pytest
 from synmotion_core.errors import ConfigError
 from synmotion_core.locks import FileLock, Turns
 from synmotion_core.ui import guard, people
-from synmotion_core.ui.desks import GUEST_S, Desks
+from synmotion_core.ui.desks import GUEST_S, IDLE_S, Desks
 from synmotion_core.ui.notices import guarded, quiet
 from synmotion_core.ui.people import COOKIE, Person, at_work_for, person_of
 from synmotion_core.workspace import Workspace
@@ -53,10 +55,10 @@ def test_who_sent_a_request() -> None:
     assert "hf_secret" not in repr(ann)
     renamed = {**INFO, "userinfo": {"sub": "a1", "preferred_username": "anna"}}
     assert person_of(request({"oauth_info": renamed})).key == ann.key
-    late = person_of(request({"oauth_info": {**INFO, "expires_at": time.time() - 1}, COOKIE: "x"}))
+    with pytest.raises(ConfigError, match="your log-in has ended: reload the page"):  # a guest would lose what is made
+        person_of(request({"oauth_info": {**INFO, "expires_at": time.time() - 1}, COOKIE: "x"}))
     by_cookie, by_page = person_of(request({COOKIE: "x"})), person_of(request(page="x"))
-    assert late == by_cookie
-    assert len({late.key, by_page.key, person_of(request({COOKIE: "y"})).key, ann.key}) == 4
+    assert len({by_cookie.key, by_page.key, person_of(request({COOKIE: "y"})).key, ann.key}) == 4
     assert (by_cookie.cookie, by_page.cookie) == (True, False)
 
 
@@ -159,6 +161,93 @@ def test_too_many_visitors(workspace: Workspace, assets: Path, monkeypatch: pyte
 
 
 @pytest.mark.usefixtures("space")
+def test_who_is_away_makes_room(workspace: Workspace, assets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Desks that are put away are found again on disk, those with work that runs stay, and empty ones are deleted."""
+    monkeypatch.setattr("synmotion_core.ui.desks.MOST_GUESTS", 3)
+    people_here = {name: person_of(request({COOKIE: name})) for name in "abcde"}
+    with Desks(workspace, assets=assets) as desks:
+        homes = {name: desks.of(people_here[name]).workspace.root for name in "abc"}
+        (homes["b"] / "clips").mkdir(exist_ok=True)
+        (homes["b"] / "clips" / "mine.mp4").write_text("x")
+        monkeypatch.setattr(desks, "_busy", lambda key: key == people_here["a"].key)
+        desks._used[people_here["a"].key] -= IDLE_S + 10
+        with pytest.raises(ConfigError, match="too many visitors"):  # one is away, and has work
+            desks.of(people_here["d"])
+        for age, name in enumerate("cba"):
+            desks._used[people_here[name].key] -= IDLE_S + 10 + age
+        monkeypatch.setattr("synmotion_core.ui.desks.MOST_GUESTS", 2)
+        desks.of(people_here["d"])
+        assert homes["a"].exists(), "it has work"
+        assert (homes["b"] / "clips" / "mine.mp4").exists()
+        assert not homes["c"].exists(), "nothing was in it"
+        assert set(desks._desks) == {people_here[name].key for name in "ad"}
+        desks._used[people_here["d"].key] -= 1000
+        assert (desks.of(people_here["b"]).workspace.clips / "mine.mp4").exists()
+
+
+@pytest.mark.usefixtures("space")
+def test_a_guest_who_comes_again_is_known_to_after_a_restart(workspace: Workspace, assets: Path) -> None:
+    guest, long_ago = person_of(request({COOKIE: "a"})), time.time() - GUEST_S - 100
+    for comes in (True, False):
+        with Desks(workspace, assets=assets) as desks:
+            home = desks.of(guest).workspace.root
+            os.utime(home, (long_ago, long_ago))
+            if comes:
+                desks.of(guest)
+        with Desks(workspace, assets=assets) as desks:
+            desks._sweep("guests/b")
+            assert home.exists() == comes
+
+
+@pytest.mark.usefixtures("space")
+@pytest.mark.parametrize(
+    ("origin", "counts"),
+    [
+        (None, True),
+        ("https://ann-studio.hf.space", True),
+        ("https://ANN-studio.hf.space", True),
+        ("https://own.example", True),
+        ("https://evil.example", False),
+        ("https://ann-studio.hf.space.evil.example", False),
+        ("http://ann-studio.hf.space:81", False),
+        ("null", False),
+    ],
+)
+def test_from_another_site_a_cookie_counts_for_nobody(
+    origin: str | None, counts: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gradio answers any site's pages, with their visitors' cookies."""
+    monkeypatch.setenv("SPACE_HOST", "ann-studio.hf.space,own.example")
+    headers = [(b"host", b"ann-studio.hf.space"), *([(b"origin", origin.encode())] if origin else [])]
+    session = {"oauth_info": INFO, COOKIE: "x"}
+    scope = {"type": "http", "path": "/gradio_api/queue/join", "method": "POST", "headers": headers, "session": session}
+    seen = through_the_guard(scope)
+    assert (people.from_cookie(seen["session"]) is not None) == counts
+    assert session == {"oauth_info": INFO, COOKIE: "x"}, "the visitor's own stays as it is"
+
+
+@pytest.mark.usefixtures("space")
+def test_a_log_in_that_has_ended_goes_when_the_page_is_loaded() -> None:
+    session = {"oauth_info": {**INFO, "expires_at": time.time() - 1}, COOKIE: "x"}
+    scope = {"type": "http", "path": "/gradio_api/queue/join", "method": "POST", "headers": [], "session": session}
+    through_the_guard(scope)
+    assert "oauth_info" in session, "what a page that is open asks is not a guest's"
+    through_the_guard({**scope, "path": "/", "method": "GET"})
+    assert session == {COOKIE: "x"}
+
+
+def through_the_guard(scope: dict[str, Any]) -> dict[str, Any]:
+    """What the app sees of a request."""
+    seen: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope)
+
+    asyncio.run(guard.Guard(app)(scope, None, None))  # type: ignore[arg-type]
+    return seen[0]
+
+
+@pytest.mark.usefixtures("space")
 def test_an_address_opens_for_whom_it_was_made(tmp_path: Path) -> None:
     ann, bob = person_of(request({"oauth_info": INFO})), person_of(request({COOKIE: "bob"}))
     path = str(tmp_path / "a.mp4")
@@ -180,6 +269,25 @@ def test_addresses_of_files_that_are_gone_are_forgotten(tmp_path: Path, monkeypa
     for name in ("here.mp4", "1", "2", "3", "4"):
         guard._note(str(tmp_path / name), Person(key="guests/x", cookie=True))
     assert sorted(os.path.basename(path) for path in guard._owners) == ["4", "here.mp4"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_process_does_not_keep_a_lock(tmp_path: Path) -> None:
+    """As ZeroGPU's workers are: they live on after the job that they were forked for."""
+    lock, other = FileLock(tmp_path / "a.lock"), FileLock(tmp_path / "a.lock")
+    assert lock.acquire()
+    child = os.fork()
+    if child == 0:
+        time.sleep(60)
+        os._exit(0)
+    try:
+        assert not other.acquire()
+        lock.release()
+        assert other.acquire()
+        other.release()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
 
 
 def test_turns_go_by_who_waits_longest(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from playwright.sync_api import expect
 
 from synmotion_core.config import TrainRun
+from synmotion_core.datasets import Datasets
 from synmotion_core.errors import ConfigError
 from synmotion_core.precision import Precision
 from synmotion_core.training.priors import plan_priors
@@ -88,6 +89,10 @@ def test_what_the_form_cannot_say_is_told(desk: Any, plain: TrainRun, mine: Path
     own_picture = dataclasses.replace(plain.train, sample_subjects=("an owl",), sample_images=(mine,))
     (said,) = refill_training(dataclasses.replace(plain, mode="i2v", train=own_picture), desk, {}).said
     assert said.startswith("As it stands, no training can be made of the form: there is no ready picture of 'an owl'")
+    own_values = dataclasses.replace(plain, method_config={"rank": 16, "projections": "qkv"})
+    assert not refill_training(own_values, desk, {}).said, "they are the method's own"
+    large = dataclasses.replace(plain, train=dataclasses.replace(plain.train, seed=2**53 + 1))
+    assert "is too large for the field" in refill_training(large, desk, {}).said[0]
     brought = dataclasses.replace(plain, clips=(dataclasses.replace(plain.clips[0], path=mine), plain.clips[1]))
     mine.unlink()
     old = refill_training(brought, desk, {})
@@ -137,6 +142,9 @@ def test_settings_again_on_another_page(open_page: Any, site: Site) -> None:
     rested(other)
     other.locator("#train-again").click()
     expect(other.locator("#train-message")).to_contain_text("are as they were for “zwx-claps”", timeout=SLOW)
+    expect(other.locator("#train-message")).to_contain_text("3 clips of “squats”")
+    expect(other.locator("#train-message")).to_contain_text("are in the saved set “before zwx-claps”")
+    assert [clip.motion for clip in Datasets(site.workspace).clips("before zwx-claps")] == ["squats"] * 3
     rested(other)
     expect(other.locator("#train-clips")).to_contain_text("3 clips of “claps”")
     other.get_by_text("More settings").first.click()
