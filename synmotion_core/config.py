@@ -25,6 +25,7 @@ from synmotion_core.training.settings import PriorConfig, TrainConfig
 from synmotion_core.workspace import safe_name
 
 T = TypeVar("T")
+MOST_FPS = 240.0  # nothing is re-timed to more: as clips.ffmpeg.LIMITS, which would bring OpenCV along
 
 
 def motion_name(motion: str) -> str:
@@ -41,8 +42,8 @@ class Footage:
     """A video file and which part of it.
 
     start_s and end_s are seconds in the file, end_s None = to the end. resample_fps: None keeps every frame at
-    the file's own rate (refused when that does not fit the backbone's), a number re-times to that many frames a second,
-    explicitly.
+    the file's own rate (refused when that does not fit the backbone's), a number re-times to that many frames a second
+    (at most MOST_FPS), explicitly.
     """
 
     path: Path
@@ -55,8 +56,8 @@ class Footage:
             value = getattr(self, name)
             if value is not None and not math.isfinite(value):
                 raise ConfigError(f"{name} must be a finite number, got {value}")
-        if self.resample_fps is not None and not self.resample_fps > 0:
-            raise ConfigError(f"resample_fps must be above 0, got {self.resample_fps}")
+        if self.resample_fps is not None and not 0 < self.resample_fps <= MOST_FPS:
+            raise ConfigError(f"resample_fps must be above 0 and at most {MOST_FPS:g}, got {self.resample_fps}")
         if self.start_s < 0:
             raise ConfigError(f"start_s must be at least 0, got {self.start_s}")
         if self.end_s is not None and self.end_s <= self.start_s:

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synmotion_core.config import BlendWith, ClipSource, Footage, GenerateRun, TrainRun, from_dict, to_dict
+from synmotion_core.clips.ffmpeg import LIMITS
+from synmotion_core.config import MOST_FPS, BlendWith, ClipSource, Footage, GenerateRun, TrainRun, from_dict, to_dict
 from synmotion_core.errors import ConfigError
 from synmotion_core.precision import Precision
 from synmotion_core.training.settings import PriorConfig, TrainConfig
@@ -38,7 +39,7 @@ def clip_sources(draw: st.DrawFn) -> ClipSource:
         motion=draw(texts),
         start_s=start,
         end_s=draw(st.none() | numbers.map(lambda n: start + n)),
-        resample_fps=draw(st.none() | numbers),
+        resample_fps=draw(st.none() | st.floats(0.001, MOST_FPS)),
     )
 
 
@@ -231,11 +232,26 @@ def test_whole_numbers_are_floats_too() -> None:
 
 
 @pytest.mark.parametrize(
-    "values", [{"start_s": float("nan")}, {"end_s": float("inf")}, {"resample_fps": 0.0}, {"resample_fps": -8.0}]
+    "values",
+    [
+        {"start_s": float("nan")},
+        {"end_s": float("inf")},
+        {"resample_fps": 0.0},
+        {"resample_fps": -8.0},
+        {"resample_fps": 240.5},
+        {"resample_fps": 1e9},
+    ],
 )
 def test_a_cut_is_made_of_real_numbers(values: dict) -> None:
     with pytest.raises(ConfigError, match=next(iter(values))):
         ClipSource(path=Path("a.mp4"), subject="a person", motion="claps", **values)
+
+
+def test_nothing_is_retimed_to_more_than_a_file_may_have() -> None:
+    assert LIMITS.fps == MOST_FPS
+    with pytest.raises(ConfigError, match=r"resample_fps must be above 0 and at most 240, got 1000000000\.0"):
+        Footage(path=Path("a.mp4"), resample_fps=1e9)
+    assert Footage(path=Path("a.mp4"), resample_fps=MOST_FPS).resample_fps == 240
 
 
 def test_a_precision_that_its_run_cannot_use_is_refused() -> None:

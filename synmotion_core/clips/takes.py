@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from synmotion_core.clips.doctor import Cut, find_cuts, frames_used, judged_cut, thumbnails
+from synmotion_core.clips.ffmpeg import ClipRefused
 
 if TYPE_CHECKING:
     from synmotion_core.clips.video import VideoInfo
@@ -43,14 +44,31 @@ def takes(info: VideoInfo, shape: VideoShape, cut: Cut, frames: Frames) -> tuple
 
 
 def split(info: VideoInfo, shape: VideoShape, cut: Cut, scenes: Sequence[int]) -> tuple[Take, ...]:
-    """The takes between scenes that begin at these frames of the cut, counted from its first, rising."""
+    """The takes between scenes that begin at these frames of the cut, counted from its first, rising.
+
+    No cut tells frames within one millisecond apart: a part that would hold none is joined to its neighbour.
+    """
     first, stop = info.span(cut.start_s, cut.end_s)
-    ends = info.duration_s if cut.end_s is None else cut.end_s
-    begins = [cut.start_s, *(info.timestamps_s[first + index] for index in scenes), ends]
     assert all(0 < index < stop - first for index in scenes), (list(scenes), first, stop)
+    end = round(info.duration_s if cut.end_s is None else cut.end_s, 3)  # milliseconds still mean their frame
+    edges = [round(cut.start_s, 3)]
+    for edge in (round(info.timestamps_s[first + index], 3) for index in scenes):
+        if _holds_a_frame(info, edges[-1], edge):
+            edges.append(edge)
+    if len(edges) > 1 and not _holds_a_frame(info, edges[-1], end):
+        edges.pop()
+    edges.append(end)
     found = []
-    for start_s, end_s in pairwise(begins):
-        part = replace(cut, start_s=round(start_s, 3), end_s=round(end_s, 3))  # milliseconds still mean their frame
+    for start_s, end_s in pairwise(edges):
+        part = replace(cut, start_s=start_s, end_s=end_s)
         count = frames_used(info, judged_cut(info, shape, part))
         found.append(Take(cut=part, num_frames=count, long_enough=count >= shape.num_frames))
     return tuple(found)
+
+
+def _holds_a_frame(info: VideoInfo, start_s: float, end_s: float) -> bool:
+    try:
+        info.span(start_s, end_s)
+    except ClipRefused:
+        return False
+    return True

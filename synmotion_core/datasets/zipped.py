@@ -244,6 +244,8 @@ def _named(folder: Path) -> tuple[ClipSource, ...]:
     if not clips:
         raise ClipError(f"{INDEX} in the zip must name files of the zip, each by its plain name")
     for clip in clips:
+        if not (clip.subject + clip.motion).isprintable():  # a half of a pair of surrogates could not even be written
+            raise ClipError(f"{INDEX} in the zip has words that are no line of printable text: write them anew")
         if max(len(clip.subject), len(clip.motion)) > MOST_WORDS:
             raise ClipError(f"{INDEX} in the zip has words of more than {MOST_WORDS} characters: shorten them")
     return tuple(replace(clip, path=folder / clip.path.name) for clip in clips)

@@ -19,6 +19,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,7 @@ from synmotion_core.clips import doctor, video
 from synmotion_core.clips.doctor import Cut, Finding
 from synmotion_core.clips.takes import Take, takes
 from synmotion_core.command import VIDEO_ENDINGS
-from synmotion_core.config import ClipSource, motion_name
+from synmotion_core.config import MOST_FPS, ClipSource, motion_name
 from synmotion_core.errors import ClipError, MissingError, UserInputError
 from synmotion_core.ui import media
 from synmotion_core.ui.uploads import check_ending, find, keep
@@ -281,7 +282,10 @@ def _look(path: Path, stamp: int, cut: Cut, target: _Target) -> Look:
         import cv2
 
         twin = np.stack([cv2.resize(f, (32, 32), interpolation=cv2.INTER_AREA) for f in frames])
-    parts = takes(info, target.shape, cut, frames) if any(f.code == "cut" for f in findings) else ()
+    parts: tuple[Take, ...] = ()
+    if any(f.code == "cut" for f in findings):
+        with suppress(UserInputError):  # what cannot be taken apart can still be used as it is
+            parts = takes(info, target.shape, cut, frames)
     return Look(info=info, findings=tuple(findings), poster=media.picture(frames[0]), takes=parts, twin=twin)
 
 
@@ -314,14 +318,23 @@ def _choice(row: Any) -> ClipChoice:
     words = {name: row.get(name) or "" for name in ("source", "subject", "motion")}
     times = {name: row.get(name) for name in ("start_s", "end_s", "resample_fps")}
     texts = all(isinstance(v, str) and len(v) <= _WORD_LENGTH for v in words.values())
-    numbers = all(
-        v is None or (isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v))
-        for v in times.values()
-    )
+    numbers = all(v is None or _is_number(v) for v in times.values())
+    rate = times["resample_fps"]
+    if numbers and rate is not None and not 0 < rate <= MOST_FPS:  # 1e9 would be counted through, frame by frame
+        numbers = False
     part = row.get("part", 1)
     if not texts or not numbers or type(part) is not int or not 1 <= part <= _MOST_PARTS:
         raise ClipError("a remembered clip could not be read and was left out")
     return ClipChoice(**words, **{**times, "start_s": times["start_s"] or 0.0}, part=part)
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond every float
+        return False
 
 
 def current(values: Mapping[Any, Any], studio: Studio) -> tuple[ClipChoice, ...]:

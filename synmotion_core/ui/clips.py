@@ -5,7 +5,8 @@ Every change is kept at once, in this browser (chosen.py); nothing is dropped or
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import gradio as gr
 
 from synmotion_core.command import VIDEO_ENDINGS
-from synmotion_core.config import motion_name
+from synmotion_core.config import MOST_FPS, motion_name
 from synmotion_core.errors import ClipError, ConfigError, UserInputError
 from synmotion_core.ui import camera, dataset_fields, media
 from synmotion_core.ui.camera import camera_fields
@@ -41,8 +42,10 @@ from synmotion_core.ui.clip_cards import (
 )
 from synmotion_core.ui.context import IN_TURN, Studio, scroll_to
 from synmotion_core.ui.dataset_fields import set_fields
-from synmotion_core.ui.notices import Updates, guarded, hint, notice, notices, quiet
+from synmotion_core.ui.notices import BUG, Updates, guarded, hint, notice, notices, quiet
 from synmotion_core.ui.timeline import chosen_cut, timeline_area, timeline_html
+
+log = logging.getLogger(__name__)
 
 
 def with_examples(choices: Sequence[ClipChoice], wanted: ExampleSet) -> tuple[tuple[ClipChoice, ...], str]:
@@ -164,7 +167,10 @@ def build(studio: Studio) -> dict[str, Any]:
     # edited, whatever was pressed since.
     editing = gr.Textbox("", visible=False)
     showing = gr.State("")  # the same as this side knows it: answers may be asked for in another order than was pressed
-    edits = [subject, motion, start_s, end_s, resample]
+    # A cut that was refused, (key, seconds by name), until both of its ends together are one: those who move a cut to
+    # behind its old end type its beginning first.
+    refused = gr.State(None)
+    edits = {"subject": subject, "motion": motion, "start_s": start_s, "end_s": end_s, "resample_fps": resample}
 
     def spec_of(values: Mapping[Any, Any]) -> Any:
         from synmotion_core.backbones import find_spec
@@ -189,7 +195,7 @@ def build(studio: Studio) -> dict[str, Any]:
 
     def closed() -> Updates:
         empty = dict.fromkeys((timeline, findings, editing, showing), "")
-        return {player: NO_CHOICE, editor: gr.Column(visible=False), **empty}
+        return {player: NO_CHOICE, editor: gr.Column(visible=False), refused: None, **empty}
 
     def told(choice: ClipChoice, look: Look, spec: Any) -> Updates:
         """What there is to see and to hear of the open clip."""
@@ -201,6 +207,15 @@ def build(studio: Studio) -> dict[str, Any]:
             split: gr.Button(visible=len(look.takes) > 1),
         }
 
+    def numbers(new: ClipChoice, was: ClipChoice | None = None, values: Mapping[Any, Any] | None = None) -> Updates:
+        """The open clip's number fields; with `was` those that have changed alone, since others may be being typed in,
+        unless one of them holds what was refused.
+        """
+        names = [name for name in _NUMBERS if was is None or getattr(new, name) != getattr(was, name)]
+        if names and values is not None and (values[refused] or ("",))[0] == new.key:
+            names = list(_NUMBERS)
+        return {**{edits[name]: getattr(new, name) for name in names}, **({refused: None} if names else {})}
+
     def opened(index: int, choices: Sequence[ClipChoice], look: Look, spec: Any) -> Updates:
         choice = choices[index]
         return {
@@ -210,9 +225,7 @@ def build(studio: Studio) -> dict[str, Any]:
             showing: choice.key,
             subject: choice.subject,
             motion: choice.motion,
-            start_s: choice.start_s,
-            end_s: choice.end_s,
-            resample: choice.resample_fps,
+            **numbers(choice),
         }
 
     def changed(choices: Sequence[ClipChoice], values: Mapping[Any, Any], *, keep: int | None = None) -> Updates:
@@ -220,6 +233,19 @@ def build(studio: Studio) -> dict[str, Any]:
         spec = spec_of(values)
         updates, looks = overview(choices, spec)
         detail = closed() if keep is None else opened(keep, choices, looks[keep], spec)
+        return {**remember(choices), **updates, **detail}
+
+    def changed_beside(choices: Sequence[ClipChoice], values: Mapping[Any, Any], *, anew: bool = True) -> Updates:
+        """The same where the clip that is open stays open: its words, and numbers that have not changed, stay as they
+        are typed. `anew`: it may be another one now, or judged in another way.
+        """
+        spec = spec_of(values)
+        updates, looks = overview(choices, spec)
+        index, before = picked(values[showing], choices), chosen(values)
+        detail: Updates = {} if index is not None else closed()
+        if index is not None and anew:
+            new, was = choices[index], picked(values[showing], before)
+            detail = told(new, looks[index], spec) | numbers(new, None if was is None else before[was], values)
         return {**remember(choices), **updates, **detail}
 
     def remember(choices: Sequence[ClipChoice]) -> Updates:
@@ -241,15 +267,25 @@ def build(studio: Studio) -> dict[str, Any]:
                 )
             except UserInputError as error:
                 said.append(str(error))
-        last = len(choices) - 1 if show and len(choices) > before else None
-        return {**changed(choices, values, keep=last), message: notices("error", said)}
+        if show and len(choices) > before:
+            updates = changed(choices, values, keep=len(choices) - 1)
+        else:
+            updates = changed_beside(choices, values, anew=False)
+        return {**updates, message: notices("error", said)}
 
     def on_upload(values: Mapping[Any, Any]) -> Updates:
         return {**take_in(values[files] or [], values), files: None}
 
     def on_recorded(values: Mapping[Any, Any]) -> Updates:
         came = [values[recording]] if values[recording] else []
-        return {**take_in(came, values, stem=camera.NAME, show=True), recording: None}
+        try:
+            updates = take_in(came, values, stem=camera.NAME, show=True)
+        except UserInputError as error:
+            updates = {message: notice("error", str(error))}
+        except Exception:
+            log.exception("a recording was not taken in")
+            updates = {message: notice("error", BUG)}
+        return {**updates, recording: None}  # whatever came of it: a field that holds a file takes no other
 
     def on_examples(index: int) -> Any:
         def take(values: Mapping[Any, Any]) -> Updates:
@@ -275,13 +311,28 @@ def build(studio: Studio) -> dict[str, Any]:
         spec = spec_of(values)
         return opened(index, choices, studio.library.looks(choices, spec)[index], spec)
 
-    def on_edit(values: Mapping[Any, Any]) -> Updates:
-        choices = list(chosen(values))
-        index = picked(values[editing], choices)
-        if index is None:
-            return {}
-        new = edited(choices[index], values[subject], values[motion], values[start_s], values[end_s], values[resample])
-        return edit(choices, index, new, values)
+    def on_edit(name: str) -> Callable[[Mapping[Any, Any]], Updates]:
+        """Leaving a field changes what it is about alone: the others may be as they were before a press that is still
+        being answered.
+        """
+
+        def leave(values: Mapping[Any, Any]) -> Updates:
+            choices = list(chosen(values))
+            index = picked(values[editing], choices)
+            if index is None:
+                return {}
+            was, typed = choices[index], {name: values[edits[name]]}
+            key, seconds = values[refused] or ("", {})
+            if name in _ENDS and key == was.key:
+                typed = {**seconds, **typed}
+            try:
+                new = edited(was, **{**_fields(was), **typed})
+            except ConfigError as error:
+                waiting = {refused: (was.key, typed)} if name in _ENDS else {}
+                return {message: notice("error", str(error)), **waiting}
+            return {**edit(choices, index, new, values), **({refused: None} if name in _ENDS else {})}
+
+        return leave
 
     def on_trim(values: Mapping[Any, Any], event: gr.EventData) -> Updates:
         """The time line's ends: as if the seconds had been typed."""
@@ -290,9 +341,10 @@ def build(studio: Studio) -> dict[str, Any]:
         index = picked(key, choices)
         if index is None:
             return {}
-        was = choices[index]
-        updates = edit(choices, index, edited(was, was.subject, was.motion, start, end, was.resample_fps), values)
-        return {**updates, start_s: start, end_s: end} if key == values[showing] else updates
+        new = edited(choices[index], **{**_fields(choices[index]), "start_s": start, "end_s": end})
+        updates = edit(choices, index, new, values)
+        at = {start_s: start, end_s: end, refused: None}
+        return {**updates, **at} if key == values[showing] else updates
 
     def edit(choices: list[ClipChoice], index: int, new: ClipChoice, values: Mapping[Any, Any]) -> Updates:
         """The fields stay as they are typed. Another clip that was opened meanwhile stays open."""
@@ -308,8 +360,10 @@ def build(studio: Studio) -> dict[str, Any]:
         index = picked(values[editing], choices)
         if index is None:
             return {}
-        choices[index] = mended(choices[index], studio.library, spec_of(values))
-        return changed(choices, values, keep=index)
+        was = choices[index]
+        new = mended(was, studio.library, spec_of(values))
+        updates = edit(choices, index, new, values)
+        return {**updates, **numbers(new, was, values)} if new.key == values[showing] else updates
 
     def on_split(values: Mapping[Any, Any]) -> Updates:
         choices = chosen(values)
@@ -321,7 +375,7 @@ def build(studio: Studio) -> dict[str, Any]:
 
     def on_fix_all(values: Mapping[Any, Any]) -> Updates:
         choices = [mended(c, studio.library, spec_of(values)) for c in chosen(values)]
-        return changed(choices, values, keep=picked(values[editing], choices))
+        return changed_beside(choices, values)
 
     def on_remove(values: Mapping[Any, Any]) -> Updates:
         choices = chosen(values)
@@ -338,13 +392,17 @@ def build(studio: Studio) -> dict[str, Any]:
         return {**changed(choices, values), message: notices("warning", gone)}
 
     def on_backbone(values: Mapping[Any, Any]) -> Updates:
+        return changed_beside(chosen(values), values)
+
+    def on_other_clips(values: Mapping[Any, Any]) -> Updates:
         choices = chosen(values)
         return changed(choices, values, keep=picked(values[editing], choices))
 
     kept = [studio.clips, studio.chosen]
-    everything = {*edits, *kept, files, recording, all_subject, all_motion, editing, showing, studio.backbone}
-    detail = [player, timeline, findings, editor, editing, showing, fix, split]
-    shown = [*edits, *kept, files, recording, message, summary, grid, fix_all, clear, *detail]
+    fields = edits.values()
+    everything = {*fields, *kept, files, recording, all_subject, all_motion, editing, showing, refused, studio.backbone}
+    detail = [player, timeline, findings, editor, editing, showing, refused, fix, split]
+    shown = [*fields, *kept, files, recording, message, summary, grid, fix_all, clear, *detail]
     private: dict[str, Any] = {"api_visibility": "private", **IN_TURN}
     calm: dict[str, Any] = {**private, "show_progress": "hidden"}
     busy: dict[str, Any] = {**private, "show_progress": "minimal", "show_progress_on": grid}
@@ -355,8 +413,8 @@ def build(studio: Studio) -> dict[str, Any]:
     use_words.click(guarded(message, on_words), everything, shown, **calm)
     picking = grid.select(guarded(message, on_pick), everything, shown, **calm)
     picking.then(None, None, None, js=scroll_to("clip-inspect", unless="clips-message"))
-    leaving = [listener for part in edits for listener in (part.blur, part.submit)]
-    gr.on(leaving, guarded(message, on_edit), everything, shown, **calm)
+    for name, part in edits.items():
+        gr.on([part.blur, part.submit], guarded(message, on_edit(name)), everything, shown, **calm)
     timeline.release(guarded(message, on_trim), everything, shown, **calm)
     split.click(guarded(message, on_split), everything, shown, **calm)
     fix.click(guarded(message, on_fix), everything, shown, **calm)
@@ -367,8 +425,17 @@ def build(studio: Studio) -> dict[str, Any]:
     sets_load = dataset_fields.wire(studio, sets_of_clips, chosen, changed, everything, shown, calm)
     return {
         "load": [(quiet(on_load), everything, shown), sets_load],
-        "shown_anew": (quiet(on_backbone), everything, shown),
+        "shown_anew": (quiet(on_other_clips), everything, shown),
     }
+
+
+_ENDS = ("start_s", "end_s")
+_NUMBERS = (*_ENDS, "resample_fps")
+
+
+def _fields(choice: ClipChoice) -> dict[str, Any]:
+    """What the form of an open clip holds, as `edited` takes it."""
+    return {name: getattr(choice, name) for name in ("subject", "motion", *_NUMBERS)}
 
 
 def edited(choice: ClipChoice, subject: str, motion: str, start_s: Any, end_s: Any, resample_fps: Any) -> ClipChoice:
@@ -381,9 +448,10 @@ def edited(choice: ClipChoice, subject: str, motion: str, start_s: Any, end_s: A
             if end is not None
             else "the cut must begin at 0 s or later"
         )
-    if rate is not None and not 0 < rate <= 240:
+    if rate is not None and not 0 < rate <= MOST_FPS:
         raise ConfigError(
-            f"frames a second must be above 0 and at most 240, got {rate:g}: leave it empty to keep the file's own"
+            f"frames a second must be above 0 and at most {MOST_FPS:g}, got {rate:g}: leave it empty to keep the "
+            "file's own"
         )
     words = {"subject": " ".join((subject or "").split()), "motion": " ".join((motion or "").split())}
     return replace(choice, start_s=start, end_s=end, resample_fps=rate, **words)

@@ -1,10 +1,10 @@
 // Runs in the recorder's area (gr.HTML's js_on_load): camera, countdown, recording, and the file into the page's own upload field.
 // Gradio's recorder packs what has come when it is stopped, before the browser's encoder has given its last pieces
 // (1.3 s were missing on a busy machine); here the file is made when the browser says that all of it is there.
-const KINDS = ['video/webm;codecs=vp8', 'video/webm', 'video/mp4'], MOST_S = 120, RATE = 8e6;
+const KINDS = ['video/webm;codecs=vp8', 'video/webm', 'video/mp4'], MOST_S = 59, RATE = 8e6;  // a clip lasts 60 s at most (clips/ffmpeg.py)
 const part = name => element.querySelector(`[data-${name}]`);
 const screen = part('screen'), said = part('said'), on = part('on'), off = part('off'), go = part('go'), wait = part('wait'), count = part('count'), time = part('time');
-let stream = null, recorder = null, pieces = [], timer = 0, began = 0, starting = false;
+let stream = null, recorder = null, pieces = [], timer = 0, began = 0, starting = false, made = [], later = 0;
 function show(words, error) { said.textContent = words; said.classList.toggle('sm-bad', Boolean(error)); }
 function lay() {  // which buttons there are
   const live = Boolean(stream);
@@ -64,16 +64,26 @@ function finish() {
   show('Saving …');
   recorder.stop();
 }
-function hand_over(kind) {  // into the upload field beside, which Gradio watches over
+function hand_over(kind) {
   const data = new Blob(pieces, {type: kind}), long = performance.now() - began >= 1000 * MOST_S;
   recorder = null; pieces = []; time.textContent = '';
   lay();
   if (!data.size) { show('Nothing was recorded: try again.', true); return; }
-  const box = new DataTransfer(), field = document.querySelector('#clips-recorded input[type=file]');
-  box.items.add(new File([data], `camera.${kind.slice(6)}`, {type: kind}));
-  field.files = box.files;
-  field.dispatchEvent(new Event('change', {bubbles: true}));
-  show(long ? `It stopped after ${MOST_S} s, the longest that it records.` : 'Recorded. Record again, or turn the camera off.');
+  const said = long ? `It stopped after ${MOST_S} s, the longest that it records.` : 'Recorded. Record again, or turn the camera off.';
+  made.push({file: new File([data], `camera.${kind.slice(6)}`, {type: kind}), said});
+  if (!later) deliver();
+}
+function deliver() {  // one by one into the upload field beside, which Gradio watches over and takes away while it is busy with a file
+  const field = document.querySelector('#clips-recorded input[type=file]');
+  later = 0;
+  if (field && !field.files.length) {
+    const {file, said} = made.shift(), box = new DataTransfer();
+    box.items.add(file);
+    field.files = box.files;
+    field.dispatchEvent(new Event('change', {bubbles: true}));
+    if (!recorder && !timer) show(said);
+  }
+  if (made.length) later = setTimeout(deliver, 200);
 }
 function press() {
   if (recorder) return finish();

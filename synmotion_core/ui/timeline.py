@@ -54,7 +54,10 @@ def timeline_html(library: Library, choice: ClipChoice, look: Look, spec: Backbo
     if look.blocked:
         said = f"A training does not take this cut yet; it would see {said}" if seen else said
     path = library.path(choice.source)
-    film = _film(path, path.stat().st_mtime_ns)
+    try:
+        film = _film(path, path.stat().st_mtime_ns)
+    except UserInputError:  # a frame of no time at all, from a busy camera: the doctor says so
+        return ""
     strip = f'<img class="sm-film" src="{film}" alt="Frames of the whole file, from its beginning to its end">'
     grips = "".join(_grip(name, label, edges, first, stop) for name, label in _GRIPS.items())
     duration = f"{info.duration_s:.4g} s"

@@ -12,14 +12,16 @@ from synmotion_core.clips import video
 from synmotion_core.clips.doctor import Cut
 from synmotion_core.clips.ffmpeg import ClipRefused
 from synmotion_core.clips.plan import frame_plan
+from synmotion_core.types import Frames
 from tests.clips.files import encode, run_ffmpeg
 
 
-def from_a_busy_browser(path: Path, times_ms: list[int], *, last_ms: int = 50) -> Path:
-    """A WebM of numbered grays with these times, as Chrome's MediaRecorder writes them on a busy machine."""
+def from_a_busy_browser(path: Path, times_ms: list[int], *, last_ms: int = 50, frames: Frames | None = None) -> Path:
+    """A WebM, of numbered grays, with these times, as Chrome's MediaRecorder writes them on a busy machine."""
     plain = path.with_name(f"even-{path.name}")
     grays = np.repeat(np.arange(len(times_ms), dtype=np.uint8)[:, None] * 10 + 20, 32 * 32 * 3, axis=1)
-    encode(plain, grays.reshape(-1, 32, 32, 3), 10.0, "-b:v", "2M", codec="libvpx")
+    frames = grays.reshape(-1, 32, 32, 3) if frames is None else frames
+    encode(plain, frames, 10.0, "-b:v", "2M", codec="libvpx")
     at = "+".join(f"eq(N\\,{n})*{ms}" for n, ms in enumerate(times_ms))
     length = f"if(eq(N\\,{len(times_ms) - 1})\\,{last_ms}\\,DURATION)"
     run_ffmpeg("-i", f"file:{plain}", "-c", "copy", "-bsf:v", f"setts=ts={at}:duration={length}", f"file:{path}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,26 @@ def test_one_take_is_one_take(tmp_path: Path) -> None:
     found = takes(video.probe(path), SHAPE, Cut(), video.read(path)[0])
     assert len(found) == 1
     assert found[0].long_enough
+
+
+@pytest.mark.parametrize(
+    ("changes", "end_s", "at", "spans"),
+    [
+        ({1: 0.0004}, None, [1], [(0, 44)]),
+        ({1: 0.0004}, None, [1, 20], [(0, 20), (20, 44)]),
+        ({21: 2.5004}, None, [20, 21], [(0, 20), (20, 44)]),
+        ({15: 1.9992}, 2.0004, [15], [(0, 15)]),
+        ({15: 1.9992}, 2.0004, [4, 15], [(0, 4), (4, 15)]),
+    ],
+)
+def test_a_take_that_no_cut_can_tell_apart_joins_its_neighbour(
+    tmp_path: Path, changes: dict[int, float], end_s: float | None, at: list[int], spans: list[tuple[int, int]]
+) -> None:
+    info = video.probe(encode(tmp_path / "film.mp4", scenes(20, 6, 18), 8.0, *H264))
+    times = tuple(changes.get(i, t) for i, t in enumerate(info.timestamps_s))
+    info = replace(info, timestamps_s=times, constant_rate=False)
+    found = split(info, SHAPE, Cut(end_s=end_s), at)
+    assert [info.span(t.cut.start_s, t.cut.end_s) for t in found] == spans
 
 
 @pytest.mark.parametrize("at", [[1], [43], [1, 2, 3]])

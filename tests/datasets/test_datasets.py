@@ -190,6 +190,9 @@ HOSTILE: dict[str, tuple[Write, str]] = {
     "index huge": (lambda z, d: (z.writestr("a.mp4", d), z.writestr("index.json",
         json.dumps([ROW]).replace("}", ', "start_s": 1' + "0" * 400 + "}")))[0], "cannot be read"),
     "index cut": (index({**ROW, "start_s": 2, "end_s": 1}), "must be after"),
+    "index rate": (index({**ROW, "resample_fps": 1e9}), "resample_fps must be above 0 and at most 240"),
+    "index half a pair": (index({**ROW, "subject": "\ud800"}), "no line of printable text"),
+    "index two lines": (index({**ROW, "motion": "runs\nfast"}), "no line of printable text"),
     "index long": (index({**ROW, "motion": "x" * 300}), "more than 200 characters"),
     "index many": (index(*[ROW] * 201), "at most 200"),
 }  # fmt: skip

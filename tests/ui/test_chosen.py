@@ -20,7 +20,10 @@ from synmotion_core.ui import (
     clips,
 )
 from synmotion_core.ui.chosen import ClipChoice, Library
+from synmotion_core.ui.timeline import timeline_html
 from synmotion_core.workspace import Workspace
+from tests.clips.test_recordings import from_a_busy_browser
+from tests.clips.test_takes import scenes
 from tests.ui.studio import PUPPETS, REAL, draw, example
 
 
@@ -43,6 +46,15 @@ def test_any_memory_is_read_or_named(memory: Any) -> None:
         {"clips": [memory]} if not isinstance(memory, dict) else memory, Library(nowhere, Path("no"))
     )
     assert choices == ()
+
+
+@pytest.mark.parametrize("rate", [1e9, 240.5, 0, -8, 10**400])
+def test_a_rate_that_none_can_have_is_left_out(library: Library, rate: float) -> None:
+    (row,) = chosen.to_memory([example(library)])["clips"]
+    kept, problems = chosen.read_memory({"clips": [{**row, "resample_fps": rate}, row]}, library)
+    assert kept == (example(library),)
+    assert problems == ("a remembered clip could not be read and was left out",)
+    assert len(chosen.read_memory({"clips": [{**row, "resample_fps": 240}]}, library)[0]) == 1
 
 
 @pytest.mark.parametrize(
@@ -106,6 +118,21 @@ def test_a_look_has_findings_a_picture_and_is_remembered(library: Library, monke
     gone = library.look(ClipChoice(source="upload/gone.mp4"), PUPPETS)
     assert gone.blocked
     assert gone.facts == "cannot be read"
+
+
+def test_a_scene_of_no_time_at_all_is_looked_at(library: Library, tmp_path: Path) -> None:
+    path = from_a_busy_browser(tmp_path / "camera.webm", [0, *range(0, 1000, 50)], frames=scenes(1, 20))
+    look = library.look(ClipChoice(source=library.add(path)), PUPPETS)
+    assert "cut" in {f.code for f in look.findings}
+    assert [t.num_frames for t in look.takes] == [8], "one take: there is nothing to split"
+
+
+def test_a_recording_of_one_frame_is_refused_and_shown(library: Library, tmp_path: Path) -> None:
+    path = from_a_busy_browser(tmp_path / "camera.webm", [0], last_ms=1)
+    choice = ClipChoice(source=library.add(path))
+    look = library.look(choice, PUPPETS)
+    assert look.blocked
+    assert timeline_html(library, choice, look, PUPPETS) == ""
 
 
 def test_near_duplicates_are_named_by_number_and_file(library: Library) -> None:

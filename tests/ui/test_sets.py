@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +14,9 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from synmotion_core.clips import video
+from synmotion_core.clips.ffmpeg import LIMITS
 from synmotion_core.datasets import Datasets
+from synmotion_core.ui.camera import RECORDER_JS
 from synmotion_core.ui.chosen import ClipChoice, Library
 from synmotion_core.ui.dataset_fields import as_choices, as_sources
 from tests.clips.files import H264, encode
@@ -112,8 +118,8 @@ def test_saved_opened_sent_and_received(open_page: Any, site: Site, tmp_path: Pa
     assert not [p for p in site.workspace.datasets.iterdir() if p.name.startswith(".")], "nothing is left lying about"
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-def test_a_recording_is_a_clip(chromium: Browser, site: Site, width: int) -> None:
+@contextmanager
+def with_a_camera(chromium: Browser, site: Site, width: int = 1280) -> Iterator[Page]:
     path = next(found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name)))
     camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
     browser = chromium.browser_type.launch(executable_path=path, args=[*CHROMIUM_ARGS, *camera])
@@ -123,10 +129,52 @@ def test_a_recording_is_a_clip(chromium: Browser, site: Site, width: int) -> Non
         page.set_default_timeout(SLOW)
         page.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)
         page.goto(site.url)
-        record(page, site)
+        yield page
     finally:
         browser.close()
     assert not problems
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_recording_is_a_clip(chromium: Browser, site: Site, width: int) -> None:
+    with with_a_camera(chromium, site, width) as page:
+        record(page, site)
+
+
+def test_a_recording_waits_for_the_one_before(chromium: Browser, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a file is uploaded and looked at, Gradio's field takes no other."""
+    real, answer = Library.looks, threading.Event()
+
+    def looks(self: Library, *rest: Any) -> Any:
+        answer.wait(SLOW / 1000)
+        return real(self, *rest)
+
+    monkeypatch.setattr(Library, "looks", looks)
+    with with_a_camera(chromium, site) as page:
+        page.locator("#clips-camera button.label-wrap").click()
+        recorder, cards = page.locator("#clips-recorder"), page.locator("#clips-grid .sm-card")
+        wrong = page.locator("#clips-message [role=alert]")
+        press, said = recorder.locator("[data-go]"), recorder.locator("[data-said]")
+        recorder.get_by_role("button", name="Turn the camera on").click()
+        recorder.locator("[data-wait]").select_option("0")
+        for _ in range(3):
+            press.click()
+            expect(press).to_have_text("Stop")
+            page.wait_for_timeout(3000)
+            press.click()
+            expect(press).to_have_text("Record")
+            expect(said).not_to_contain_text("Nothing was recorded")
+        expect(said).to_contain_text("Saving")  # two of them are not handed over yet
+        answer.set()
+        expect(said).to_contain_text("Recorded.", timeout=SLOW)
+        cards.nth(2).or_(wrong).first.wait_for(timeout=SLOW)
+        assert wrong.count() == 0, wrong.inner_text()
+        expect(cards).to_have_count(3)
+
+
+def test_a_recording_is_no_longer_than_a_clip_may_be() -> None:
+    (most,) = re.findall(r"MOST_S = (\d+)", RECORDER_JS)
+    assert int(most) < LIMITS.duration_s
 
 
 def test_a_camera_that_is_not_there_is_said(chromium: Browser, site: Site) -> None:
