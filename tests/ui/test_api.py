@@ -14,9 +14,8 @@ from gradio_client.exceptions import AppError
 
 from synmotion_core.clips import video
 from synmotion_core.config import GenerateRun, TrainRun
-from synmotion_core.ui import api, guard
+from synmotion_core.ui import api
 from synmotion_core.ui.api import names_files
-from synmotion_core.ui.people import Person
 from tests.ui.studio import Site, draw, write_adapter
 
 
@@ -193,20 +192,6 @@ def test_a_path_on_the_server_is_no_upload(client: Client, site: Site) -> None:
     uploaded = sent.raise_for_status().json()[0]
     assert b"event: error" in asked(f"{Path(uploaded).parent}/../../../{there}", marked=False)
     assert b"event: complete" in asked(uploaded), "one that was uploaded can"
-
-
-def test_where_people_share_it_an_upload_is_its_owners(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
-    monkeypatch.setenv("SPACE_ID", "someone/space")
-    clip = tmp_path / "uploads" / "abc" / "clip.mp4"
-    clip.parent.mkdir(parents=True)
-    clip.write_bytes(b"x")
-    ann, bob = (Person(key=f"people/{name}", cookie=True) for name in ("ann", "bob"))
-    assert guard.is_upload(str(clip)), "a program's, which sends no cookie"
-    guard._note(str(clip), ann)
-    for person, may in ((ann, True), (bob, False), (None, False)):
-        monkeypatch.setattr(guard, "person_now", lambda who=person: who)
-        assert guard.is_upload(str(clip)) == may
 
 
 def test_where_people_share_it_nobody_keeps_the_device_for_long(
