@@ -6,6 +6,7 @@ It listens on this computer only; on a Space (SPACE_ID is set) on every interfac
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib.util
 import logging
 import os
@@ -70,6 +71,7 @@ def main() -> None:
         workspace = Workspace(options.home)
     except UserInputError as error:
         parser.exit(2, f"{error}\n")
+    gc.disable()  # what is made until the page answers stays: each look for garbage in it would be in vain
     # late, for these import Gradio, which takes seconds and looks at its settings then
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     if "gradio" not in sys.modules:
@@ -78,9 +80,14 @@ def main() -> None:
     from synmotion_core.ui import Desks, build, launch_options
 
     with Desks(workspace, runners=slices.runners_here()) as desks:
-        build(desks).launch(
-            server_name="0.0.0.0" if on_space else "127.0.0.1", server_port=options.port, **launch_options()
-        )
+        page = build(desks)
+        page.launch(
+            server_name="0.0.0.0" if on_space else "127.0.0.1", server_port=options.port, prevent_thread_lock=True,
+            **launch_options(),
+        )  # fmt: skip
+        gc.freeze()
+        gc.enable()
+        page.block_thread()
 
 
 if __name__ == "__main__":

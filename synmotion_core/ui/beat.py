@@ -2,18 +2,20 @@
 
 An answer costs this process 13 to 27 ms of a core by the machine, most of it Gradio's, and a training runs in the same
 process: twenty pages that ask each second would take more than a tenth of two cores. So all pages together ask at most
-PER_S times. `python -m tests.ui.viewers` measures what they cost a training.
+PER_S times: as often as there are cores, for a step waits for the slowest of its threads, and at most four times, for
+Python runs one thread at a time. `python -m tests.ui.viewers` measures what they cost a training.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import threading
 import time
 from collections.abc import Callable
 
 POLL_S = 1.0  # a page alone
-PER_S = 4.0  # answers a second, of all pages together
+PER_S = float(min(4, os.cpu_count() or 1))  # answers a second, of all pages together
 _GONE = 3.0  # rounds without a sign, after which a page counts as closed
 
 

@@ -1,4 +1,4 @@
-"""Many who look on slow no job down: together they ask four times a second."""
+"""Many who look on slow no job down: together they ask so many times a second."""
 
 from __future__ import annotations
 
@@ -38,8 +38,14 @@ class World:
         return count / (seconds / 2)
 
 
-@pytest.mark.parametrize(("number", "expected"), [(1, 1.0), (4, 4.0), (20, 4.0), (100, 4.0)])
-def test_all_pages_together_ask_so_often(number: int, expected: float) -> None:
+@pytest.mark.parametrize(
+    ("per_s", "number", "expected"),
+    [(4.0, 1, 1.0), (4.0, 4, 4.0), (4.0, 20, 4.0), (4.0, 100, 4.0), (2.0, 1, 1.0), (2.0, 2, 2.0), (2.0, 20, 2.0)],
+)
+def test_all_pages_together_ask_so_often(
+    per_s: float, number: int, expected: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(beat, "PER_S", per_s)
     world = World()
     world.pages(number)
     assert world.run(200.0) == pytest.approx(expected, rel=0.1)

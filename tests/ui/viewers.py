@@ -1,7 +1,8 @@
 """What the page costs, measured on a quiet machine: python -m tests.ui.viewers [--viewers 20] [--rounds 4].
 
-Three figures of `python app.py` in a workspace of its own: seconds to the first paint and to the examples in a real
-browser, what an idle page has loaded, and what viewers of one real training do to its steps. Viewers are not browsers,
+Three figures of `python app.py` in a workspace of its own: seconds to the heading and to the examples in a real
+browser, beside those of an empty page of Gradio as it comes, started in turn; what an idle page has loaded; and what
+viewers of one real training do to its steps. Viewers are not browsers,
 which would take the cores themselves: they send what a browser's timers sent, each in a session of its own, and keep to
 the interval that they are told. Steps with and without them are compared phase by phase, in windows that alternate.
 """
@@ -12,6 +13,7 @@ import argparse
 import http.client
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -33,6 +35,12 @@ from tests.ui.conftest import CHROMIUM_ARGS
 
 ROOT = Path(__file__).resolve().parents[2]
 SLOW = 300_000  # milliseconds
+EMPTY = """
+import sys, gradio
+with gradio.Blocks() as page:
+    gradio.HTML("<h1>Empty</h1><p id='example-0'>page</p>")
+page.launch(server_port=int(sys.argv[2]))
+"""
 
 
 def main() -> None:
@@ -46,12 +54,14 @@ def main() -> None:
     chromium = next(found for name in ("chromium", "google-chrome") if (found := shutil.which(name)))
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
         browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_ARGS)
+        (Path(folder) / "empty.py").write_text(EMPTY, encoding="utf-8")
+        programs = {"the studio": "app.py", "an empty page": str(Path(folder) / "empty.py")}
         for number in range(options.starts):
-            with Studio(Path(folder) / f"start-{number}") as studio:
-                page = browser.new_page()
-                began = studio.first_page(page)
-                print(f"start {number + 1}: {began}", flush=True)
-                page.close()
+            for name, program in programs.items():
+                with Studio(Path(folder) / f"start-{number}", program) as studio:
+                    page = browser.new_page()
+                    print(f"start {number + 1}, {name}: {studio.first_page(page)}", flush=True)
+                    page.close()
         with Studio(Path(folder) / "home") as studio:
             page = browser.new_page()
             studio.first_page(page)
@@ -64,10 +74,10 @@ def main() -> None:
 
 
 class Studio:
-    """`python app.py`."""
+    """`python app.py`, or another program that takes its port."""
 
-    def __init__(self, home: Path) -> None:
-        self.home = home
+    def __init__(self, home: Path, program: str = "app.py") -> None:
+        self.home, self.program = home, program
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
@@ -76,7 +86,7 @@ class Studio:
     def __enter__(self) -> Studio:
         self.began = time.monotonic()
         self.process = subprocess.Popen(
-            [sys.executable, "app.py", "--port", str(self.port), "--home", str(self.home)], cwd=ROOT,
+            [sys.executable, self.program, "--port", str(self.port), "--home", str(self.home)], cwd=ROOT,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         return self
@@ -160,11 +170,30 @@ def compare(studio: Studio, asked: list[dict[str, Any]], viewers: int, rounds: i
     print(f"{viewers} viewers had {answers / (rounds * seconds):.1f} answers a second in all")
     for phase in sorted({phase for phase, _ in steps[False]}):
         alone, beside = ([s for own, s in steps[w] if own == phase] for w in (False, True))
-        ratio = statistics.mean(beside) / statistics.mean(alone)
-        print(
-            f"{phase or 'steps'}: {statistics.mean(alone):.3f} s alone ({len(alone)}), {statistics.mean(beside):.3f} s "
-            f"beside viewers ({len(beside)}): {100 * (ratio - 1):+.1f} %"
-        )
+        print(f"{phase or 'steps'}: {_slower(alone, beside)}")
+    print(f"all, each phase by its own mean: {_slower(*(_in_means(steps, watched) for watched in (False, True)))}")
+
+
+def _in_means(steps: dict[bool, list[tuple[str, float]]], watched: bool) -> list[float]:
+    """Steps as multiples of what a step of their phase takes alone."""
+    phases = {phase for phase, _ in steps[False]}
+    means = {phase: statistics.mean(s for own, s in steps[False] if own == phase) for phase in phases}
+    return [seconds / means[phase] for phase, seconds in steps[watched] if phase in means]
+
+
+def _slower(alone: list[float], beside: list[float]) -> str:
+    """The difference with its 95 % interval: bootstrap over steps, 2,000 times, seed 0."""
+    chance = random.Random(0)
+    ratios = sorted(
+        statistics.fmean(chance.choices(beside, k=len(beside))) / statistics.fmean(chance.choices(alone, k=len(alone)))
+        for _ in range(2000)
+    )
+    ratio = statistics.fmean(beside) / statistics.fmean(alone)
+    low, middle, high = (f"{100 * (value - 1):+.1f}" for value in (ratios[50], ratio, ratios[1949]))
+    return (
+        f"{statistics.fmean(alone):.3f} alone ({len(alone)}), {statistics.fmean(beside):.3f} beside viewers "
+        f"({len(beside)}): {middle} % [{low}, {high}]"
+    )
 
 
 def view(studio: Studio, asked: list[dict[str, Any]], over: threading.Event, told: list[int], place: int) -> None:
