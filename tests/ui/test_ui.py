@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import importlib
 import logging
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +92,23 @@ def test_no_event_is_summed_up_for_a_dashboard(workspace: Workspace, assets: Pat
     event = {"function": "job", "status": "success", "process_time": 0.1, "time": 0.0, "session_hash": "a"}
     assert page._queue.compute_analytics_summary([event]) == {"functions": {}}
     assert page._queue.ANALYTICS_MAX_EVENTS == 1
+
+
+def test_a_studio_that_nobody_asks_is_idle(workspace: Workspace, assets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gradio's own queue looks for events each millisecond, which takes 7 % of a core from a training."""
+    from synmotion_core.ui import Desks, build
+
+    queue: Any = build(Desks(workspace, assets=assets))._queue
+    looks: list[float] = []
+    monkeypatch.setattr(type(queue), "__len__", lambda _: len(looks.append(0.0) or ""))
+
+    async def wait() -> None:
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(queue.start_processing(), 1.0)
+
+    with ThreadPoolExecutor(1) as other:  # a browser of an earlier test keeps this thread's loop running
+        other.submit(asyncio.run, wait()).result()
+    assert 2 <= len(looks) <= 60
 
 
 @pytest.mark.parametrize(("space", "host"), [(None, "127.0.0.1"), ("someone/studio", "0.0.0.0")])
