@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +20,7 @@ from synmotion_core.ui.desks import GUEST_S, IDLE_S, Desks
 from synmotion_core.ui.notices import guarded, quiet
 from synmotion_core.ui.people import COOKIE, Person, at_work_for, person_of
 from synmotion_core.workspace import Workspace
+from tests.ui.studio import run_apart
 
 INFO = {"userinfo": {"sub": "a1", "preferred_username": "ann"}, "access_token": "hf_secret"}
 
@@ -244,9 +243,7 @@ def through_the_guard(scope: dict[str, Any]) -> dict[str, Any]:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         seen.append(scope)
 
-    answer = guard.Guard(app)(scope, None, None)  # type: ignore[arg-type]
-    with ThreadPoolExecutor(1) as other:  # a browser of an earlier test keeps this thread's loop running
-        other.submit(asyncio.run, answer).result()
+    run_apart(guard.Guard(app)(scope, None, None))  # type: ignore[arg-type]
     return seen[0]
 
 

@@ -8,7 +8,6 @@ import importlib
 import logging
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from synmotion_core.ui import (
     theme,
 )
 from synmotion_core.workspace import Workspace
+from tests.ui.studio import run_apart
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -94,16 +94,16 @@ def test_no_event_is_summed_up_for_a_dashboard(workspace: Workspace, assets: Pat
     assert page._queue.ANALYTICS_MAX_EVENTS == 1
 
 
-def test_a_studio_that_nobody_asks_is_idle(workspace: Workspace, assets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_studio_that_nobody_asks_is_idle(workspace: Workspace, assets: Path) -> None:
     """Gradio's own queue looks for events each millisecond, which takes 7 % of a core from a training."""
     from synmotion_core.ui import Desks, build
 
     queue: Any = build(Desks(workspace, assets=assets))._queue
-    looks: list[float] = []
+    looks: list[None] = []
 
     class Counted(type(queue)):  # of this one alone: another studio may run in this process
         def __len__(self) -> int:
-            looks.append(0.0)
+            looks.append(None)
             return 0
 
     queue.__class__ = Counted
@@ -112,8 +112,7 @@ def test_a_studio_that_nobody_asks_is_idle(workspace: Workspace, assets: Path, m
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(queue.start_processing(), 1.0)
 
-    with ThreadPoolExecutor(1) as other:  # a browser of an earlier test keeps this thread's loop running
-        other.submit(asyncio.run, wait()).result()
+    run_apart(wait())
     assert 2 <= len(looks) <= 60
 
 

@@ -2,14 +2,17 @@
 
 Three figures of `python app.py` in a workspace of its own: seconds to the heading and to the examples in a real
 browser, beside those of an empty page of Gradio as it comes, started in turn; what an idle page has loaded; and what
-viewers of one real training do to its steps. Viewers are not browsers,
-which would take the cores themselves: they send what a browser's timers sent, each in a session of its own, and keep to
-the interval that they are told. Steps with and without them are compared phase by phase, in windows that alternate.
+viewers of one real training do to its steps. Viewers are not browsers, which would take the cores themselves: they send
+what a browser's timers sent, each in a session of its own, and keep to the interval that they are told. Steps with and
+without them are compared phase by phase, in windows that alternate; the interval is over steps, so what changes between
+windows on a noisy machine is not in it. The processor time of all threads but those that train (the busiest, as many as
+there are cores) is told beside it.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import http.client
 import json
 import os
@@ -35,6 +38,7 @@ from tests.ui.conftest import CHROMIUM_ARGS
 
 ROOT = Path(__file__).resolve().parents[2]
 SLOW = 300_000  # milliseconds
+TRAINING = os.cpu_count() or 1  # torch's threads, the busiest
 EMPTY = """
 import sys, gradio
 with gradio.Blocks() as page:
@@ -110,6 +114,15 @@ class Studio:
         usable = time.monotonic() - self.began
         return f"answers after {answers:.2f} s, heading after {painted:.2f} s, examples after {usable:.2f} s"
 
+    def spent(self) -> dict[str, float]:
+        """Seconds of processor time by thread."""
+        found: dict[str, float] = {}
+        for thread in Path(f"/proc/{self.process.pid}/task").iterdir():
+            with contextlib.suppress(OSError):  # ended meanwhile
+                fields = (thread / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+                found[thread.name] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return found
+
     def loaded(self) -> str:
         maps = Path(f"/proc/{self.process.pid}/maps").read_text(encoding="utf-8")
         status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8")
@@ -146,6 +159,7 @@ def compare(studio: Studio, asked: list[dict[str, Any]], viewers: int, rounds: i
     """Windows without and with viewers in turn; the ratio of their steps."""
     log = next((studio.home / "jobs").glob("*/events.jsonl"))
     steps: dict[bool, list[tuple[str, float]]] = {False: [], True: []}
+    serving = {False: 0.0, True: 0.0}
     answers = 0
     for number in range(2 * rounds):
         watched = number % 2 == 1
@@ -157,8 +171,10 @@ def compare(studio: Studio, asked: list[dict[str, Any]], viewers: int, rounds: i
         for one in crowd:
             one.start()
         time.sleep(8)  # until all have come and know their interval
-        before, count = len(read_lines(log)[0]), sum(told)
+        before, count, spent = len(read_lines(log)[0]), sum(told), studio.spent()
         time.sleep(seconds)
+        each = sorted((now - spent.get(name, 0.0) for name, now in studio.spent().items()), reverse=True)
+        serving[watched] += sum(each[TRAINING:])
         answers += sum(told) - count
         for line in read_lines(log)[0][before:]:
             event = line.event
@@ -168,6 +184,8 @@ def compare(studio: Studio, asked: list[dict[str, Any]], viewers: int, rounds: i
         for one in crowd:
             one.join(60)
     print(f"{viewers} viewers had {answers / (rounds * seconds):.1f} answers a second in all")
+    shares = [f"{100 * serving[w] / (rounds * seconds):.1f} % of a core" for w in (False, True)]
+    print(f"all threads but the {TRAINING} that train: {shares[0]} alone, {shares[1]} beside viewers")
     for phase in sorted({phase for phase, _ in steps[False]}):
         alone, beside = ([s for own, s in steps[w] if own == phase] for w in (False, True))
         print(f"{phase or 'steps'}: {_slower(alone, beside)}")
