@@ -51,8 +51,14 @@ class Encoders:
         if dropped:
             for name in dropped:
                 del self._parts[name]
-            gc.collect()  # hooks and modules hold each other
-            torch.cuda.empty_cache()
+            free_memory()
+
+
+def free_memory() -> None:
+    """Give back at once what modules held that were dropped: hooks and modules hold each other, and so do a module and
+    its quantised weights, until the garbage is looked for."""
+    gc.collect()
+    torch.cuda.empty_cache()
 
 
 def encoder_names(family: Any) -> list[str]:
