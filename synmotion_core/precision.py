@@ -67,7 +67,7 @@ def is_denoiser(part: str) -> bool:
 
 
 def weights_of(fingerprint: str) -> str:
-    """A backbone's fingerprint without what backbones/precision.py has added: the weights alone.
+    """A backbone's fingerprint without what backbones/precision.py and backbones/tokenizers.py have added: the weights.
 
     >>> weights_of("wan@abc+text_weights=8bit"), weights_of("wan@abc")
     ('wan@abc', 'wan@abc')

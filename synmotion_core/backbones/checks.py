@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from synmotion_core.errors import PromptError, ShapeError
+from synmotion_core.errors import ConfigError, PromptError, ShapeError
 from synmotion_core.interfaces import BackboneSpec
 from synmotion_core.types import VideoShape
 
@@ -41,6 +41,18 @@ def check_marks(texts: Sequence[str], tokenizer: Any) -> None:
         for mark in tokenizer.all_special_tokens:
             if mark in text and len(mark) > 1:
                 raise PromptError(f"the prompt {text!r} holds {mark!r}, a mark of the text encoder's own: leave it out")
+
+
+def check_template(spec: BackboneSpec, tokenizer: Any, template: str, crop: int) -> None:
+    """Raise ConfigError unless what stands before the prompt in `template` is the `crop` tokens that are cut off."""
+    head = template.split("{}")[0]
+    found = len(tokenizer(head).input_ids) if head else 0
+    if found != crop:
+        raise ConfigError(
+            f"{spec.name}: its tokenizer ({type(tokenizer).__name__}) makes {found} tokens of the prompt's template "
+            f"and that of {spec.repo} {crop}, so prompts would be cut in the wrong place: have the repository's own "
+            "tokenizer files there, and the transformers that requirements.txt names"
+        )
 
 
 def check_projections(projections: str) -> None:

@@ -25,6 +25,7 @@ from synmotion_core.backbones.checks import (
     check_images,
     check_length,
     check_marks,
+    check_template,
     check_video,
     latent_shape,
 )
@@ -205,6 +206,7 @@ class HunyuanVideo(FirstEncoder):
         self.text_width = int(pipe.transformer.config["text_embed_dim"])
         self._template: dict[str, Any] = dict(spec.options["prompt_template"])
         self._crop = int(self._template.get("crop_start") or 0)
+        check_template(spec, pipe.tokenizer, self._template["template"], self._crop)
         self.fingerprint = fingerprint
 
     @staticmethod

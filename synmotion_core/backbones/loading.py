@@ -18,6 +18,7 @@ from synmotion_core.backbones.precision import (
     settle,
     taking_turns,
 )
+from synmotion_core.backbones.tokenizers import read_as_written
 from synmotion_core.errors import MissingError
 from synmotion_core.interfaces import BackboneSpec
 from synmotion_core.precision import Precision
@@ -101,7 +102,7 @@ def load_pipeline(
     for name in set(parts) - set(encoders):
         settled(name, getattr(pipe, name))
     pipe.encoders = Encoders(read_one)
-    return pipe, _fingerprint(spec, folder) + fingerprint_suffix(precision)
+    return pipe, _fingerprint(spec, folder) + read_as_written(pipe, parts) + fingerprint_suffix(precision)
 
 
 def check_words(name: str, part: Any) -> None:
