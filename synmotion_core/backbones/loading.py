@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Collection
 from pathlib import Path
@@ -107,8 +108,12 @@ def load_pipeline(
 
 def check_words(name: str, part: Any) -> None:
     """Raise MissingError for a text encoder that knows no word."""
-    if name == "text_encoder" and not bool(part.get_input_embeddings().weight.any()):
-        # UMT5's checkpoints hold `shared` only; early transformers 5 left this one at zero
+    if name != "text_encoder":
+        return
+    tables = [part.get_input_embeddings(), getattr(getattr(part, "encoder", None), "embed_tokens", None)]
+    if not all(bool(table.weight.any()) for table in tables if table is not None):
+        # UMT5's checkpoints hold `shared` only, get_input_embeddings() of it; what is read is encoder.embed_tokens,
+        # which early transformers 5 did not tie to it and left at zero (transformers pull request 43880)
         raise MissingError("the text encoder's word embeddings are all zero: update transformers")
 
 
@@ -116,7 +121,17 @@ def _fingerprint(spec: BackboneSpec, folder: Path | None) -> str:
     """Hub rows are named by repository and revision, folders by the bytes of their files."""
     if folder is None:
         return f"{spec.repo}@{spec.revision}"
-    digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.suffix in (".safetensors", ".json")):
-        digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
-    return f"{spec.name}@{digest.hexdigest()[:16]}"
+    files = sorted(p for p in folder.rglob("*") if p.suffix in (".safetensors", ".json"))
+    return f"{spec.name}@{_digest(folder, tuple((p, (s := p.stat()).st_size, s.st_mtime_ns) for p in files))[:16]}"
+
+
+@functools.lru_cache(maxsize=32)
+def _digest(folder: Path, files: tuple[tuple[Path, int, int], ...]) -> str:
+    """SHA-256 of files' names and bytes, in their order; looked at again where a size or a time of change differs."""
+    digest, chunk = hashlib.sha256(), bytearray(1 << 20)
+    for path, _, _ in files:
+        digest.update(path.relative_to(folder).as_posix().encode())
+        with path.open("rb") as file:
+            while size := file.readinto(chunk):
+                digest.update(memoryview(chunk)[:size])
+    return digest.hexdigest()

@@ -87,13 +87,18 @@ def test_files_of_encoders_are_not_even_asked_for(monkeypatch: pytest.MonkeyPatc
     )
 
 
-def test_a_text_encoder_that_knows_no_word_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("untied", [False, True])
+def test_a_text_encoder_that_knows_no_word_is_refused(untied: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where its table is full and the one that it reads by is not: untied, as early transformers 5 left UMT5's."""
     looked: list[str] = []
     own = loading.check_words
 
     def zeroed(name: str, part: Any) -> None:
         looked.append(name)
-        if name == "text_encoder":
+        if name == "text_encoder" and untied:
+            part.encoder.embed_tokens.weight = nn.Parameter(torch.zeros_like(part.shared.weight), requires_grad=False)
+            assert bool(part.get_input_embeddings().weight.any())
+        elif name == "text_encoder":
             part.get_input_embeddings().weight.data.zero_()
         own(name, part)
 
