@@ -11,6 +11,7 @@ import importlib.util
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
@@ -19,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 
 from synmotion_core.errors import UserInputError
-from synmotion_core.workspace import Workspace, default_root
+from synmotion_core.workspace import ENVIRONMENT_VARIABLE, STORAGE, Workspace, default_root
 
 
 class _StubsAsInstalled(MetaPathFinder, Loader):
@@ -52,6 +53,24 @@ class _StubsAsInstalled(MetaPathFinder, Loader):
             vars(module)["create_or_modify_pyi"] = lambda *_: None
 
 
+def _refusal(host: str, port: int) -> str | None:
+    """Why nobody can listen there, and where one can; None where it is free."""
+    why = None
+    for other in range(port, port + 20):
+        with socket.socket() as probe:
+            if os.name == "posix":  # elsewhere it would let two listen at once
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, other))
+            except OverflowError:
+                return f"a port is a number from 1 to 65535, got {port}: for example --port 7860"
+            except OSError as error:
+                why = why or f"port {port} cannot be listened on, perhaps since a studio is open already ({error})"
+            else:
+                return why and f"{why}: --port {other} is free"
+    return why
+
+
 def main() -> None:
     """Parse, build, serve until interrupted; a running job is then stopped at its next step, saved."""
     parser = argparse.ArgumentParser(description="Open SynMotion Studio in the browser.")
@@ -67,10 +86,16 @@ def main() -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)  # Gradio asks itself whether it is up
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill ends like Ctrl-C: work is saved
     on_space = bool(os.environ.get("SPACE_ID"))
+    host = "0.0.0.0" if on_space else "127.0.0.1"
+    if refusal := _refusal(host, options.port):
+        parser.exit(2, f"{refusal}\n")
     try:
         workspace = Workspace(options.home)
     except UserInputError as error:
         parser.exit(2, f"{error}\n")
+    os.environ[ENVIRONMENT_VARIABLE] = str(workspace.root)  # weights that were put there by hand lie in the same home
+    if on_space and workspace.root.is_relative_to(STORAGE):  # tens of GiB that a restart would fetch again
+        os.environ.setdefault("HF_HOME", str(STORAGE / "huggingface"))
     gc.disable()  # what is made until the page answers stays: each look for garbage in it would be in vain
     # late, for these import Gradio, which takes seconds and looks at its settings then
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -82,7 +107,7 @@ def main() -> None:
     with Desks(workspace, runners=slices.runners_here()) as desks:
         page = build(desks)
         page.launch(
-            server_name="0.0.0.0" if on_space else "127.0.0.1", server_port=options.port, prevent_thread_lock=True,
+            server_name=host, server_port=options.port, prevent_thread_lock=True,
             **launch_options(),
         )  # fmt: skip
         gc.freeze()

@@ -366,11 +366,12 @@ def sample_frames(
     config: SamplerConfig,
     images: Pixels | None = None,
     *,
+    texts: Texts | None = None,
     tally: Tally | None = None,
     inverted: Tensor | None = None,
 ) -> list[Frames]:
     """All at once, without events: for tests and benchmarks."""
-    *_, latents = denoise(backbone, method, prompts, seeds, config, images, tally=tally, inverted=inverted)
+    *_, latents = denoise(backbone, method, prompts, seeds, config, images, texts=texts, tally=tally, inverted=inverted)
     return to_frames(backbone.decode_latents(latents))
 
 

@@ -108,6 +108,16 @@ def export(adapter: Path, out: Path, *, format: Format = "diffusers", expert: st
     return Exported(path=out, keys=len(given), left=left, usage=usage)
 
 
+def experts_in(adapter: Path) -> tuple[str | None, ...]:
+    """Whom `export` writes a file for: the experts that an adapter of ours holds; None where its backbone has none."""
+    info = read_info(adapter)
+    spec = find_spec(info.backbone)
+    if spec.boundary_ratio is None:
+        return (None,)
+    held = {name.partition(".")[0] for name in _loras(adapter, load_adapter(adapter, spec)[0], info)}
+    return tuple(expert for expert in EXPERTS if expert in held)
+
+
 def _loras(adapter: Path, tensors: Mapping[str, Tensor], info: AdapterInfo) -> dict[str, Lora]:
     try:
         settings = find_method(info.method).config(**info.method_config)

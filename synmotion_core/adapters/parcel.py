@@ -17,10 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from synmotion_core.adapters.card import Shown, Travels, check_card, model_card
-from synmotion_core.adapters.export import Format, export
+from synmotion_core.adapters.export import Format, experts_in, export
 from synmotion_core.adapters.file import AdapterInfo, read_info
-from synmotion_core.adapters.foreign import EXPERTS
-from synmotion_core.backbones import find_spec
 from synmotion_core.clips import video
 from synmotion_core.errors import ConfigError
 from synmotion_core.storage import replacing
@@ -90,7 +88,7 @@ def pack(
         files.append(_packed(shown[-1].file, folder / shown[-1].file))
     travels = []
     for format in dict.fromkeys(formats):
-        for expert in (None,) if find_spec(info.backbone).boundary_ratio is None else EXPERTS:
+        for expert in experts_in(adapter):
             name = _export_name(adapter.stem, format, expert)
             done = export(adapter, folder / name, format=format, expert=expert)
             travels.append(Travels(file=name, usage=done.usage, left=len(done.left)))

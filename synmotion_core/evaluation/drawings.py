@@ -7,6 +7,7 @@ the very same videos.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -19,12 +20,12 @@ from synmotion_core.config import to_dict
 from synmotion_core.errors import ConfigError
 from synmotion_core.evaluation.tasks import Unit, common_targets
 from synmotion_core.evaluation.trainings import OF_TRAINING, adapted, file_name, source_digest
-from synmotion_core.generation import default_sampler, sample_frames
+from synmotion_core.generation import SamplerConfig, batches_of, default_sampler, read_all_texts, sample_frames
 from synmotion_core.interfaces import Backbone, Method
 from synmotion_core.inversion import invert
 from synmotion_core.methods import find_method
 from synmotion_core.storage import replacing
-from synmotion_core.types import Frames
+from synmotion_core.types import Frames, Prompt
 
 
 def drawn(backbone: Backbone, unit: Unit, folder: Path) -> tuple[list[Path], float]:
@@ -69,14 +70,30 @@ def _draw(backbone: Backbone, unit: Unit, method: Method) -> list[Frames]:
         latents, null = backbone.encode_video(to_pixels(clip.frames)), backbone.encode_text([""])
         method.set_strength(0.0)
         steps = sampler.num_inference_steps
-        inverted = material.whole(invert(backbone, latents, null, sampler.shape, steps))
+        inverted = material.whole(invert(backbone, latents, null, sampler.shape, steps, flow_shift=sampler.flow_shift))
+    prompts, seeds = [unit.reads(w.prompt) for w in wanted], [unit.seed * 1009 + i for i in range(len(wanted))]
+    return _drawn(backbone, method, prompts, seeds, sampler, images, inverted)
+
+
+def _drawn(
+    backbone: Backbone,
+    method: Method,
+    prompts: Sequence[Prompt],
+    seeds: Sequence[int],
+    sampler: SamplerConfig,
+    images: torch.Tensor | None = None,
+    inverted: torch.Tensor | None = None,
+) -> list[Frames]:
+    """As many at once as `generate` would; large encoders are not in memory meanwhile."""
+    size = backbone.spec.batch_size
+    texts = read_all_texts(backbone, prompts, sampler, images, size)
+    backbone.release_encoders()
     made: list[Frames] = []
-    for start in range(0, len(wanted), 4):
-        some = wanted[start : start + 4]
-        seeds = [unit.seed * 1009 + start + i for i in range(len(some))]
-        first = None if images is None else images[start : start + 4]
+    for batch, own in zip(batches_of(len(prompts), sampler, size), texts, strict=True):
+        some = slice(batch.start, batch.stop)
+        first = None if images is None else images[some]
         made += sample_frames(
-            backbone, method, [unit.reads(w.prompt) for w in some], seeds, sampler, first, inverted=inverted
+            backbone, method, prompts[some], seeds[some], sampler, first, texts=own, inverted=inverted
         )
     return made
 
@@ -84,8 +101,4 @@ def _draw(backbone: Backbone, unit: Unit, method: Method) -> list[Frames]:
 def _draw_common(backbone: Backbone, unit: Unit, method: Method) -> list[Frames]:
     sampler = default_sampler(backbone, **(to_dict(unit.sampling) | {"noise_prior": 0.0}))
     wanted = [unit.reads(prompt) for prompt, _ in common_targets(unit.num_common, unit.seed)]
-    made: list[Frames] = []
-    for start in range(0, len(wanted), 4):
-        seeds = [unit.seed * 1009 + 500 + start + i for i in range(len(wanted[start : start + 4]))]
-        made += sample_frames(backbone, method, wanted[start : start + 4], seeds, sampler)
-    return made
+    return _drawn(backbone, method, wanted, [unit.seed * 1009 + 500 + i for i in range(len(wanted))], sampler)

@@ -54,7 +54,7 @@ class Figure:
                 "seeds": list(self.seeds), "seconds": self.seconds}  # fmt: skip
 
 
-def wilson(successes: int, n: int, z: float = Z_95) -> tuple[float, float]:
+def wilson(successes: float, n: int, z: float = Z_95) -> tuple[float, float]:
     """Interval of a rate from independent outcomes. Raises ValueError unless 0 <= successes <= n and n > 0.
 
     >>> tuple(round(x, 3) for x in wilson(99, 100))
@@ -164,6 +164,9 @@ def harmonic_figure(
     value = float(harmonic(np.arange(len(one))[None])[0])
     low, high = np.percentile(harmonic(picks), (2.5, 97.5))
     n = sum(len(group) for group in one)
+    if low == high:  # groups that agree say nothing about the next one
+        ends = [wilson(rate.sum(), n) for rate in sums]
+        low, high = (2 * a * b / max(a + b, 1e-12) for a, b in zip(*ends, strict=True))
     return Figure(
         name=name,
         value=value,
@@ -173,6 +176,15 @@ def harmonic_figure(
         seeds=tuple(seeds),
         seconds=seconds,
     )
+
+
+def share_figure(name: str, groups: Sequence[Sequence[float]], *, seeds: Sequence[int], seconds: float) -> Figure:
+    """The mean of values from 0 to 1, a tie's being a half: as mean_figure; where all agree, with Wilson's ends."""
+    figure = mean_figure(name, groups, seeds=seeds, seconds=seconds)
+    if figure.low < figure.high:
+        return figure
+    low, high = wilson(figure.value * figure.n, figure.n)
+    return replace(figure, low=low, high=high)
 
 
 def spearman(one: Sequence[float], other: Sequence[float]) -> float:

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from synmotion_core.errors import ConfigError
 from synmotion_core.evaluation.report import write_report
@@ -74,12 +75,19 @@ def _whole(suites: Sequence[tuple[str, Suite]]) -> Suite:
     """The suite of all of them. Raises ConfigError, naming it, for a field that is not the same."""
     (first, suite), *others = suites
     for name, other in others:
-        one, two = suite_to_dict(suite), suite_to_dict(other)
+        one, two = _asked(suite), _asked(other)
         for key in one:
             if key not in ("motions", "seeds") and one[key] != two[key]:
                 raise ConfigError(f"{first} and {name} were not asked the same: their {key} differ")
     motions = tuple(dict.fromkeys(motion for _, own in suites for motion in own.motions))
     return replace(suite, motions=motions, seeds=tuple(sorted({seed for _, own in suites for seed in own.seeds})))
+
+
+def _asked(suite: Suite) -> dict[str, Any]:
+    """Its fields; footage's folders may lie elsewhere on another machine."""
+    fields = suite_to_dict(suite)
+    footage = {motion: {**own, "clips": None} for motion, own in fields.get("footage", {}).items()}
+    return {**fields, "footage": footage}
 
 
 def _cells(part: Results) -> Iterable[tuple[Cell, Outcome]]:

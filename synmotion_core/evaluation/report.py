@@ -26,6 +26,8 @@ from synmotion_core.evaluation.results import (
 from synmotion_core.evaluation.suite import Suite
 from synmotion_core.storage import replacing
 
+ENOUGH = 6  # trainings that all lean one way: 2^-5, as good as the 2.5 % at each end of an interval
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -75,8 +77,11 @@ def table_of(results: Results) -> Table:
     return Table(rows, tuple(c for c in columns if rows and all(c.name in found for found in rows.values())))
 
 
-def verdict(column: Column, figure: Figure) -> str:
-    """What a difference says: an interval with 0 in it is within the noise.
+def verdict(column: Column, figure: Figure, trainings: int = ENOUGH) -> str:
+    """What a difference over so many trainings says: an interval with 0 in it is within the noise.
+
+    Of fewer than ENOUGH no interval says better or worse: that all n lean one way has a chance of 2^(1-n) where there
+    is nothing, and redrawing groups that all lean one way never crosses 0.
 
     >>> verdict(COLUMNS["error"], Figure(name="x", value=-1, low=-2, high=-0.5, n=9, seeds=(0,), seconds=0))
     'better'
@@ -84,6 +89,8 @@ def verdict(column: Column, figure: Figure) -> str:
     even = 0.5 if column.name == "wins" else 0.0
     if figure.low <= even <= figure.high:
         return "within noise"
+    if trainings < ENOUGH:
+        return f"of {trainings} training{'s' * (trainings > 1)} only"
     if column.better in ("one", "neither"):
         return "more" if figure.value > even else "less"
     return "better" if (figure.value < even) == (column.better == "less") else "worse"
@@ -122,10 +129,10 @@ def sections(results: Results, table: Table) -> list[Section]:
             for c in (*COLUMNS.values(), *DERIVED.values())
             if all(f"{c.name}-{suite.against}" in table.rows[name] for name in compared)
         ]
-        rows = []
+        rows, trainings = [], len(suite.motions) * len(suite.seeds)
         for name in compared:
             pairs = [(c, table.rows[name][f"{c.name}-{suite.against}"]) for c in columns]
-            rows.append([name, *(f"{cell(c, figure)} {verdict(c, figure)}" for c, figure in pairs)])
+            rows.append([name, *(f"{cell(c, figure)} {verdict(c, figure, trainings)}" for c, figure in pairs)])
         said = f"Differences are to {suite.against}, video by video: the same clips, prompts and noise. Half of the "
         said += "videos in which both or neither are right count as won."
         found.append(

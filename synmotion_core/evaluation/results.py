@@ -24,6 +24,7 @@ from synmotion_core.evaluation.figures import (
     grouped_rate_figure,
     harmonic_figure,
     mean_figure,
+    share_figure,
     spearman_figure,
 )
 from synmotion_core.evaluation.metrics import COLUMNS, METRICS, Column, find_metric
@@ -208,7 +209,7 @@ def differences(suite: Suite, row: RowResult, other: RowResult, called: str) -> 
     if pair is not None:
         hits = zip(_hits(row.outcomes, pair), _hits(other.outcomes, pair), strict=True)
         wins = [[(1 + a - b) / 2 for a, b in zip(one, two, strict=True)] for one, two in hits]  # (16)
-        yield mean_figure(f"methods.{row.name}.wins-{called}", wins, **how)
+        yield share_figure(f"methods.{row.name}.wins-{called}", wins, **how)
 
 
 def agreement(results: Results) -> Iterator[Figure]:

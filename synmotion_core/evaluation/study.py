@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from synmotion_core.errors import ConfigError, MissingError
-from synmotion_core.evaluation.figures import Figure, mean_figure
+from synmotion_core.evaluation.figures import Figure, share_figure
 from synmotion_core.evaluation.report_page import video_file
 from synmotion_core.evaluation.results import Results, read_results
 from synmotion_core.storage import replacing
@@ -102,7 +102,7 @@ def answers(folder: Path, files: Sequence[Path]) -> Iterator[Figure]:
     for question in QUESTIONS:
         groups = [values for (own, _), values in sorted(found.items()) if own == question]
         if groups:
-            yield mean_figure(f"study.{question}.{key['rows'][0]}", groups, seeds=(), seconds=0.0)
+            yield share_figure(f"study.{question}.{key['rows'][0]}", groups, seeds=(), seconds=0.0)
 
 
 def _key(folder: Path) -> dict[str, Any]:

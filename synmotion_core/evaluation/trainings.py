@@ -92,6 +92,7 @@ def _train(backbone: Backbone, unit: Unit, method: Method, root: Path, path: Pat
     data: dict[Any, TrainingSet] = {"reference": reference_set(backbone, clips, root, unit.mode)}
     if find_method(unit.method).draws_priors(unit.method_config):
         data["prior"] = prior_set(backbone, root, unit.prior, unit.mode)
+    backbone.release_encoders()  # all that will be read is in the sets
     quiet = {"save_every": 0, "sample_every": 0, "score_every": 0}
     own = from_dict(TrainConfig, {**to_dict(unit.train), "seed": unit.seed, **quiet})
     marks = {share: max(1, round(share * own.num_steps)) for share in SHARES[:-1]}

@@ -133,6 +133,12 @@ def _forget(model: Any, name: str) -> None:
             del model.peft_config
 
 
+def check_alpha(lora_alpha: float) -> None:
+    """Raise ConfigError for a scale with which nothing is learnt (0), or that other programs do not read."""
+    if not 0 < lora_alpha < math.inf:
+        raise ConfigError(f"lora_alpha must be a number above 0, got {lora_alpha}: the rank itself scales by 1")
+
+
 def check_modules(modules: Modules) -> None:
     """Raise ConfigError unless `modules` maps at most MAX_MODULES names to (rank 1 to MAX_RANK, alpha above 0).
 

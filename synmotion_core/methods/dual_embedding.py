@@ -57,10 +57,13 @@ def spread(learnt: Tensor, mask: Tensor) -> Tensor:
     return (learnt[low] * (1 - weight) + learnt[high] * weight) * mask.unsqueeze(-1)
 
 
+REFINER_HEADS = 4
+
+
 class EmbeddingRefiner(nn.Module):
     """R: lets subject and motion tokens read each other. [B, L, D] and role masks -> [B, L, D], zero off the roles."""
 
-    def __init__(self, text_width: int, width: int, layers: int, heads: int = 4) -> None:
+    def __init__(self, text_width: int, width: int, layers: int, heads: int = REFINER_HEADS) -> None:
         super().__init__()
         self.project_in = nn.Linear(text_width, width)
         self.role = nn.Parameter(torch.randn(2, width) * 0.02)

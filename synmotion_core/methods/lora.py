@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from synmotion_core.errors import AdapterError, ConfigError
 from synmotion_core.interfaces import Backbone, Feature, check_compatible
-from synmotion_core.methods.attention_lora import MAX_RANK, AttentionLora, Modules, check_modules
+from synmotion_core.methods.attention_lora import MAX_RANK, AttentionLora, Modules, check_alpha, check_modules
 from synmotion_core.types import Condition, Phase, Prompt, TextCondition
 
 
@@ -32,6 +32,7 @@ class LoraConfig:
     def __post_init__(self) -> None:
         if not 1 <= self.rank <= MAX_RANK:
             raise ConfigError(f"rank must be between 1 and {MAX_RANK}, got {self.rank}")
+        check_alpha(self.lora_alpha)
         check_modules(self.modules)
 
 

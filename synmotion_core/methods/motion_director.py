@@ -21,7 +21,7 @@ from torch import nn
 
 from synmotion_core.errors import ConfigError
 from synmotion_core.interfaces import Backbone, Feature, TemporalBackbone, check_compatible
-from synmotion_core.methods.attention_lora import MAX_RANK, AttentionLora
+from synmotion_core.methods.attention_lora import MAX_RANK, AttentionLora, check_alpha
 from synmotion_core.methods.lora import Lora
 from synmotion_core.types import Phase, Prompt
 
@@ -47,6 +47,7 @@ class MotionDirectorConfig:
 
     def __post_init__(self) -> None:
         check_rank(self.rank)
+        check_alpha(self.lora_alpha)
         check_layers(self.temporal)
 
 

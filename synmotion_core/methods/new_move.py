@@ -19,6 +19,7 @@ from typing import Any, cast
 
 from synmotion_core.errors import ConfigError
 from synmotion_core.interfaces import Backbone, Feature, TemporalBackbone, check_compatible
+from synmotion_core.methods.attention_lora import check_alpha
 from synmotion_core.methods.dreambooth import DreamBoothEntry, check_identifier, check_prior_weight, prior_phase
 from synmotion_core.methods.lora import Lora
 from synmotion_core.methods.motion_director import TEMPORAL_SHARES, check_layers, check_rank
@@ -42,6 +43,7 @@ class NewMoveConfig:
 
     def __post_init__(self) -> None:
         check_rank(self.rank)
+        check_alpha(self.lora_alpha)
         check_layers(self.temporal)
         check_identifier(self.identifier)
         check_prior_weight(self.prior_loss_weight)

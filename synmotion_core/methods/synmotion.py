@@ -28,8 +28,8 @@ from torch import Tensor, nn
 
 from synmotion_core.errors import AdapterError, ConfigError
 from synmotion_core.interfaces import Backbone, Feature, check_compatible
-from synmotion_core.methods.attention_lora import MAX_RANK, AttentionLora, Modules, check_modules
-from synmotion_core.methods.dual_embedding import DualEmbedding, default_refiner_width, num_parameters
+from synmotion_core.methods.attention_lora import MAX_RANK, AttentionLora, Modules, check_alpha, check_modules
+from synmotion_core.methods.dual_embedding import REFINER_HEADS, DualEmbedding, default_refiner_width, num_parameters
 from synmotion_core.storage import check_keys
 from synmotion_core.types import Condition, Phase, Prompt, TextCondition
 
@@ -66,7 +66,14 @@ class SynMotionConfig:
             raise ConfigError(f"alpha must be above 0 and at most 1, got {self.alpha}")
         if not 0 <= self.rank <= MAX_RANK:
             raise ConfigError(f"rank must be between 0 and {MAX_RANK}, got {self.rank}")
+        check_alpha(self.lora_alpha)
         check_modules(self.modules)
+        if self.refiner_width < 0 or self.refiner_width % REFINER_HEADS:
+            near = max(0, self.refiner_width // REFINER_HEADS * REFINER_HEADS)
+            raise ConfigError(
+                f"refiner_width must be 0 (from the text's) or a multiple of {REFINER_HEADS}, for R's heads share it, "
+                f"got {self.refiner_width}: use {near} or {near + REFINER_HEADS}"
+            )
         if not 0 <= self.refiner_layers <= 8:
             raise ConfigError(f"refiner_layers must be between 0 and 8, got {self.refiner_layers}")
         if not 1 <= self.subject_tokens <= 64:

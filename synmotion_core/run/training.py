@@ -111,8 +111,15 @@ def train(
             if scoring.began_anew:
                 yield Warned(message=scoring.began_anew)
 
+        asked_again = resume
+
         def sampler(step: int) -> Iterator[Event]:
-            return draw(prompts, [config.train.seed] * len(prompts), folder / "samples" / f"step-{step:06d}", step)
+            nonlocal asked_again
+            where, again = folder / "samples" / f"step-{step:06d}", asked_again
+            asked_again = False
+            if again and len(list(where.glob("*.mp4"))) >= len(prompts):
+                return iter(())  # drawn before it was stopped
+            return draw(prompts, [config.train.seed] * len(prompts), where, step, cancel)
 
         last: Event | None = None
         state = folder / "state.safetensors"

@@ -48,12 +48,21 @@ class Group:
         return slice(self.rank * own, (self.rank + 1) * own)
 
     def average(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Put the mean of all processes' gradients in place of each one's; the same parameters have one everywhere."""
+        """Put the mean of all processes' gradients in place of each one's; parameters are the same, in one order.
+
+        Where only some have a gradient (of two experts, those whose noise levels they drew), the others' is zero.
+        """
         if self.size == 1:
             return
         import torch
 
-        gradients = [p.grad for p in parameters if p.grad is not None]
+        parameters = list(parameters)
+        there = _sum(torch.tensor([float(p.grad is not None) for p in parameters], device=_device())).tolist()
+        gradients = []
+        for p, count in zip(parameters, there, strict=True):
+            if count:
+                p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+                gradients.append(p.grad)
         if gradients:
             flat = _sum(torch.cat([g.float().flatten() for g in gradients])) / self.size
             for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):

@@ -77,8 +77,8 @@ def train(
     """Train to `config.num_steps`. The state lives in <folder>/state.safetensors.
 
     settings names the run (a hash): a state of another run is refused. sampler(step) yields the events of showing
-    samples, scorer(step) those of scoring. The scorer may raise Cancelled: the state is saved then, and the training
-    that goes on from it asks it for the same step again, as it does after a kill between the two. processes: those that
+    samples, scorer(step) those of scoring. Both may raise Cancelled: the state is saved then, and the training that
+    goes on from it asks them for the same step again, as it does after a kill between the two. processes: those that
     share each batch; only the first writes, samples and scores.
     Raises TrainingDiverged after saving the last good state, ConfigError when a phase draws data that is not there.
     """
@@ -90,6 +90,11 @@ def train(
     start, watch = 0, _Watch()
     if resume:
         state = checkpoint.load(path, settings)
+        if state.step > config.num_steps:
+            raise ConfigError(
+                f"train.num_steps {config.num_steps} is below the {state.step} steps that are trained already: use "
+                f"{state.step} or more, or train anew, without resuming"
+            )
         checkpoint.restore(state, method, optimizer)
         start, watch = state.step, _Watch(**state.watch)
     autocast, backward, clip = _precision(config, backbone)
@@ -118,6 +123,7 @@ def train(
     yield Started(what="train", total=config.num_steps)
     good = checkpoint.capture(start, method, optimizer, settings, watch.memory())
     try:
+        yield from pause(start, config.sample_every, sampler)
         yield from pause(start, config.score_every, scorer)
     except Cancelled:
         yield from stop(start)
@@ -287,7 +293,11 @@ def _draw(
 
 
 class _Watch:
-    """The watchdog: a smoothed loss a phase, and the best it has been."""
+    """The watchdog: a smoothed loss a phase, and the best it has been.
+
+    Of the first steps the plain mean: a single one's loss is as much its noise level's as the model's, a tenth of the
+    mean where the noise is what is predicted.
+    """
 
     def __init__(self, **memory: float) -> None:
         self._memory = dict(memory)
@@ -303,9 +313,12 @@ class _Watch:
             return f"the gradient became {norm}"
         m = self._memory
         count = m.get(f"{phase}.count", 0) + 1
-        smooth = SMOOTHING * m.get(f"{phase}.loss", loss) + (1 - SMOOTHING) * loss
-        best = min(m.get(f"{phase}.best", smooth), smooth)
-        if count > 20 and smooth > RUNAWAY * best:
-            return f"the loss ran away from {best:.3g} to {smooth:.3g}"
-        m.update({f"{phase}.count": count, f"{phase}.loss": smooth, f"{phase}.best": best})
+        smooth = m.get(f"{phase}.loss", loss)
+        smooth += max(1 / count, 1 - SMOOTHING) * (loss - smooth)
+        if count * (1 - SMOOTHING) >= 1:  # the mean is of enough steps
+            best = min(m.get(f"{phase}.best", smooth), smooth)
+            if smooth > RUNAWAY * best:
+                return f"the loss ran away from {best:.3g} to {smooth:.3g}"
+            m[f"{phase}.best"] = best
+        m.update({f"{phase}.count": count, f"{phase}.loss": smooth})
         return None

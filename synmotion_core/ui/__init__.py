@@ -79,6 +79,11 @@ def build(desks: Desks) -> gr.Blocks:
             second["put"].change(*shown_anew, **in_turn)
         second["made"].change(*third["show_from"](second["made"]), **quietly)
         second["to_generate"].click(*third["take"], **quietly)
+        for event in page.fns.values():
+            if event.show_progress == "hidden":
+                # a browser writes each turn of an event to all that any event has ever shown it on, 30 ms of its one
+                # thread with two hundred outputs: where nothing is shown, this one is told, which has no looks
+                event.show_progress_on = [backbone]
     page._queue.sleep_when_free = _LOOK_S
     return page
 

@@ -15,6 +15,7 @@ from synmotion_core.adapters.convert import MADE_ELSEWHERE, convert
 from synmotion_core.adapters.file import load_adapter
 from synmotion_core.adapters.foreign import import_lora
 from synmotion_core.adapters.foreign_names import original_layers
+from synmotion_core.adapters.parcel import pack
 from synmotion_core.backbones import find_spec, weightless
 from synmotion_core.errors import AdapterError, ConfigError, IncompatibleError
 from tests.adapters.foreign_files import STYLES, Lora, keys_of, random_loras, write_file
@@ -176,6 +177,8 @@ def test_each_expert_has_its_file(tmp_path: Path, tiny_sizes: None, given: tuple
     assert torch.allclose(found, expected, atol=1e-5 * float(expected.abs().max()))
     changed = [bool(row.abs().max() > 0) for row in found - base]
     assert changed == ["high_noise" in given, "low_noise" in given]
+    parcel = pack(done.path, "ann/wave", tmp_path / "parcel", formats=["diffusers"])
+    assert {name for name in ("high_noise", "low_noise") if any(name in one.name for one in parcel.files)} == set(given)
 
 
 def test_experts_must_be_named(tmp_path: Path) -> None:

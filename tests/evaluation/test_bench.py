@@ -264,10 +264,10 @@ def test_other_sampling_and_more_videos_take_the_adapter_that_is_trained(
     monkeypatch.setattr(trainings, "_train", lambda b, u, *rest: trained.append(u.motion) or train(b, u, *rest))
 
     def videos(
-        backbone: Any, method: Any, prompts: Any, seeds: Any, config: SamplerConfig, images: Any, inverted: Any
+        backbone: Any, method: Any, prompts: Any, seeds: Any, config: SamplerConfig, images: Any, **more: Any
     ) -> Any:
         assert images is None
-        assert inverted is None
+        assert more["inverted"] is None
         weights = sum(float(p.detach().double().abs().sum()) for group in method.groups.values() for p in group)
         drawn.append((config, list(seeds), weights))
         return [np.zeros((17, 64, 64, 3), np.uint8)] * len(prompts)
@@ -473,6 +473,26 @@ def test_units_of_one_training_are_one_workers(tmp_path: Path, monkeypatch: pyte
     assert [id(unit) for unit, _ in units.measure(asked, tmp_path)] == [id(unit) for unit in asked]
 
 
+def test_a_large_backbone_draws_as_few_at_once_as_it_does_elsewhere_and_without_its_encoders(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    backbone: Any = load_backbone("puppet-hunyuan")
+    monkeypatch.setattr(backbone, "spec", dataclasses.replace(backbone.spec, batch_size=1))
+    drawn: list[tuple[int, int, tuple[str, ...]]] = []
+
+    def videos(backbone: Any, method: Any, prompts: Any, seeds: Any, *rest: Any, texts: Any, **more: Any) -> Any:
+        drawn.append((len(prompts), *seeds, backbone.pipe.encoders.loaded))
+        return [np.zeros((17, 64, 64, 3), np.uint8)] * len(prompts)
+
+    monkeypatch.setattr(drawings, "sample_frames", videos)
+    unit = tasks.Unit(
+        method="lora", config={}, motion="squat", seed=2, num_clips=1, num_videos=3, num_common=2, train=TrainConfig()
+    )
+    drawings._draw(backbone, unit, None)  # type: ignore[arg-type]
+    drawings._draw_common(backbone, unit, None)  # type: ignore[arg-type]
+    assert drawn == [(1, seed, ()) for seed in (2018, 2019, 2020, 2518, 2519)]
+
+
 @pytest.mark.parametrize("described", [True, False])
 def test_a_unit_is_trained_and_drawn_in_its_own_words(
     described: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -485,11 +505,12 @@ def test_a_unit_is_trained_and_drawn_in_its_own_words(
         said["clips"] |= {c.prompt.motion for c in clips}
         return reference_set(backbone, clips, cache, mode)
 
-    def videos(backbone: Any, method: Any, prompts: Any, seeds: Any, config: Any, images: Any, inverted: Any) -> Any:
+    def videos(backbone: Any, method: Any, prompts: Any, seeds: Any, config: Any, images: Any, **more: Any) -> Any:
         assert images is None
-        assert inverted is None
+        assert more["inverted"] is None
         said["videos"] |= {p.motion for p in prompts}
-        return sample_frames(backbone, method, prompts, seeds, dataclasses.replace(config, num_inference_steps=2))
+        short = dataclasses.replace(config, num_inference_steps=2)
+        return sample_frames(backbone, method, prompts, seeds, short, texts=more["texts"])
 
     monkeypatch.setattr(trainings, "reference_set", clips)
     monkeypatch.setattr(drawings, "sample_frames", videos)

@@ -16,6 +16,7 @@ from synmotion_core.evaluation.figures import (
     harmonic_figure,
     mean_figure,
     rate_figure,
+    share_figure,
     spearman,
     spearman_figure,
     wilson,
@@ -79,6 +80,15 @@ def test_a_figure_makes_sense_or_is_refused(value: float, low: float, high: floa
         Figure(name="x", value=value, low=low, high=high, n=3, seeds=(0,), seconds=0.0)
 
 
+def test_shares_that_all_agree_have_an_interval_all_the_same() -> None:
+    all_won = share_figure("x", [[1.0] * 10, [1.0] * 10], seeds=(0,), seconds=1.0)
+    assert (all_won.value, all_won.low, all_won.high) == (1, pytest.approx(wilson(20, 20)[0]), 1)
+    even = share_figure("x", [[0.5] * 10, [0.5] * 10], seeds=(0,), seconds=1.0)
+    assert even.low < 0.5 < even.high
+    groups = [[1.0, 0.5], [0.5, 0.0], [1.0, 1.0]]
+    assert share_figure("x", groups, seeds=(0,), seconds=1.0) == mean_figure("x", groups, seeds=(0,), seconds=1.0)
+
+
 def test_a_harmonic_mean_is_of_both_rates() -> None:
     one, other = [[1.0, 1.0], [1.0, 0.0]], [[1.0, 0.0], [0.0, 0.0]]
     figure = harmonic_figure("x", one, other, seeds=(0,), seconds=1.0)
@@ -86,7 +96,10 @@ def test_a_harmonic_mean_is_of_both_rates() -> None:
     assert (figure.low, figure.high) == pytest.approx((0.0, 2 * 0.5 / 1.5)), "of two units, one of them twice"
     assert figure.n == 4
     none = harmonic_figure("x", [[0.0, 0.0]], [[0.0, 0.0]], seeds=(0,), seconds=1.0)
-    assert (none.value, none.low, none.high) == (0, 0, 0)
+    assert (none.value, none.low) == (0, 0)
+    assert none.high == pytest.approx(wilson(0, 2)[1]), "two that agree say little about the next one"
+    whole = harmonic_figure("x", [[1.0] * 14], [[1.0] * 14], seeds=(0,), seconds=1.0)
+    assert (whole.low, whole.high) == (pytest.approx(wilson(14, 14)[0]), 1)
     single = harmonic_figure("x", [[1.0] * 7 + [0.0] * 7], [[1.0] * 14], seeds=(0,), seconds=1.0)
     assert single.low < single.value < single.high, "a single unit's videos are redrawn one by one"
     with pytest.raises(ValueError, match="of the same groups"):

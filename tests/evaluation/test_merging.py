@@ -13,6 +13,8 @@ import pytest
 from synmotion_core import cli
 from synmotion_core.clips import video
 from synmotion_core.errors import ConfigError, MissingError
+from synmotion_core.evaluation import merging
+from synmotion_core.evaluation.footage import Footage
 from synmotion_core.evaluation.merging import merge_results
 from synmotion_core.evaluation.results import FILE, Outcome, RowResult, figures, read_results, write_results
 from synmotion_core.evaluation.study import make_study
@@ -86,6 +88,16 @@ def test_motions_are_put_together_too(tmp_path: Path) -> None:
     merged = read_results(merge_results([one, other], tmp_path / "out").parent)
     assert merged.suite == SUITE
     assert merged.rows[1].outcomes[3].values["amplitude"] == [value("small", "spin", 1, i) for i in range(2)]
+
+
+def test_footage_may_lie_elsewhere_on_another_machine(tmp_path: Path) -> None:
+    def part(seed: int, words: str = "claps") -> tuple[str, Suite]:
+        clips = {"clap": Footage(clips=tmp_path / str(seed), words=words)}
+        return f"part-{seed}", Suite(rows=ROWS, footage=clips, subjects=("a cat",), seeds=(seed,))
+
+    assert merging._whole([part(0), part(1)]).seeds == (0, 1)
+    with pytest.raises(ConfigError, match="part-0 and part-2 were not asked the same: their footage differ"):
+        merging._whole([part(0), part(2, "waves")])
 
 
 def test_some_videos_or_none_go_along(parts: list[Path], tmp_path: Path) -> None:

@@ -129,9 +129,9 @@ def test_the_tables_say_what_the_figures_say(folder: Path) -> None:
     assert "Trainings a row: 4 (motions: 2, seeds: 0, 1), 20 clips of a person each" in text
     assert "- plain: lora\n- small: lora, rank=4\n" in text
     small = next(line for line in text.split("## Against plain")[1].splitlines() if line.startswith("| small"))
-    assert small.split("|")[2].strip() == "50 % [50, 50] better"
+    assert small.split("|")[2].strip() == "50 % [50, 50] of 4 trainings only"
     assert small.split("|")[3].strip() == "0 % [0, 0] within noise"
-    assert small.split("|")[6].strip().endswith("better"), "a smaller error"
+    assert small.split("|")[6].strip().endswith("of 4 trainings only"), "a smaller error"
     assert "| plain | 50 %" in text.split("## By motion")[1]
 
 
@@ -169,6 +169,10 @@ def test_what_a_difference_says() -> None:
     assert verdict(COLUMNS["flow"], figure(-0.1, -0.2, -0.02)) == "less"
     wins = [figure(0.6, 0.52, 0.7), figure(0.4, 0.2, 0.48), figure(0.55, 0.45, 0.6)]
     assert [verdict(DERIVED["wins"], one) for one in wins] == ["better", "worse", "within noise"]
+    few = [
+        verdict(COLUMNS["motion"], figure(0.1, low, 0.2), n) for low, n in ((0.02, 5), (0.02, 1), (-0.02, 5), (0.02, 6))
+    ]
+    assert few == ["of 5 trainings only", "of 1 training only", "within noise", "better"]
 
 
 class _Page(HTMLParser):

@@ -9,7 +9,11 @@ import torch
 
 from synmotion_core.errors import ConfigError
 from synmotion_core.methods.attention_lora import AttentionLora, peft_settings
+from synmotion_core.methods.dreambooth import DreamBoothConfig
 from synmotion_core.methods.lora import LoraConfig, LoraEntry
+from synmotion_core.methods.motion_director import MotionDirectorConfig
+from synmotion_core.methods.new_move import NewMoveConfig
+from synmotion_core.methods.separation import SeparationConfig
 from synmotion_core.methods.synmotion import SynMotionConfig, SynMotionEntry
 from tests.models import PROMPTS, noisy, plain, puppet_backbone
 
@@ -56,6 +60,15 @@ def test_named_layers_and_no_others() -> None:
 def test_settings_that_cannot_be_right(config: Any, modules: Any, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         config(modules=modules)
+
+
+@pytest.mark.parametrize("alpha", [0.0, -1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    "config", [LoraConfig, SynMotionConfig, MotionDirectorConfig, SeparationConfig, NewMoveConfig, DreamBoothConfig]
+)
+def test_a_scale_with_which_nothing_is_learnt_is_refused(config: Any, alpha: float) -> None:
+    with pytest.raises(ConfigError, match="lora_alpha must be a number above 0"):
+        config(lora_alpha=alpha)
 
 
 @pytest.mark.parametrize("name", ["nowhere.to_q", "transformer_blocks.0", "x_embedder.proj"])

@@ -149,6 +149,12 @@ def test_each_part_can_be_switched_off(config: SynMotionConfig) -> None:
         method.detach()
 
 
+@pytest.mark.parametrize(("width", "near"), [(30, "28 or 32"), (-3, "0 or 4")])
+def test_a_width_that_the_heads_cannot_share_is_refused(width: int, near: str) -> None:
+    with pytest.raises(ConfigError, match=f"refiner_width .* multiple of 4.*got {width}: use {near}"):
+        SynMotionConfig(refiner_width=width)
+
+
 def test_nothing_switched_on_is_refused() -> None:
     with pytest.raises(ConfigError, match="nothing would be learnt"):
         SynMotionConfig(rank=0, refiner_layers=0, motion_embedding=False, subject_embedding=False)

@@ -7,18 +7,21 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from synmotion_core import cli
 from synmotion_core.clips import video
 from synmotion_core.errors import ConfigError
 from synmotion_core.evaluation.tasks import reference_clips
 from synmotion_core.storage import read_tensors
+from synmotion_core.training import together
 from synmotion_core.training.together import ALONE, Group, asked
 
 ROOT = Path(__file__).parents[2]
@@ -110,6 +113,32 @@ def test_shares_are_equal_and_whole() -> None:
     for size, batch, near in ((3, 4, "use 3 or 6"), (8, 4, "use 8"), (5, 11, "use 10 or 15")):
         with pytest.raises(ConfigError, match=f"batch_size {batch} cannot be shared by {size} processes: {near}"):
             Group(size=size).check(batch)
+
+
+def test_a_gradient_that_only_some_have_is_shared_by_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two experts a process runs those whose noise levels it drew: the other's gradient is the others' alone."""
+    barrier, sent = threading.Barrier(2), {}
+
+    def summed(values: Tensor) -> Tensor:
+        mine = threading.get_ident()
+        sent[mine] = values.clone()
+        barrier.wait(20)
+        total = sum(sent.values())
+        barrier.wait(20)
+        assert isinstance(total, Tensor)
+        return total
+
+    monkeypatch.setattr(together, "_sum", summed)
+
+    def averaged(rank: int) -> list[Tensor | None]:
+        high, low, frozen = (nn.Parameter(torch.zeros(2)) for _ in range(3))
+        (high, low)[rank].grad = torch.full((2,), 4.0 + rank)
+        Group(rank=rank, size=2).average([high, low, frozen])
+        return [p.grad for p in (high, low, frozen)]
+
+    with ThreadPoolExecutor(2) as both:
+        found = list(both.map(averaged, range(2)))
+    assert [[None if g is None else g.tolist() for g in one] for one in found] == [[[2.0, 2.0], [2.5, 2.5], None]] * 2
 
 
 def test_alone_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:

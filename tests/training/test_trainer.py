@@ -17,7 +17,7 @@ import torch
 
 from synmotion_core.backbones import SPECS, find_spec
 from synmotion_core.diffusion import add_noise
-from synmotion_core.errors import AdapterError, ConfigError, TrainingDiverged
+from synmotion_core.errors import AdapterError, Cancelled, ConfigError, TrainingDiverged
 from synmotion_core.methods.synmotion import SynMotionConfig, SynMotionEntry
 from synmotion_core.storage import read_tensors
 from synmotion_core.training import trainer, wishes
@@ -352,6 +352,41 @@ def test_a_loss_that_runs_away_stops_the_run(tmp_path: Path) -> None:
             if isinstance(event, Progress) and event.step == 30:
                 for part in data.values():
                     part.latents.mul_(60)
+
+
+def test_one_low_loss_at_the_start_is_no_measure() -> None:
+    """Where noise is predicted, a loss is mostly its noise level's: now and then a hundredth of the mean."""
+    watch = trainer._Watch()
+    assert [watch.look("a", loss, 1.0) for loss in (0.001, *[0.1] * 60)] == [None] * 61
+    assert "ran away from" in str([watch.look("a", 1.0, 1.0) for _ in range(20)])
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear"])
+def test_fewer_steps_than_are_trained_already_are_refused(tmp_path: Path, schedule: str) -> None:
+    """An adapter of fewer steps would hold what more have made of it."""
+    list(run(tmp_path, settings(num_steps=4, lr_scheduler=schedule)))
+    before = (tmp_path / "state.safetensors").read_bytes()
+    with pytest.raises(ConfigError, match=r"num_steps 2 is below the 4 steps .* use 4 or more"):
+        list(run(tmp_path, settings(num_steps=2, lr_scheduler=schedule), resume=True))
+    assert (tmp_path / "state.safetensors").read_bytes() == before
+    list(run(tmp_path, settings(num_steps=4, lr_scheduler=schedule), resume=True))
+
+
+def test_stopped_while_samples_are_drawn_asks_for_them_again(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def sampler(step: int) -> Iterator[Event]:
+        asked.append(step)
+        yield Warned(message="drawing")
+        if len(asked) == 1:
+            raise Cancelled
+
+    config = settings(num_steps=6, sample_every=3)
+    assert list(run(tmp_path / "parts", config, sampler=sampler))[-1] == Stopped(step=3)
+    list(run(tmp_path / "parts", config, sampler=sampler, resume=True))
+    assert asked == [3, 3, 6]
+    list(run(tmp_path / "whole", config))
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
 
 
 def test_a_state_of_another_run_is_refused(tmp_path: Path) -> None:

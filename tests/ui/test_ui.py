@@ -6,6 +6,9 @@ import asyncio
 import contextlib
 import importlib
 import logging
+import re
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +22,7 @@ from synmotion_core.ui import (
     launch_options,
     theme,
 )
-from synmotion_core.workspace import Workspace
+from synmotion_core.workspace import Workspace, weights_place
 from tests.ui.studio import run_apart
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -120,12 +123,11 @@ def test_a_studio_that_nobody_asks_is_idle(workspace: Workspace, assets: Path) -
 def test_the_app_listens_on_this_computer_only(
     space: str | None, host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import signal
-
     monkeypatch.syspath_prepend(str(ROOT))
     app = importlib.import_module("app")
     launched: dict[str, Any] = {}
     monkeypatch.setattr(gr.Blocks, "launch", lambda self, **options: launched.update(options))
+    monkeypatch.setenv("SYNMOTION_HOME", "elsewhere")
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr(logging, "basicConfig", lambda **_: None)
     monkeypatch.setattr(sys, "argv", ["app.py", "--port", "7999", "--home", str(tmp_path / "home")])
@@ -135,11 +137,42 @@ def test_the_app_listens_on_this_computer_only(
     app.main()
     assert (launched["server_name"], launched["server_port"]) == (host, 7999)
     assert launched["allowed_paths"] == []
+    assert weights_place("a").parent == tmp_path / "home" / "weights", "one home for all that asks for it"
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(sys, "argv", ["app.py", "--home", str(tmp_path / "file" / "home")])
     with pytest.raises(SystemExit) as left:
         app.main()
     assert left.value.code == 2
+
+
+def test_a_port_that_is_taken_is_said_with_a_free_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    app = importlib.import_module("app")
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(logging, "basicConfig", lambda **_: None)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        for wanted, said in ((port, rf"port {port} .* --port (\d+) is free"), (99999, "from 1 to 65535, got 99999")):
+            monkeypatch.setattr(sys, "argv", ["app.py", "--port", str(wanted), "--home", str(tmp_path / "home")])
+            with pytest.raises(SystemExit) as left:
+                app.main()
+            assert left.value.code == 2
+            assert re.search(said, capsys.readouterr().err)
+    assert not (tmp_path / "home").exists()
+
+
+def test_what_shows_no_progress_is_told_to_nothing_that_has_looks(workspace: Workspace, assets: Path) -> None:
+    """The browser would write each turn of each event to every component that any event puts something into."""
+    from synmotion_core.ui import Desks, build
+
+    told = [
+        event for event in build(Desks(workspace, assets=assets)).config["dependencies"] if "show_progress" in event
+    ]
+    hidden = [event["show_progress_on"] for event in told if event["show_progress"] == "hidden"]
+    assert len(hidden) > 50
+    assert len({tuple(one) for one in hidden}) == 1 == len(hidden[0])
 
 
 def test_a_browser_is_known_again_after_a_restart() -> None:
