@@ -110,6 +110,7 @@ def train(
                     stopped = True
             if processes.anyone(stopped):
                 raise Cancelled
+            _forget_peak(backbone.device)
 
     def save(state: checkpoint.TrainState) -> Saved:
         if processes.leads:
@@ -128,6 +129,7 @@ def train(
     except Cancelled:
         yield from stop(start)
         return
+    _forget_peak(backbone.device)
     for step in range(start, config.num_steps):
         if processes.anyone(cancel.is_set()):
             yield from stop(step)
@@ -216,6 +218,12 @@ def train(
             return
     for p in parameters:
         p.requires_grad_(True)
+
+
+def _forget_peak(device: torch.device) -> None:
+    """What has been encoded, drawn or scored takes more than a step, and is none: `_memory_gib` is of steps."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
 
 
 def _memory_gib(device: torch.device) -> float:

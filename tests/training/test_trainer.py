@@ -226,6 +226,35 @@ def test_the_loss_is_the_velocity_error_and_training_lowers_it(tmp_path: Path) -
     assert all(e.memory_gib is not None and 0.05 < e.memory_gib < 1000 for e in events)
 
 
+def test_memory_is_that_of_steps_and_not_of_what_was_drawn_before_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On CUDA the peak is the process's highest until it is reset."""
+    peak = [90 << 30]  # of encoding
+    own = puppet_backbone()
+
+    def on_cuda(function: Any) -> Any:
+        return lambda device: function(torch.device("cuda") if device == own.device else device)
+
+    def step_of(*args: Any) -> Any:
+        peak[0] = max(peak[0], 3 << 30)
+        return draw(*args)
+
+    def sampler(step: int) -> Iterator[Event]:
+        peak[0] = max(peak[0], 80 << 30)
+        yield Warned(message="drawn")
+
+    draw = trainer._draw
+    monkeypatch.setattr(trainer, "_draw", step_of)
+    for name in ("_memory_gib", "_forget_peak"):
+        monkeypatch.setattr(trainer, name, on_cuda(getattr(trainer, name)))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: peak[0])
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: peak.__setitem__(0, 1 << 30))
+    events = list(run(tmp_path, settings(num_steps=5, sample_every=2), sampler=sampler))
+    assert [e.memory_gib for e in events if isinstance(e, Progress)] == [3.0] * 5
+    assert sum(isinstance(e, Warned) for e in events) == 3
+
+
 @pytest.mark.parametrize("target", ["base", "data"])
 @pytest.mark.parametrize("moved", [("subject_zero",), ("subject_zero", "adapters")])
 def test_a_prior_step_goes_towards_the_base_or_the_clips(
