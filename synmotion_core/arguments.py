@@ -12,6 +12,7 @@ from typing import Any
 
 from synmotion_core.command import PROGRAM
 from synmotion_core.config import TrainRun
+from synmotion_core.doctor_options import add_doctor
 from synmotion_core.hosting_options import add_remote, add_space
 from synmotion_core.precision import CHOICES
 from synmotion_core.presets import NAMES
@@ -32,14 +33,15 @@ examples:
 
 _TRAIN = """\
 Learn a motion from clips. Writes into --out (default: runs/NAME): the adapter NAME.safetensors, checkpoints, samples
-and run.json, the run's settings. Ctrl-C saves and stops; --resume goes on as if it had not stopped.
+and run.json, the run's settings. The adapter is put among this machine's, too, where it goes by its name. Ctrl-C saves
+and stops; --resume goes on as if it had not stopped.
 
 examples:
   {p} train --clips assets/clips --motion waves --name my-wave
   {p} train --clips assets/clips --motion waves --name w1 --preset first-look
   {p} train --clips a.mp4 b.mp4 --subject "a person" --motion "does a cartwheel" --name cartwheel --steps 600
   {p} train --clips assets/clips --motion waves --name w2 --set train.learning_rate=0.002 --set method.rank=8
-  {p} train --clips assets/clips --motion waves --name w3 --set 'train.sample_subjects=["a red cat", "a bear"]'
+  {p} train --clips assets/clips --motion waves --name w3 --sample-subject "a red cat" --sample-subject "a bear"
   {p} train --clips clips --motion waves --name w4 --backbone wan2.1-t2v-14b --fit
   {p} train --resume --out runs/my-wave
 """
@@ -96,15 +98,6 @@ examples:
   {p} bench answers results answers.csv                     what they said
   {p} bench run step --json                                where a training step's time goes
   {p} bench run memory --set 'rows=["wan2.1-t2v-1.3b"]'     what a large backbone works with, without its weights
-"""
-
-_DOCTOR = """\
-Look at clips without training: what is in each file, what keeps it from being used, what would help. The exit code is
-2 if one of them cannot be used.
-
-examples:
-  {p} doctor clips/*.mp4
-  {p} doctor --start 1 --end 3.125 long.mp4
 """
 
 _MODELS = """\
@@ -191,12 +184,14 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("--resume", action="store_true", help="go on with the run in --out")
     change = "change what costs least until it fits so much GPU memory (without a number: the GPU's own), and say what"
     _add_fit(train, change)
+    _add_ignore_memory(train)
 
     generate = add("generate", _GENERATE, "make videos with or without an adapter")
     add_generate_arguments(generate)
     where = "for the videos (default: %(default)s)"
     generate.add_argument("--out", type=Path, metavar="FOLDER", default=Path("videos"), help=where)
     _add_fit(generate, change)
+    _add_ignore_memory(generate)
 
     prior = add("prior", _PRIOR, "draw the subject prior videos of a run")
     add_train_arguments(prior)
@@ -222,12 +217,8 @@ def build_parser() -> argparse.ArgumentParser:
         bench, "a setting of the suite, for methods also train.KEY, sampling.KEY and METHOD.KEY; may be repeated"
     )
 
-    doctor = add("doctor", _DOCTOR, "look at clips: what keeps them from being used")
-    doctor.add_argument("files", nargs="+", type=Path, metavar="FILE")
-    doctor.add_argument("--backbone", default=_BACKBONE, help="for which (default: %(default)s)")
-    doctor.add_argument("--start", type=float, default=0.0, metavar="S", help="look at the part from this second")
-    doctor.add_argument("--end", type=float, metavar="S", help="up to this second")
-    doctor.add_argument("--resample-fps", type=float, metavar="FPS", help="re-time to this many frames a second")
+    doctor = add_doctor(add, _BACKBONE)
+    add_shape(doctor)
 
     models = add("models", _MODELS, "list backbones and methods")
 
@@ -317,6 +308,8 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--clips", nargs="+", metavar="PATH", type=Path, help=text)
     text = """one clip with its own words or cut: '{"path": "a.mp4", "start_s": 1, "end_s": 3.125}'; may be repeated"""
     group.add_argument("--clip", action="append", metavar="JSON", default=[], help=text)
+    text = "re-time the clips that say no rate of their own, at their speed, to this many frames a second"
+    group.add_argument("--resample-fps", type=float, metavar="FPS", help=text)
     group.add_argument("--subject", metavar="WORDS", help='who moves in the clips, for example "a person"')
     text = 'what happens, as a verb, for example "waves"; with an index of several motions, which one'
     group.add_argument("--motion", metavar="WORDS", help=text)
@@ -327,9 +320,11 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--mode", choices=["t2v", "i2v"], help=text)
     group.add_argument("--method", help=f"see `models` (default: {_METHOD})")
     group.add_argument("--steps", type=int, metavar="N", help=f"training steps (default: {TrainConfig().num_steps})")
+    text = 'whom samples show doing the motion while it trains, for example "a red cat"; may be repeated'
+    group.add_argument("--sample-subject", action="append", metavar="WORDS", dest="sample_subjects", help=text)
     text = "first-look, paper or best: steps, samples, scores, and what prior steps aim at; other options win over it"
     group.add_argument("--preset", choices=list(NAMES), metavar="PRESET", help=text)
-    _add_shape(group)
+    add_shape(group)
     _add_settings(group, "any other setting: train.KEY, priors.KEY or method.KEY; may be repeated")
     text = "start from a saved run (every training saves one as run.json); other options win over it"
     group.add_argument("--config", metavar="RUN.JSON", type=Path, help=text)
@@ -391,12 +386,12 @@ def add_generate_arguments(parser: argparse.ArgumentParser) -> None:
         "what changed by at most the share T (0 to 1, default 0.1), taylorseer:N runs every N-th step (default 2)"
     )
     group.add_argument("--step-cache", metavar="KIND[:X]", help=text)
-    _add_shape(group)
+    add_shape(group)
     group.add_argument("--backbone", help="see `models` (default: the adapter's)")
     _add_precision(parser)
 
 
-def _add_shape(group: Any) -> None:
+def add_shape(group: Any) -> None:
     """Of the videos, trained on or drawn; what a backbone takes it says itself."""
     own = "(default: the backbone's own)"
     group.add_argument("--frames", type=int, metavar="N", dest="num_frames", help=f"frames a video {own}")
@@ -419,6 +414,11 @@ def _add_precision(parser: argparse.ArgumentParser) -> Any:
 
 def _add_fit(parser: argparse.ArgumentParser, text: str) -> None:
     parser.add_argument("--fit", type=_gib, nargs="?", const=True, metavar="GIB", help=text)
+
+
+def _add_ignore_memory(parser: argparse.ArgumentParser) -> None:
+    text = "begin even where the estimate says that the GPU's memory cannot be enough"
+    parser.add_argument("--ignore-memory", action="store_true", help=text)
 
 
 def _gib(text: str) -> float:

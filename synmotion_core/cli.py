@@ -71,7 +71,12 @@ def main(argv: list[str] | None = None) -> int:
         with contextlib.suppress(OSError):
             sys.stdout.close()
         return STOPPED
-    except Exception:
+    except Exception as error:
+        from synmotion_core.planning import room
+
+        if room.ran_out(error):
+            _note(room.too_little())
+            return REFUSED
         traceback.print_exc()
         print("This is a bug of SynMotion, not of yours; the lines above say where.", file=sys.stderr)
         return BUG
@@ -82,16 +87,20 @@ def main(argv: list[str] | None = None) -> int:
 
 def _train(args: argparse.Namespace) -> int:
     from synmotion_core import pace, run
+    from synmotion_core.adapters.shelf import publish
+    from synmotion_core.planning import room
     from synmotion_core.storage import replacing
     from synmotion_core.types import Saved, Stopped
     from synmotion_core.workspace import Workspace, safe_name
 
     out, config = _run_folder(args)
     safe_name(config.name)
+    _check_room(config, going_on=args.ignore_memory or args.resume)
     if not together.asked().leads:  # of several processes the first one speaks, and writes
         with _interruptible() as cancel:
-            for _ in run.train(config, out, cache=Workspace().cache, cancel=cancel, resume=args.resume):
-                pass
+            with room.told(config):
+                for _ in run.train(config, out, cache=Workspace().cache, cancel=cancel, resume=args.resume):
+                    pass
         return OK
     workspace, stopwatch, begun = Workspace(), pace.Stopwatch(config), False
 
@@ -101,12 +110,13 @@ def _train(args: argparse.Namespace) -> int:
             with replacing(out / RUN_FILE) as temporary:
                 temporary.write_text(json.dumps(to_dict(config), indent=1) + "\n", encoding="ascii")
             _note(f"training {config.name!r} in {out}")
+            command.say_no_samples(config, _note)
             begun = True
         stopwatch.see(event)
         if isinstance(event, Saved) and event.applied is not None:
             _note(f"saved {event.path.name} and loaded it back: {event.applied} of {event.applied} keys apply")
 
-    with _interruptible() as cancel:
+    with _interruptible() as cancel, room.told(config):
         events = run.train(config, out, cache=workspace.cache, cancel=cancel, resume=args.resume)
         last = _follow(events, args.json, watch)
     stopwatch.note(workspace)
@@ -115,6 +125,10 @@ def _train(args: argparse.Namespace) -> int:
         _note(f"stopped at step {last.step}, which is saved. Go on with:\n  {resume}")
         return STOPPED
     adapter, best = getattr(last, "path", None), getattr(last, "best", None)
+    if adapter is not None:
+        shelf, _ = publish(workspace.adapters, adapter, best, _note, again=args.resume)
+        if shelf != adapter:
+            _note(f"it is among this machine's adapters, by the name {shelf.stem}: {shelf}")
     if adapter is not None and not args.json:
         if best is not None:
             print(best)
@@ -147,17 +161,19 @@ def _run_folder(args: argparse.Namespace) -> tuple[Path, TrainRun]:
 
 def _generate(args: argparse.Namespace) -> int:
     from synmotion_core import pace, run
+    from synmotion_core.planning import room
     from synmotion_core.types import Stopped
     from synmotion_core.workspace import Workspace
 
     config = _fitted(command.generate_run(args), args.fit)
+    _check_room(config, going_on=args.ignore_memory)
     stopwatch = pace.Stopwatch(config)
 
     def watch(event: Event) -> None:  # a run that was refused leaves no folder behind
         args.out.mkdir(parents=True, exist_ok=True)
         stopwatch.see(event)
 
-    with _interruptible() as cancel:
+    with _interruptible() as cancel, room.told(config):
         last = _follow(run.generate(config, args.out, cancel=cancel), args.json, watch)
     stopwatch.note(Workspace())
     if isinstance(last, Stopped):
@@ -229,6 +245,18 @@ def _fitted(config: R, asked: float | bool | None) -> R:
     for price in rung.prices:
         _note(f"  the price: {price}")
     return rung.run
+
+
+def _check_room(config: TrainRun | GenerateRun, *, going_on: bool) -> None:
+    """Refuse a run that cannot fit the GPU that is here, before anything is fetched; say of one that may not."""
+    from synmotion_core.planning import room
+
+    short = room.shortage(config)
+    if short is None:
+        return
+    if short.certain and not going_on:
+        raise ConfigError(f"{short.numbers}: {short.way}; --ignore-memory begins all the same")
+    _note(f"warning: {short.numbers}: {short.way}")
 
 
 def _follow(events: Iterator[Event], as_json: bool, watch: Callable[[Event], None] = lambda _: None) -> Event | None:
@@ -324,31 +352,9 @@ def _share(args: argparse.Namespace) -> int:
 
 
 def _doctor(args: argparse.Namespace) -> int:
-    from synmotion_core.backbones import find_spec
-    from synmotion_core.clips import dataset
-    from synmotion_core.clips.doctor import Cut
+    from synmotion_core import doctoring
 
-    spec = find_spec(args.backbone)
-    cut = Cut(start_s=args.start, end_s=args.end, resample_fps=args.resample_fps)
-    worst = OK
-    for path in args.files:
-        checkup = dataset.check(path, spec.default_shape, cut, puppets_only="" if spec.needs_gpu else spec.name)
-        worst = worst if checkup.usable else REFUSED
-        if args.json:
-            info = to_dict(checkup.info)
-            if info is not None:
-                del info["timestamps_s"]  # long, and of no use here
-            findings = [to_dict(finding) for finding in checkup.findings]
-            _print_json({"file": str(path), "usable": checkup.usable, "info": info, "findings": findings})
-            continue
-        words = [f"{path}: {'usable' if checkup.usable else 'NOT usable'}"]
-        if checkup.info is not None:
-            i = checkup.info
-            words.append(f"{i.num_frames} frames, {i.fps:.4g} fps, {i.width}x{i.height}, {i.duration_s:.2f} s")
-        print("  ".join(words))
-        for finding in checkup.findings:
-            print(f"  {finding.severity:<5}  {finding.message}")
-    return worst
+    return OK if doctoring.doctor(args, print, _print_json if args.json else None) else REFUSED
 
 
 def _models(args: argparse.Namespace) -> int:

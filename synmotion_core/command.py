@@ -59,6 +59,8 @@ def train_run(args: argparse.Namespace, *, base: Path | None = None, note: Note 
         clips = [from_dict(ClipSource, {**clip, **words}) for clip in values.get("clips", ())]
     if not clips:
         raise ConfigError("a training needs clips: --clips with video files or a folder of them")
+    if args.resample_fps is not None:
+        clips = [c if c.resample_fps is not None else _retimed(c, args.resample_fps) for c in clips]
     values["clips"] = clips
     values |= {
         name: given
@@ -73,13 +75,22 @@ def train_run(args: argparse.Namespace, *, base: Path | None = None, note: Note 
     values["precision"] = {**to_dict(values.get("precision", {})), **_precision(args)}
     if "name" not in values:
         raise ConfigError("a training needs a name: --name my-wave")
-    for key, value in [("train.num_steps", args.steps)] * (args.steps is not None) + [
-        _setting(s) for s in args.settings
-    ]:
+    own = {"train.num_steps": args.steps, "train.sample_subjects": args.sample_subjects}
+    for key, value in [(k, v) for k, v in own.items() if v is not None] + [_setting(s) for s in args.settings]:
         owner, _, name = key.partition(".")
         part = {"train": "train", "priors": "priors", "method": "method_config"}[owner]
         values[part] = {**to_dict(values.get(part, {})), name: value}
     return from_dict(TrainRun, values)
+
+
+def say_no_samples(run: TrainRun, note: Note) -> None:
+    """Where a run would draw samples but names nobody, note that with the option that does."""
+    if run.train.sample_every and not run.train.sample_subjects:
+        each = f"every {run.train.sample_every} steps"
+        how = 'add --sample-subject "a red cat", once for each subject'
+        if run.mode == "i2v":
+            how = "set train.sample_subjects and, a picture for each, train.sample_images"
+        note(f"no samples are drawn while this trains, since nobody is named: to see some {each}, {how}")
 
 
 def generate_run(args: argparse.Namespace) -> GenerateRun:
@@ -190,6 +201,13 @@ def _clip(text: str, subject: str | None, motion: str | None) -> ClipSource:
     if missing:
         raise ClipError(f"the clip {values.get('path', text)} has no words: give {' and '.join(missing)}")
     return from_dict(ClipSource, values)
+
+
+def _retimed(clip: ClipSource, fps: float) -> ClipSource:
+    try:
+        return dataclasses.replace(clip, resample_fps=fps)
+    except ConfigError as error:
+        raise ConfigError(f"--resample-fps {fps:g}: {error}") from error
 
 
 def _footage(text: str | None) -> Footage | None:
@@ -327,6 +345,17 @@ def _train_arguments(run: TrainRun) -> list[str]:
     ):
         words += _settings_arguments(owner, values)
     return ["train", *words]
+
+
+def clip_words(clips: Sequence[ClipSource]) -> list[str]:
+    """The options that name these clips with their cuts, but not their words."""
+    first = clips[0]
+    retimed = {"subject": first.subject, "motion": first.motion, "resample_fps": first.resample_fps}
+    if all(clip == ClipSource(path=clip.path, **retimed) for clip in clips):
+        words = ["--clips", *(_path(clip.path) for clip in clips)]
+        return words if first.resample_fps is None else [*words, "--resample-fps", repr(first.resample_fps)]
+    plain = ClipSource(path=Path(), subject=first.subject, motion=first.motion)
+    return [word for clip in clips for word in _option("--clip", _json(clip, plain, ("path",)))]
 
 
 def _generate_arguments(run: GenerateRun) -> list[str]:

@@ -25,12 +25,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from synmotion_core import pace
+from synmotion_core.adapters.shelf import publish
 from synmotion_core.config import GenerateRun, TrainRun
 from synmotion_core.errors import Cancelled, ConfigError, StorageError, TrainingDiverged, UserInputError
 from synmotion_core.events import event_from_dict, event_to_dict
 from synmotion_core.job_folder import LIVE, RESUMABLE, JobFolder, JobLog, JobView, Kind, Status, find_folder, is_job
 from synmotion_core.locks import FileLock, Turns
-from synmotion_core.storage import link_or_copy
 from synmotion_core.training import wishes
 from synmotion_core.training.wishes import Wish
 from synmotion_core.types import Event, Finished, Progress, Warned
@@ -403,43 +403,31 @@ class Jobs:
             return "failed", str(error)
         except BaseException as error:  # whatever it is, the worker lives on and the person is told
             log.exception("job %s failed", job.id)
-            return "failed", _plain_line(error)
+            return "failed", _plain_line(error, job.config)
         finally:
             logger.removeHandler(handler)
             handler.close()
 
     def _record(self, job: JobFolder, event: Event) -> None:
         if isinstance(event, Finished) and job.kind == "train" and event.path is not None:
-            path, best = self._publish(job, event.path, event.best)
+            path, best = publish(
+                self.workspace.adapters, event.path, event.best, lambda said: self._record(job, Warned(message=said))
+            )
             event = dataclasses.replace(event, path=path, best=best)
         with self._changed:
             job.record(event)
             self._changed.notify_all()
 
-    def _publish(self, job: JobFolder, path: Path, best: Path | None) -> tuple[Path, Path | None]:
-        """Put what a training leaves into adapters/ under names that are free, the best under the last one's with
-        "-best"; where that fails it stays where it is."""
-        home, stem, count = self.workspace.adapters, path.stem, 1
-        while any((home / f"{stem}{mark}{path.suffix}").exists() for mark in ("", "-best")[: 1 if best is None else 2]):
-            count += 1
-            stem = f"{path.stem}-{count}"
-        published = self._put(job, path, home / f"{stem}{path.suffix}")
-        return published, None if best is None else self._put(job, best, home / f"{stem}-best{best.suffix}")
 
-    def _put(self, job: JobFolder, path: Path, target: Path) -> Path:
-        try:
-            link_or_copy(path, target)
-        except (OSError, StorageError) as error:
-            self._record(job, Warned(message=f"the adapter could not be put into adapters/ ({error}); it is at {path}"))
-            return path
-        return target
-
-
-def _plain_line(error: BaseException) -> str:
+def _plain_line(error: BaseException, config: TrainRun | GenerateRun | None = None) -> str:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "the disk is full: make room, then resume; what was saved before is intact"
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return "the memory was not enough for this run: take fewer frames, a smaller batch or a smaller backbone"
+    if isinstance(error, MemoryError):
+        return "the main memory was not enough for this run: end other programs, or take a smaller backbone"
+    from synmotion_core.planning import room  # a page that only looks on has no use for it
+
+    if room.ran_out(error):
+        return room.too_little(config)
     return f"something went wrong that should not have ({type(error).__name__}): the job's log.txt says where"
 
 

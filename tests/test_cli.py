@@ -25,10 +25,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synmotion_core import cli, command, pace, progress_line
+from synmotion_core.adapters import shelf
 from synmotion_core.arguments import build_parser
+from synmotion_core.backbones import find_spec
+from synmotion_core.clips import video
+from synmotion_core.clips.dataset import load_clips
 from synmotion_core.config import BlendWith, ClipSource, Footage, GenerateRun, TrainRun, from_dict, to_dict
-from synmotion_core.errors import ClipError, ConfigError, MissingError, TrainingDiverged, UserInputError
+from synmotion_core.errors import ClipError, ConfigError, MissingError, StorageError, TrainingDiverged, UserInputError
 from synmotion_core.events import event_from_dict
+from synmotion_core.planning import machine
 from synmotion_core.precision import PLAIN, Precision
 from synmotion_core.progress_line import ProgressLine
 from synmotion_core.training.settings import PriorConfig, TrainConfig
@@ -45,7 +50,7 @@ from synmotion_core.types import (
     Stopped,
     Warned,
 )
-from synmotion_core.workspace import Workspace, nearest_name
+from synmotion_core.workspace import Workspace, named_adapter, nearest_name
 
 ROOT = Path(__file__).parents[1]
 
@@ -621,6 +626,8 @@ def tiny_train(
     path = folder / f"{config.name}.safetensors"
     path.write_text(str(step))
     best = folder / f"{config.name}-best.safetensors" if config.train.score_every else None
+    if best is not None:
+        best.write_text("4")
     yield Finished(path=path, seconds=1.5, best=best)
 
 
@@ -661,6 +668,53 @@ def test_a_training_from_start_to_end(tiny: Path, workspace: Workspace, capsys: 
     assert pace.recall(workspace, train_run(BASE)) == 0.25
     assert cli.main(shlex.split(f"plan {BASE.removeprefix('train ')} --steps 8")) == cli.OK
     assert "0.25 s a step" in capsys.readouterr().out
+
+
+def test_a_finished_training_goes_by_its_name(
+    tiny: Path, workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = f"{BASE} --steps 8 --set train.score_every=4"
+    assert cli.main(shlex.split(line)) == cli.OK
+    err = capsys.readouterr().err
+    home = workspace.adapters
+    assert f"among this machine's adapters, by the name w: {home / 'w.safetensors'}" in err
+    assert {path.name for path in home.iterdir()} == {"w.safetensors", "w-best.safetensors"}
+    assert named_adapter(Path("w")) == home / "w.safetensors"
+    (tiny / "runs/w/state.txt").write_text("8")
+    assert cli.main(shlex.split("train --resume --out runs/w")) == cli.OK
+    assert "by the name w:" in capsys.readouterr().err, "the same, not a second one"
+    assert cli.main(shlex.split(f"{BASE} --steps 9 --out another")) == cli.OK
+    assert "by the name w-2:" in capsys.readouterr().err
+    assert [(home / f"{name}.safetensors").read_text() for name in ("w", "w-2")] == ["8", "9"]
+
+
+def test_an_adapter_that_cannot_be_put_there_stays_where_it_is(
+    tiny: Path, workspace: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, target: Path) -> None:
+        raise StorageError("the disk is full")
+
+    monkeypatch.setattr(shelf, "link_or_copy", full)
+    assert cli.main(shlex.split(f"{BASE} --steps 5")) == cli.OK
+    out, err = capsys.readouterr()
+    assert out == "runs/w/w.safetensors\n"
+    assert "could not be put into adapters/ (the disk is full); it is at runs/w/w.safetensors" in err
+    assert "by the name" not in err
+
+
+def test_who_is_drawn_while_it_trains_is_an_option_and_nobody_is_said(
+    tiny: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(shlex.split(f"{BASE} --steps 5 --preset paper --steps 5")) == cli.OK
+    err = capsys.readouterr().err
+    assert (
+        "no samples are drawn while this trains, since nobody is named: to see some every 200 steps, add --sam" in err
+    )
+    line = f"{BASE} --steps 5 --sample-subject 'a red cat' --sample-subject 'a bear' --out named"
+    assert train_run(line.removesuffix(" --out named")).train.sample_subjects == ("a red cat", "a bear")
+    assert cli.main(shlex.split(line)) == cli.OK
+    assert cli.main(shlex.split(f"{BASE} --steps 5 --set train.sample_every=0 --out never")) == cli.OK
+    assert "no samples" not in capsys.readouterr().err
 
 
 def test_a_folder_with_a_run_is_not_written_over(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -822,6 +876,9 @@ def test_a_plan_with_a_probe_knows_the_time(
 FITTED = '--clip \'{"path": "a.mp4", "subject": "a", "motion": "b"}\' --name w --backbone hunyuanvideo'
 
 
+GENERATED = "generate --subject 'a cat' --motion walks --backbone hunyuanvideo"
+
+
 def test_a_training_made_to_fit_is_saved_as_it_was_run(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(shlex.split(f"train {FITTED} --steps 5 --fit 24")) == cli.OK
     err = capsys.readouterr().err
@@ -864,6 +921,61 @@ def test_a_generation_made_to_fit(tiny: Path, capsys: pytest.CaptureFixture[str]
     assert "to fit 20 GiB" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("start", [f"train {FITTED} --steps 5", GENERATED])
+def test_what_cannot_fit_the_gpu_is_refused_before_it_begins(
+    start: str, tiny: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "card_gib", lambda: 20.0)
+    assert cli.main(shlex.split(start)) == cli.REFUSED
+    err = capsys.readouterr().err
+    assert re.search(r"needs about \d+\.\d GiB .* 20\.0 GiB are free here: --fit, without a number, takes --", err)
+    assert "--weights 4bit" in err, "the first that fits, by name"
+    assert "--ignore-memory begins all the same" in err
+    assert list(tiny.iterdir()) == []
+    assert cli.main(shlex.split(f"{start} --fit --out fitted")) == cli.OK
+    assert "warning: this" not in capsys.readouterr().err
+    assert cli.main(shlex.split(f"{start} --ignore-memory --out anyway")) == cli.OK
+    assert "warning: this" in capsys.readouterr().err
+    monkeypatch.setattr(machine, "card_gib", lambda: None)
+    assert cli.main(shlex.split(f"{start} --out nowhere")) == cli.OK, "without a GPU that is said elsewhere"
+
+
+def test_a_training_that_goes_on_is_not_refused_for_its_memory(
+    tiny: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli.main(shlex.split(f"train {FITTED} --steps 5")) == cli.OK
+    (tiny / "runs/w/state.txt").write_text("2")
+    monkeypatch.setattr(machine, "card_gib", lambda: 20.0)
+    assert cli.main(shlex.split("train --resume --out runs/w")) == cli.OK
+    assert "warning: this training needs about" in capsys.readouterr().err
+
+
+class OutOfMemoryError(RuntimeError):
+    """As torch's, by its name."""
+
+
+@pytest.mark.parametrize("start", ["train", "generate", "plan --probe"])
+def test_memory_that_was_not_enough_is_no_bug(
+    start: str, tiny: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from synmotion_core import run
+
+    def full(*_: Any, **__: Any) -> Iterator[Event]:
+        yield Started(what="train", total=1)
+        raise OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    for name in ("train", "generate", "probe"):
+        monkeypatch.setattr(run, name, full)
+    line = GENERATED if start == "generate" else f"{start} {FITTED}"
+    assert cli.main(shlex.split(line)) == cli.REFUSED
+    err = capsys.readouterr().err
+    assert "the GPU's memory was not enough for this run" in err
+    assert "--fit makes it fit in a terminal" in err
+    assert ("the estimate was " in err) is ("probe" not in start)
+    assert "Traceback" not in err
+    assert "bug" not in err
+
+
 def test_models_lists_every_row(capsys: pytest.CaptureFixture[str]) -> None:
     from synmotion_core.backbones import SPECS
     from synmotion_core.methods import METHODS
@@ -896,7 +1008,6 @@ def test_models_say_why_a_pair_does_not_fit(
 
 
 def test_doctor_looks_at_real_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from synmotion_core.clips import video
     from synmotion_core.puppets.stage import Scene, render
 
     good, short, broken = (tmp_path / name for name in ("good.mp4", "kurz ü.mp4", "broken.mp4"))
@@ -917,6 +1028,70 @@ def test_doctor_looks_at_real_files(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert [r["usable"] for r in rows] == [True, False]
     assert rows[0]["info"]["num_frames"] == 17
     assert rows[1]["info"] is None
+
+
+def phone_clips(folder: Path) -> list[Path]:
+    """Two files as a camera makes them: too fast and too long; and one that is too short whatever is done."""
+    frames = np.zeros((60, 64, 64, 3), np.uint8)
+    frames[:] = np.linspace(0, 255, 60, dtype=np.uint8)[:, None, None, None]
+    paths = [folder / name for name in ("a b.mp4", "c.mp4", "short.mp4")]
+    folder.mkdir()
+    for path, shown in zip(paths, (frames, frames[::-1], frames[:5]), strict=True):
+        video.write(path, shown, 16)
+    return paths
+
+
+def typed_after(out: str) -> str:
+    return out.strip().splitlines()[-1].strip()
+
+
+def test_what_the_doctor_proposes_can_be_trained_on(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    *good, short = map(str, phone_clips(tiny / "clips"))
+    assert cli.main(["doctor", *good, short]) == cli.REFUSED
+    out = capsys.readouterr().out
+    assert out.count("proposed: start_s 0, end_s 2.125, resample_fps 8") >= 2, "17 frames at 8 a second"
+    assert f"left out, since nothing that is known here would help: {short}" in out
+    run = parse(typed_after(out))
+    assert isinstance(run, TrainRun)
+    assert [(c.path, c.start_s, c.end_s, c.resample_fps) for c in run.clips] == [(Path(f), 0, 2.125, 8) for f in good]
+    assert (run.clips[0].subject, run.clips[0].motion, run.name) == ("a person", "waves", "my-wave")
+    loaded = load_clips(run.clips, find_spec(run.backbone).default_shape).clips
+    assert [clip.frames.shape for clip in loaded] == [(17, 64, 64, 3)] * 2, "as a training reads them"
+
+    line = ["doctor", *good, short, "--subject", "a boy", "--motion", "hops", "--write", str(tiny / "clips/index.json")]
+    assert cli.main(line) == cli.REFUSED
+    written = parse(typed_after(capsys.readouterr().out))
+    assert isinstance(written, TrainRun)
+    words = {"subject": "a boy", "motion": "hops"}
+    assert list(written.clips) == [dataclasses.replace(clip, **words) for clip in run.clips]
+    assert cli.main(line) == cli.REFUSED
+    assert "is there already" in capsys.readouterr().err
+    for wrong, said in (("clips/other.json", "called index.json"), ("elsewhere/index.json", "does not lie in")):
+        assert cli.main(["doctor", *good, "--write", str(tiny / wrong)]) == cli.REFUSED
+        assert said in capsys.readouterr().err
+    assert not (tiny / "elsewhere").exists()
+
+
+def test_the_doctor_looks_for_the_shape_that_is_trained(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fast, *_ = map(str, phone_clips(tiny / "clips"))
+    assert cli.main(["doctor", fast, "--frames", "29"]) == cli.REFUSED
+    run = parse(typed_after(capsys.readouterr().out))
+    assert isinstance(run, TrainRun)
+    assert (run.num_frames, run.clips[0].end_s) == (29, 3.625)
+    assert cli.main(["doctor", fast, "--frames", "18"]) == cli.REFUSED
+    assert "got 18: use 17 or 21" in capsys.readouterr().err
+    assert cli.main(["doctor", fast, "--json"]) == cli.REFUSED
+    (row,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert row["proposed"] == {"start_s": 0.0, "end_s": 2.125, "resample_fps": 8.0}
+
+
+def test_all_clips_are_retimed_by_one_option() -> None:
+    line = f'{BASE} --resample-fps 8 --clip \'{{"path": "b.mp4", "resample_fps": 4}}\''
+    run = train_run(line)
+    assert sorted((c.path.name, c.resample_fps) for c in run.clips) == [("a.mp4", 8), ("b.mp4", 4)]
+    assert parse(command.same_command(run)) == run
+    with pytest.raises(ConfigError, match=r"--resample-fps 0: .*above 0 and at most"):
+        train_run(f"{BASE} --resample-fps 0")
 
 
 def test_bench_prints_what_its_suite_yields(

@@ -607,7 +607,9 @@ def test_a_bug_is_logged_whole_and_told_in_one_line(
     ("error", "words"),
     [
         (OSError(errno.ENOSPC, "No space left on device"), "disk is full"),
-        (MemoryError(), "memory"),
+        (MemoryError(), "main memory was not enough"),
+        (type("OutOfMemoryError", (RuntimeError,), {})("CUDA"), "“Memory and size” on the page"),
+        (RuntimeError("CUDA error: out of memory"), "the GPU's memory was not enough for this run"),
         (SystemExit(3), "SystemExit"),
     ],
 )

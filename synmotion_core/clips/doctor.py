@@ -13,7 +13,7 @@ speed, which is then a warning with the factor.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
@@ -95,6 +95,16 @@ def _info(code: str, message: str) -> Finding:
 def refusal(error: UserInputError) -> Finding:
     """The finding for a file that could not even be opened."""
     return _block(error.code if isinstance(error, ClipRefused) else "missing", str(error))
+
+
+def mended(cut: Cut, proposed: Callable[[Cut], Cut | None]) -> Cut:
+    """The cut with what is proposed for it applied; a second proposal (a cut after a rate) too."""
+    for _ in range(2):
+        fix = proposed(cut)
+        if fix is None or fix == cut:
+            break
+        cut = fix
+    return cut
 
 
 def blocking(findings: Sequence[Finding]) -> list[Finding]:

@@ -74,7 +74,7 @@ def remote(args: argparse.Namespace, terminal: Terminal) -> Answer:
 
 
 def _train(args: argparse.Namespace, terminal: Terminal) -> Answer:
-    from synmotion_core.command import train_run
+    from synmotion_core.command import say_no_samples, train_run
     from synmotion_core.hosting.machines import Machines, check_flavor, check_timeout
     from synmotion_core.hosting.order import pack
 
@@ -85,7 +85,9 @@ def _train(args: argparse.Namespace, terminal: Terminal) -> Answer:
     check_timeout(args.timeout)
     machines = Machines(Workspace())
     with tempfile.TemporaryDirectory() as folder:
-        order = pack(train_run(args, note=terminal.say), Path(folder))
+        run = train_run(args, note=terminal.say)
+        say_no_samples(run, terminal.say)
+        order = pack(run, Path(folder))
         own = machines.plan(order, flavor=flavor, timeout=args.timeout, owner=args.owner)
         for line in _leaves(order, own):
             terminal.say(line)

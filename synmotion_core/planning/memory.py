@@ -28,6 +28,7 @@ from synmotion_core.types import VideoShape
 GIB = 2**30
 CONTEXT = 0.8 * GIB  # of the CUDA context, its libraries and their workspaces
 LOSS = 0.05  # of what the allocator cannot use between blocks
+ERROR = 0.15  # of a peak: so far are counts from what tiny models allocate (README, "Backbones")
 _MEASURED = Path(__file__).parents[1] / "backbones" / "memory"
 # bytes a weight: 4 bits come with a scale of 8 bits for each 64 weights, and one of 32 for each 256 of these
 _HELD = {"8bit": 1.0, "fp8": 1.0, "4bit": 0.5 + 1 / 64 + 4 / (64 * 256)}

@@ -22,12 +22,13 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from synmotion_core.clips.doctor import WHOLE, Cut
 from synmotion_core.config import GenerateRun, TrainRun, from_dict, to_dict
 from synmotion_core.errors import ConfigError, UserInputError
 from synmotion_core.ui import guard
 from synmotion_core.ui.adapters import find_adapter, find_adapters
 from synmotion_core.ui.chosen import ClipChoice, run_name
-from synmotion_core.ui.forms import MOST_VIDEOS
+from synmotion_core.ui.forms import MOST_VIDEOS, refuse_blocked
 from synmotion_core.ui.notices import BUG
 from synmotion_core.ui.people import at_work_for, shared
 
@@ -77,13 +78,14 @@ def build(studio: Studio) -> None:
 
     def generate(
         subjects: list[str], adapter: str = "", motion: str = "", seeds: list[int] | None = None,
-        settings: dict[str, Any] | None = None, blend: dict[str, Any] | None = None,
+        settings: dict[str, Any] | None = None, blend: dict[str, Any] | None = None, ignore_memory: bool = False,
     ) -> str:  # fmt: skip
         """Begin to draw every subject with every seed; returns the job's id, for /job.
 
         adapter: an id of /adapters, or empty for the backbone alone, which then needs a motion. settings: fields of
         GenerateRun, such as {"strength": 0.8, "num_inference_steps": 10, "setting": "in the snow"}. blend: another
         adapter whose motion goes into the same videos, such as {"adapter": ID, "share": 0.5, "over": "sequence"}.
+        ignore_memory: begin even where the GPU's memory cannot be enough.
         """
         values = _settings(settings, GenerateRun)
         if blend is not None:
@@ -100,21 +102,32 @@ def build(studio: Studio) -> None:
             raise ConfigError(
                 f"{count} videos are asked for: where people share a studio, at most {MOST_VIDEOS} at once"
             )
+        _check_room(run, ignore_memory)
         return studio.jobs.submit(run)
 
     def train(
         clips: list[gr.FileData], motion: str, subject: str = "a person", name: str = "",
-        settings: dict[str, Any] | None = None,
+        settings: dict[str, Any] | None = None, cuts: list[dict[str, Any]] | None = None, ignore_memory: bool = False,
     ) -> str:  # fmt: skip
         """Begin to learn a motion from clips (upload them with handle_file); returns the job's id, for /job.
 
-        settings: fields of TrainRun, such as {"method": "lora", "train": {"num_steps": 400}}.
+        settings: fields of TrainRun, such as {"method": "lora", "train": {"num_steps": 400}}. cuts: none, or one for
+        each clip: the part that is used, in seconds, and the frames a second that it is re-timed to, such as
+        {"start_s": 1, "end_s": 3.125, "resample_fps": 8}; {} is the whole file, frame by frame. A clip that the doctor
+        would block is refused with the cut that would do. ignore_memory: begin even where the GPU's memory cannot be
+        enough.
         """
-        values = _settings(settings, TrainRun)
+        values, parts = _settings(settings, TrainRun), _cuts(cuts, len(clips))
         sources = [studio.library.add(Path(_uploaded(clip))) for clip in clips]
-        chosen = [ClipChoice(source=source, subject=subject, motion=motion) for source in sources]
+        chosen = [
+            ClipChoice(source=source, subject=subject, motion=motion).with_cut(cut)
+            for source, cut in zip(sources, parts, strict=True)
+        ]
         own = {"clips": [to_dict(studio.library.clip_source(one)) for one in chosen], "name": name or run_name(motion)}
-        return studio.jobs.submit(from_dict(TrainRun, {**values, **own}))
+        run = from_dict(TrainRun, {**values, **own})
+        _check_clips(studio, run, chosen)
+        _check_room(run, ignore_memory)
+        return studio.jobs.submit(run)
 
     def job(id: str) -> dict[str, Any]:
         """How a job is: kind, status (queued, running, stopping, stopped, failed, interrupted, finished), stage, step
@@ -172,6 +185,40 @@ def _blend(studio: Studio, given: Any) -> dict[str, Any]:
     if not isinstance(given, Mapping) or not isinstance(given.get("adapter"), str):
         raise ConfigError("blend needs another adapter by its id of /adapters: {'adapter': ID, 'share': 0.5}")
     return {**given, "adapter": find_adapter(studio.workspace, given["adapter"], studio.assets).path}
+
+
+def _cuts(given: Any, count: int) -> list[Cut]:
+    """One a clip. Raises ConfigError for another number of them and for what is no cut; ClipSource knows the ranges."""
+    if not given:
+        return [WHOLE] * count
+    if not isinstance(given, list) or len(given) != count:
+        got = f"{len(given)} cuts" if isinstance(given, list) else type(given).__name__
+        raise ConfigError(f"cuts are none or one for each of the {count} clips, {{}} for a whole one: got {got}")
+    return [from_dict(Cut, one) for one in given]
+
+
+def _check_clips(studio: Studio, run: TrainRun, chosen: list[ClipChoice]) -> None:
+    """Refuse what the page would refuse at Start, before there is a job to fail."""
+    from synmotion_core.planning.work import look_up
+
+    named = look_up(run)
+    asked = dataclasses.replace(named.spec, default_shape=named.shape)
+    refuse_blocked(chosen, studio.library.looks(chosen, asked))
+
+
+def _check_room(run: TrainRun | GenerateRun, ignore: bool) -> None:
+    """Refuse a run that cannot fit the GPU that is here, with settings that would."""
+    from synmotion_core.planning.room import shortage
+
+    short = None if ignore else shortage(run)
+    if short is None or not short.certain:
+        return
+    fits: dict[str, Any] = {}
+    for setting, value in (short.first.changes if short.first else {}).items():
+        owner, _, name = setting.rpartition(".")
+        (fits.setdefault(owner, {}) if owner else fits)[name] = value
+    way = f"settings that fit are {fits}" if fits else short.way
+    raise ConfigError(f"{short.numbers}: {way}; ignore_memory=True begins all the same")
 
 
 def _uploaded(clip: Any) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 import gradio as gr
 
+from synmotion_core.clips import doctor
 from synmotion_core.command import VIDEO_ENDINGS
 from synmotion_core.config import MOST_FPS, motion_name
 from synmotion_core.errors import ClipError, ConfigError, UserInputError
@@ -459,12 +460,7 @@ def edited(choice: ClipChoice, subject: str, motion: str, start_s: Any, end_s: A
 
 def mended(choice: ClipChoice, library: Library, spec: Any) -> ClipChoice:
     """What the doctor proposes, applied; a second proposal (a cut after a rate) too."""
-    for _ in range(2):
-        fix = library.look(choice, spec).fix
-        if fix is None or fix == choice.cut:
-            break
-        choice = choice.with_cut(fix)
-    return choice
+    return choice.with_cut(doctor.mended(choice.cut, lambda cut: library.look(choice.with_cut(cut), spec).fix))
 
 
 def taken_apart(choices: Sequence[ClipChoice], index: int, look: Look) -> tuple[tuple[ClipChoice, ...], str]:

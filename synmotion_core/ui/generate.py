@@ -230,6 +230,7 @@ def build(studio: Studio) -> dict[str, Any]:
     def on_start(values: Mapping[Any, Any]) -> Updates:
         run = form(values)
         spec_of(values).check_mode("i2v" if run.images else "t2v")
+        memory_fields.refuse_too_large(run, bool(values[memory.anyway]))
         started = studio.jobs.submit(run)
         return {studio.generate_job: {"id": started}, **show(studio.jobs.snapshot(started), "")}
 
@@ -371,6 +372,7 @@ def build(studio: Studio) -> dict[str, Any]:
         described,
         add,
         memory.ways,
+        memory.anyway,
     }
     everything = {*fields.values(), *own_state}
     watched = {studio.generate_job, seen}

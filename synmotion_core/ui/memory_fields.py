@@ -46,10 +46,11 @@ AS_IT_COMES = "as the backbone comes"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryFields:
-    """The widgets: fields by the form's names, and the choice of ways."""
+    """The widgets: fields by the form's names, the choice of ways, and whether a run that cannot fit begins at all."""
 
     fields: Mapping[str, Any]
     ways: gr.Radio
+    anyway: gr.Checkbox
 
     @property
     def parts(self) -> list[Any]:
@@ -153,7 +154,24 @@ def build(prefix: str, *, training: bool) -> MemoryFields:
         with gr.Row():
             for name, label in _SIZES.items():
                 write(name, label)
-    return MemoryFields(fields=fields, ways=ways)
+        anyway = gr.Checkbox(
+            False, label="Begin even if it cannot fit", elem_id=f"{prefix}-anyway",
+            info="Memory is an estimate, which is held against the GPU that is here.",
+        )  # fmt: skip
+    return MemoryFields(fields=fields, ways=ways, anyway=anyway)
+
+
+def refuse_too_large(run: TrainRun | GenerateRun, anyway: bool) -> None:
+    """Raise ConfigError, naming the way that fits, for a run that cannot fit the GPU that is here, unless `anyway`."""
+    from synmotion_core.planning.room import shortage
+
+    short = None if anyway else shortage(run)
+    if short is None or not short.certain:
+        return  # what may fit is said by the plan
+    rungs = ways(run)
+    fits = [label for rung, label in zip(rungs, labels(rungs), strict=True) if rung.needs.peak <= short.here]
+    choose = f"choose “{fits[0]}”" if fits else "no way there fits, so take another backbone"
+    raise ConfigError(f"{short.numbers}. In “Memory and size” {choose}, or tick “Begin even if it cannot fit”")
 
 
 def why_no_offload(spec: BackboneSpec) -> str | None:

@@ -32,6 +32,7 @@ from synmotion_core.ui.chosen import ClipChoice, current, in_words, run_name, to
 from synmotion_core.ui.context import IN_TURN, PATIENCE_S, Studio, backbone_choices, in_time, job_id, scroll_to
 from synmotion_core.ui.dataset_fields import keep_aside
 from synmotion_core.ui.forms import default_rank, refuse_blocked, train_run
+from synmotion_core.ui.memory_fields import refuse_too_large
 from synmotion_core.ui.notices import Updates, guarded, notice, notices, quiet
 from synmotion_core.ui.refill import refill_training
 from synmotion_core.ui.score_plot import score_plot
@@ -179,6 +180,7 @@ def build(studio: Studio) -> dict[str, Any]:
 
     def on_start(values: Mapping[Any, Any]) -> Updates:
         run = to_train(values)
+        refuse_too_large(run, bool(values[memory.anyway]))
         started = studio.jobs.submit(run)
         waits, shown_now = queue.place_in_words(studio.jobs, started), job_id(values[studio.train_job])
         if waits and shown_now and is_live(shown_now):  # what runs stays in view
@@ -374,7 +376,8 @@ def build(studio: Studio) -> dict[str, Any]:
 
     watched = {studio.train_job, seen, jobs.seen, jobs.doomed}
     shown = [*view_parts, studio.train_job, message]
-    everything = {*fields.values(), studio.clips, studio.chosen, studio.train_job, memory.ways, presets.choice}
+    everything = {*fields.values(), studio.clips, studio.chosen, studio.train_job, presets.choice}
+    everything |= {memory.ways, memory.anyway}
     known = [backbone, method, method_settings, mode, knows, summary, earlier, name, learning_rate]
     filled = [*known, plan_box, command, *memory.parts, *presets.parts, *laid.left_out.parts]
     calm: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 8}

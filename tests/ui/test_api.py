@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
 from synmotion_core.clips import video
 from synmotion_core.config import GenerateRun, TrainRun
+from synmotion_core.planning import machine
+from synmotion_core.puppets.kinematics import FPS
 from synmotion_core.ui import api
 from synmotion_core.ui.api import names_files
 from tests.ui.studio import Site, draw, write_adapter
@@ -45,8 +48,10 @@ def test_what_is_there_says_how_it_is_called(client: Client) -> None:
     assert {"/adapters", "/generate", "/train", "/job", "/stop"} == set(found["named_endpoints"]), "and nothing private"
     about = found["named_endpoints"]["/generate"]
     assert [one["parameter_name"] for one in about["parameters"]] == [
-        "subjects", "adapter", "motion", "seeds", "settings", "blend",
+        "subjects", "adapter", "motion", "seeds", "settings", "blend", "ignore_memory",
     ]  # fmt: skip
+    taken = [one["parameter_name"] for one in found["named_endpoints"]["/train"]["parameters"]]
+    assert taken == ["clips", "motion", "subject", "name", "settings", "cuts", "ignore_memory"]
     assert "returns the job's id" in about["description"]
 
 
@@ -89,6 +94,63 @@ def test_clips_become_an_adapter_and_an_adapter_videos(client: Client, site: Sit
     assert sorted((one["prompt"], one["seed"]) for one in done["videos"]) == [
         ("a blue bear squats", 3), ("a blue bear squats", 4), ("a red cat squats", 3), ("a red cat squats", 4),
     ]  # fmt: skip
+
+
+def long_clip(folder: Path) -> Any:
+    """As a camera makes one: twice the rate of the backbone, and four times its length."""
+    frames = video.read(draw_to(folder / "own.mp4"))[0]
+    video.write(folder / "long.mp4", np.concatenate([frames] * 8), 2 * FPS)
+    return handle_file(folder / "long.mp4")
+
+
+def draw_to(path: Path) -> Path:
+    draw(path)
+    return path
+
+
+def test_clips_are_cut_and_retimed_as_they_are_asked_for(client: Client, site: Site, tmp_path: Path) -> None:
+    clips = [long_clip(tmp_path), handle_file(draw_to(tmp_path / "whole.mp4"))]
+    cut = {"start_s": 1, "end_s": 1 + 17 / FPS, "resample_fps": FPS}
+    before = len(site.jobs.list())
+    with pytest.raises(AppError) as caught:
+        client.predict([clips[0], clips[0]], "claps", api_name="/train")
+    assert "2 of 2 clips cannot be used yet" in str(caught.value)
+    assert f"clip 1 (long.mp4): the video has {2 * FPS:g} frames" in str(caught.value)
+    assert f"resample_fps={FPS:g} keeps its speed" in str(caught.value)
+    for wrong, said in (
+        ([cut], "none or one for each of the 2 clips, {} for a whole one: got 1 cuts"),
+        ([{"start": 1}, {}], "did you mean 'start_s'"),
+        ([{"start_s": 2, "end_s": 1}, {}], "end_s must be after start_s"),
+        ([{"resample_fps": 1e9}, {}], "resample_fps must be above 0 and at most"),
+        ([{**cut, "end_s": 2}, {}], "are too few"),
+        (["1-2", {}], "must be a mapping"),
+    ):
+        with pytest.raises(AppError) as caught:
+            client.predict(clips, "claps", cuts=wrong, api_name="/train")
+        assert said in str(caught.value)
+    assert not site.runner.runs
+    assert len(site.jobs.list()) == before, "refused before there is a job"
+    settings = {"train": {"num_steps": 2}}
+    id = client.predict(clips, "claps", settings=settings, cuts=[cut, {}], api_name="/train")
+    assert ended(client, id)["status"] == "finished"
+    first, second = site.runner.runs[0].clips
+    assert (first.start_s, first.end_s, first.resample_fps) == (1.0, 1 + 17 / FPS, FPS)
+    assert (second.start_s, second.end_s, second.resample_fps) == (0.0, None, None)
+
+
+def test_what_cannot_fit_the_gpu_is_refused_with_settings_that_do(
+    client: Client, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "card_gib", lambda: 12.0)
+    named: dict[str, Any] = {"motion": "walks", "settings": {"backbone": "hunyuanvideo"}, "api_name": "/generate"}
+    with pytest.raises(AppError, match=r"settings that fit are \{'precision': \{.*; ignore_memory=True"):
+        client.predict(["a red cat"], **named)
+    assert not site.runner.runs
+    id = client.predict(["a red cat"], ignore_memory=True, **named)
+    assert ended(client, id)["status"] == "finished"
+    clip = handle_file(site.assets / "clips" / "clap" / "clap-0.mp4")
+    with pytest.raises(AppError, match="cannot be used yet"):  # the doctor comes first: it has 17 frames
+        client.predict([clip], "claps", settings={"backbone": "hunyuanvideo"}, api_name="/train")
 
 
 def test_a_job_can_be_stopped(client: Client, site: Site) -> None:
@@ -180,7 +242,7 @@ def test_a_path_on_the_server_is_no_upload(client: Client, site: Site) -> None:
             "path": path,
             **({"meta": {"_type": "gradio.FileData"}} if marked else {}),
         }  # Gradio looks at these alone
-        values = [[clip], "claps", "a person", "", {"train": {"num_steps": 1}}]
+        values = [[clip], "claps", "a person", "", {"train": {"num_steps": 1}}, [], False]
         answer = httpx.post(f"{site.url}gradio_api/call/train", json={"data": values}).raise_for_status()
         return httpx.get(f"{site.url}gradio_api/call/train/{answer.json()['event_id']}").content
 

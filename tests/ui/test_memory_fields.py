@@ -89,6 +89,23 @@ def test_the_first_that_fits_the_gpu_is_marked(monkeypatch: pytest.MonkeyPatch) 
     assert marked == [next(i for i, rung in enumerate(rungs) if rung.needs.peak <= 30)]
 
 
+@pytest.mark.parametrize("make", [training, generation])
+def test_what_cannot_fit_names_the_way_that_does(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory_fields.refuse_too_large(make(), False)
+    peak = next(ladder(make())).needs.peak
+    monkeypatch.setattr(machine, "card_gib", lambda: 0.8 * peak)
+    fits = next(label for label in memory_fields.labels(memory_fields.ways(make())) if "fits this GPU" in label)
+    with pytest.raises(ConfigError) as refused:
+        memory_fields.refuse_too_large(make(), False)
+    assert f"In “Memory and size” choose “{fits}”, or tick “Begin even if it cannot fit”" in str(refused.value)
+    memory_fields.refuse_too_large(make(), True)
+    monkeypatch.setattr(machine, "card_gib", lambda: 0.9 * peak)
+    memory_fields.refuse_too_large(make(), False)
+    monkeypatch.setattr(machine, "card_gib", lambda: 0.5)
+    with pytest.raises(ConfigError, match="no way there fits, so take another backbone"):
+        memory_fields.refuse_too_large(make(), False)
+
+
 def test_guidance_that_has_no_effect_says_why() -> None:
     assert set(guiding_fields.why_idle(PUPPETS, "")) == {"embedded_guidance"}
     assert set(guiding_fields.why_idle(PUPPETS, " 1.0 ")) == {"embedded_guidance", "negative_prompt"}

@@ -19,6 +19,9 @@ from playwright.sync_api import Locator, Page, expect
 from synmotion_core.clips import video
 from synmotion_core.clips.frames import png
 from synmotion_core.config import GenerateRun, TrainRun
+from synmotion_core.errors import ConfigError
+from synmotion_core.planning import machine
+from synmotion_core.ui import train
 from synmotion_core.ui.chosen import Library, read_memory
 from tests.ui.studio import CLIPS_A_SET, Site, draw, write_adapter
 
@@ -748,6 +751,47 @@ def test_a_large_backbone_draws_within_its_memory(open_page: Any) -> None:
     expect(plan).to_contain_text("No estimate yet: hunyuanvideo takes num_frames = 4k+1, got 10", timeout=SLOW)
     page.locator("#gen-start").click()
     expect(page.locator("#gen-message [role=alert]")).to_contain_text("use 9 or 13")
+
+
+def test_what_cannot_fit_the_gpu_begins_only_where_one_insists(
+    open_page: Any, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "card_gib", lambda: 12.0)
+    page = open_page()
+    tab(page, "3 · Generate")
+    plan = page.locator("#gen-plan")
+    expect(plan).to_contain_text(re.compile(r"2 videos of 17 frames"), timeout=SLOW)
+    choose(page, "#gen-adapter", "no adapter")
+    page.locator("#gen-motion textarea, #gen-motion input").fill("walks")
+    page.get_by_text("More settings").last.click()
+    choose(page, "#gen-backbone", "HunyuanVideo 13B, from text")
+    expect(plan).to_contain_text("more than the 12.0 that are free here", timeout=SLOW)
+    page.locator("#gen-start").click()
+    said = page.locator("#gen-message [role=alert]")
+    expect(said).to_contain_text("and 12.0 GiB are free here. In “Memory and size” choose “", timeout=SLOW)
+    expect(said).to_contain_text("fits this GPU")
+    assert not site.runner.runs
+    page.locator("#gen-memory button").first.click()
+    page.locator("#gen-anyway input").check()
+    page.locator("#gen-start").click()
+    status(page, "#gen-status", "finished")
+    assert [run.backbone for run in site.runner.runs] == ["hunyuanvideo"]
+
+    def refuse(run: Any, anyway: bool) -> None:
+        if not anyway:
+            raise ConfigError("it cannot fit")
+
+    monkeypatch.setattr(train, "refuse_too_large", refuse)
+    tab(page, "1 · Clips")
+    take_examples(page)
+    tab(page, "2 · Train")
+    expect(page.locator("#train-plan")).to_contain_text("clips to encode", timeout=SLOW)
+    page.locator("#train-start").click()
+    expect(page.locator("#train-message [role=alert]")).to_contain_text("it cannot fit", timeout=SLOW)
+    page.locator("#train-memory button").first.click()
+    page.locator("#train-anyway input").check()
+    page.locator("#train-start").click()
+    status(page, "#train-status", "running")
 
 
 def test_generation_can_be_cancelled_and_wrong_input_is_named(open_page: Any, site: Site) -> None:
