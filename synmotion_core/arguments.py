@@ -105,6 +105,7 @@ Look at clips without training: what is in each file, what keeps it from being u
 examples:
   {p} doctor clips/*.mp4
   {p} doctor --start 1 --end 3.125 long.mp4
+  {p} doctor --backbone wan2.1-t2v-1.3b --frames 33 --height 832 --width 480 portrait.mp4
 """
 
 _MODELS = """\
@@ -228,6 +229,7 @@ def build_parser() -> argparse.ArgumentParser:
     doctor.add_argument("--start", type=float, default=0.0, metavar="S", help="look at the part from this second")
     doctor.add_argument("--end", type=float, metavar="S", help="up to this second")
     doctor.add_argument("--resample-fps", type=float, metavar="FPS", help="re-time to this many frames a second")
+    _add_shape(doctor)
 
     models = add("models", _MODELS, "list backbones and methods")
 

@@ -329,10 +329,12 @@ def _doctor(args: argparse.Namespace) -> int:
     from synmotion_core.clips.doctor import Cut
 
     spec = find_spec(args.backbone)
+    shape = spec.shape(args.num_frames, args.height, args.width)
     cut = Cut(start_s=args.start, end_s=args.end, resample_fps=args.resample_fps)
     worst = OK
     for path in args.files:
-        checkup = dataset.check(path, spec.default_shape, cut, puppets_only="" if spec.needs_gpu else spec.name)
+        known = "" if spec.needs_gpu else spec.name
+        checkup = dataset.check(path, shape, cut, frame_multiple=spec.frame_multiple, puppets_only=known)
         worst = worst if checkup.usable else REFUSED
         if args.json:
             info = to_dict(checkup.info)

@@ -917,6 +917,13 @@ def test_doctor_looks_at_real_files(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert [r["usable"] for r in rows] == [True, False]
     assert rows[0]["info"]["num_frames"] == 17
     assert rows[1]["info"] is None
+    assert cli.main(["doctor", "--frames", "5", str(short)]) == cli.REFUSED
+    assert "nothing moves" in (out := capsys.readouterr().out)
+    assert "too few" not in out
+    assert cli.main(["doctor", str(short)]) == cli.REFUSED
+    assert "or num_frames=5, the most of 4k + 1 that it has" in capsys.readouterr().out
+    assert cli.main(["doctor", "--frames", "6", str(short)]) == cli.REFUSED
+    assert "use 5 or 9" in capsys.readouterr().err
 
 
 def test_bench_prints_what_its_suite_yields(
