@@ -71,6 +71,7 @@ def train_run(args: argparse.Namespace, *, base: Path | None = None, note: Note 
         )
         values = presets.lay_over(values, args.preset, backbone, method)
     values["precision"] = {**to_dict(values.get("precision", {})), **_precision(args)}
+    values = in_own_mode(values, note)
     if "name" not in values:
         raise ConfigError("a training needs a name: --name my-wave")
     for key, value in [("train.num_steps", args.steps)] * (args.steps is not None) + [
@@ -80,6 +81,21 @@ def train_run(args: argparse.Namespace, *, base: Path | None = None, note: Note 
         part = {"train": "train", "priors": "priors", "method": "method_config"}[owner]
         values[part] = {**to_dict(values.get(part, {})), name: value}
     return from_dict(TrainRun, values)
+
+
+def in_own_mode(values: Mapping[str, Any], note: Note = lambda _: None) -> dict[str, Any]:
+    """A run's plain values (TrainRun as a mapping, perhaps in part) in the only mode that the backbone has, where they
+    name none; `note` hears of it. A backbone that there is not is for the run to refuse.
+    """
+    if "mode" in values or "backbone" not in values:
+        return dict(values)
+    from synmotion_core.backbones import SPECS
+
+    spec = SPECS.get(values["backbone"])
+    if spec is None or TrainRun.__dataclass_fields__["mode"].default in spec.modes:
+        return dict(values)
+    note(f"{spec.name} trains in mode {spec.modes[0]} alone: --mode {spec.modes[0]} is taken")
+    return {**values, "mode": spec.modes[0]}
 
 
 def generate_run(args: argparse.Namespace) -> GenerateRun:
@@ -313,10 +329,7 @@ def _train_arguments(run: TrainRun) -> list[str]:
     for name in ("backbone", "mode", "method"):
         if getattr(run, name) != TrainRun.__dataclass_fields__[name].default:
             words += _option(f"--{name}", getattr(run, name))
-    for option, name in _SHAPE.items():
-        if getattr(run, name) is not None:
-            words += _option(option, str(getattr(run, name)))
-    words += _precision_arguments(run.precision)
+    words += [*_shape_arguments(run), *_precision_arguments(run.precision)]
     train = _changed(run.train, TrainConfig())
     if "num_steps" in train:
         words += ["--steps", str(train.pop("num_steps"))]
@@ -327,6 +340,17 @@ def _train_arguments(run: TrainRun) -> list[str]:
     ):
         words += _settings_arguments(owner, values)
     return ["train", *words]
+
+
+def drawing_arguments(run: TrainRun) -> list[str]:
+    """What `generate` is given to draw with a training's adapter as the training held weights and videos."""
+    held = dataclasses.replace(run.precision, gradient_checkpointing=False)
+    return [*_shape_arguments(run), *_precision_arguments(held)]
+
+
+def _shape_arguments(run: TrainRun) -> list[str]:
+    given = {option: getattr(run, name) for option, name in _SHAPE.items()}
+    return [word for option, value in given.items() if value is not None for word in _option(option, str(value))]
 
 
 def _generate_arguments(run: GenerateRun) -> list[str]:

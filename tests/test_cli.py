@@ -306,6 +306,18 @@ def train_run(line: str, notes: list[str] | None = None) -> TrainRun:
     return command.train_run(args, note=[].append if notes is None else notes.append)
 
 
+def test_a_backbone_of_one_mode_is_trained_in_it() -> None:
+    notes: list[str] = []
+    assert train_run(f"{BASE} --backbone wan2.2-i2v-a14b", notes).mode == "i2v"
+    assert notes == ["wan2.2-i2v-a14b trains in mode i2v alone: --mode i2v is taken"]
+    for said in ("", "--backbone hunyuanvideo", "--backbone wan2.2-ti2v-5b", "--backbone none"):
+        assert train_run(f"{BASE} {said}", notes).mode == "t2v"
+    assert train_run(f"{BASE} --backbone wan2.2-i2v-a14b --mode t2v", notes).mode == "t2v", (
+        "what is said is not changed"
+    )
+    assert len(notes) == 1
+
+
 @pytest.mark.parametrize(
     ("settings", "train", "priors", "method"),
     [
@@ -661,6 +673,25 @@ def test_a_training_from_start_to_end(tiny: Path, workspace: Workspace, capsys: 
     assert pace.recall(workspace, train_run(BASE)) == 0.25
     assert cli.main(shlex.split(f"plan {BASE.removeprefix('train ')} --steps 8")) == cli.OK
     assert "0.25 s a step" in capsys.readouterr().out
+
+
+def test_the_command_that_uses_an_adapter_draws_as_it_was_trained(
+    tiny: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(options: str) -> GenerateRun:
+        assert cli.main(shlex.split(f"{BASE} --steps 20 {options}")) == cli.OK
+        words = shlex.split(capsys.readouterr().err.rpartition("Use it with:\n")[2])
+        (tiny / "red-cat.png").touch()
+        found = command.generate_run(PARSER.parse_args([*words[3:], "--motion", "waves", "--backbone", "hunyuanvideo"]))
+        assert found.adapter is not None
+        return found
+
+    held = "--weights 4bit --text-weights 8bit --vae-tiling --gradient-checkpointing --out one"
+    run = said(f"{held} --frames 33 --height 512 --width 320")
+    assert run.precision == Precision(weights="4bit", text_weights="8bit", vae_tiling=True)
+    assert (run.num_frames, run.height, run.width, run.images) == (33, 512, 320, ())
+    run = said("--mode i2v --out two")
+    assert (run.precision, run.num_frames, run.images) == (PLAIN, None, (Path("red-cat.png"),))
 
 
 def test_a_folder_with_a_run_is_not_written_over(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:

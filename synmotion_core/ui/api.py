@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from synmotion_core.command import in_own_mode
 from synmotion_core.config import GenerateRun, TrainRun, from_dict, to_dict
 from synmotion_core.errors import ConfigError, UserInputError
 from synmotion_core.ui import guard
@@ -114,7 +115,7 @@ def build(studio: Studio) -> None:
         sources = [studio.library.add(Path(_uploaded(clip))) for clip in clips]
         chosen = [ClipChoice(source=source, subject=subject, motion=motion) for source in sources]
         own = {"clips": [to_dict(studio.library.clip_source(one)) for one in chosen], "name": name or run_name(motion)}
-        return studio.jobs.submit(from_dict(TrainRun, {**values, **own}))
+        return studio.jobs.submit(from_dict(TrainRun, in_own_mode({**values, **own})))
 
     def job(id: str) -> dict[str, Any]:
         """How a job is: kind, status (queued, running, stopping, stopped, failed, interrupted, finished), stage, step

@@ -18,6 +18,7 @@ from synmotion_core.config import TrainRun
 from synmotion_core.errors import MissingError, UserInputError
 from synmotion_core.ui import (
     media,
+    picture_fields,
     preset_fields,
     prior_fields,
     progress,
@@ -38,6 +39,7 @@ from synmotion_core.ui.notices import Updates, guarded, notice, notices, quiet
 from synmotion_core.ui.refill import refill_training
 from synmotion_core.ui.score_plot import score_plot
 from synmotion_core.ui.train_fields import MODES
+from synmotion_core.ui.train_words import own_values
 from synmotion_core.ui.training_view import NO_SAMPLES, outcome_html, samples_html, signature
 
 if TYPE_CHECKING:
@@ -122,7 +124,8 @@ def build(studio: Studio) -> dict[str, Any]:
     ]
 
     def form(values: Mapping[Any, Any]) -> TrainRun:
-        return train_run(laid.named(values), current(values, studio), studio.library, studio.pictures)
+        images = laid.pictures.images(studio, values)
+        return train_run(laid.named(values), current(values, studio), studio.library, studio.pictures, images)
 
     def show(view: JobView, before: str) -> Updates:
         """Numbers each second; everything else only when it changed, so that playing videos are left alone."""
@@ -186,7 +189,8 @@ def build(studio: Studio) -> dict[str, Any]:
         waits, shown_now = queue.place_in_words(studio.jobs, started), job_id(values[studio.train_job])
         if waits and shown_now and is_live(shown_now):  # what runs stays in view
             return {message: notice("info", f"“{run.name}” is queued.", more=waits), **listed(unfold=True)}
-        return {**show_job(started), **listed(unfold=True)}
+        said = notices("info", filter(None, [train_words.no_samples(run)]))
+        return {**show_job(started), **listed(unfold=True), message: said}
 
     def is_live(asked: str) -> bool:
         return any(view.id == asked for view in studio.jobs.list() if view.status in progress.LIVE)
@@ -288,7 +292,7 @@ def build(studio: Studio) -> dict[str, Any]:
             **new,
             backbone: gr.Dropdown(choices=backbone_choices(), **held(backbone)),
             method: gr.Radio(choices=train_words.method_choices(spec), **held(method)),
-            method_settings: gr.Textbox(placeholder=train_words.own_values(values[method]), **held(method_settings)),
+            method_settings: gr.Textbox(placeholder=own_values(values[method], spec.name), **held(method_settings)),
             mode: gr.Radio(choices=modes, **own_mode),
             knows: train_words.knows_notice(spec, real_footage(choices, sized(spec, laid.named(values)))),
             summary: train_words.clips_summary(choices),
@@ -344,12 +348,22 @@ def build(studio: Studio) -> dict[str, Any]:
         new: dict[Any, Any] = {fields[key]: value for key, value in old.values.items()}
         new |= {studio.clips: old.clips, studio.chosen: to_memory(old.clips), filled_for: spec.name}
         new[studio.judged] = judged_by(old.values, values[studio.judged])
+        new |= laid.pictures.put(studio, old.pictures, view.config.train.sample_subjects, sized(spec, old.values))
         return {
             **fill(values, new),
             rank: gr.Number(value=new[rank], visible=own_rank is not None),
             put: f"{time.monotonic_ns()}",
             message: said + notices("warning", old.said),
         }
+
+    def on_mode(values: Mapping[Any, Any]) -> Updates:
+        return {laid.pictures.box: gr.Accordion(visible=values[mode] == "i2v")}
+
+    def seen_by(values: Mapping[Any, Any]) -> BackboneSpec:
+        """The backbone at the size that is asked for: what of pictures it sees."""
+        from synmotion_core.backbones import find_spec
+
+        return sized(find_spec(values[backbone]), laid.named(values))
 
     def on_size(values: Mapping[Any, Any]) -> Updates:
         """Clips are judged anew once a field is left, not for what is half typed."""
@@ -380,7 +394,7 @@ def build(studio: Studio) -> dict[str, Any]:
         own = default_rank(values[method])
         return {
             rank: gr.Number(visible=False) if own is None else gr.Number(value=own, visible=True),
-            method_settings: gr.Textbox("", placeholder=train_words.own_values(values[method])),
+            method_settings: gr.Textbox("", placeholder=own_values(values[method], values[backbone])),
         }
 
     def on_way(values: Mapping[Any, Any]) -> Updates:
@@ -389,6 +403,7 @@ def build(studio: Studio) -> dict[str, Any]:
     watched = {studio.train_job, seen, jobs.seen, jobs.doomed}
     shown = [*view_parts, studio.train_job, message]
     everything = {*fields.values(), studio.clips, studio.chosen, studio.train_job, memory.ways, presets.choice}
+    everything |= {laid.pictures.chosen, laid.pictures.shown}
     known = [backbone, method, method_settings, mode, knows, summary, earlier, name, learning_rate]
     filled = [*known, plan_box, command, *memory.parts, *presets.parts, *laid.left_out.parts]
     calm: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 8}
@@ -407,14 +422,17 @@ def build(studio: Studio) -> dict[str, Any]:
     sizes = [fields[name] for name in SIZES]
     judge = (quiet(on_size), {backbone, *sizes, studio.judged}, studio.judged)
     gr.on([event for part in sizes for event in (part.blur, part.submit)], *judge, **turn)
-    settings = [part.change for part in fields.values() if part is not backbone]
+    settings = [*(part.change for part in fields.values() if part is not backbone), laid.pictures.chosen.change]
+    mode.change(quiet(on_mode), {mode}, laid.pictures.box, **calm)
+    shape = [fields["height"], fields["width"]]
+    picture_fields.wire(studio, laid.pictures, sample_subjects, seen_by, everything, message, calm, sizes=shape)
     estimated = [plan_box, command, memory.ways, *presets.parts, *laid.left_out.parts]
     presets.choice.input(guarded(message, on_preset), everything, [*presets.parts, *preset_sets, message], **calm)
     gr.on(settings, quiet(estimate), everything, estimated, trigger_mode="always_last", **calm)
-    method.input(quiet(on_method), {method}, [rank, method_settings], **calm)
+    method.input(quiet(on_method), {method, backbone}, [rank, method_settings], **calm)
     memory.ways.input(guarded(message, on_way), everything, [*memory.parts, message], **calm)
     refilled = list({*fields.values(), *filled, rank, studio.clips, studio.chosen, filled_for, put, message})
-    refilled.append(studio.judged)
+    refilled += [studio.judged, *laid.pictures.parts]
     filled_in = again.click(guarded(message, on_again), {*everything, studio.judged}, refilled, **{**calm, **IN_TURN})
     filled_in.then(None, None, None, js=scroll_to("train-message"))
     prior_fields.wire(studio, priors, laid.left_out, seen, put, fields, message)
