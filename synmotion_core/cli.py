@@ -134,6 +134,8 @@ def _train(args: argparse.Namespace) -> int:
             print(best)
         print(adapter)
         example = ["generate", "--adapter", str(adapter), "--subject", "a red cat", "--out", "videos"]
+        example += ["--image", "red-cat.png"] if config.mode == "i2v" else []
+        example += command.drawing_arguments(config)
         _note(f"Use it with:\n  {PROGRAM} {shlex.join(example)}")
     return OK
 

@@ -73,6 +73,7 @@ def train_run(args: argparse.Namespace, *, base: Path | None = None, note: Note 
         )
         values = presets.lay_over(values, args.preset, backbone, method)
     values["precision"] = {**to_dict(values.get("precision", {})), **_precision(args)}
+    values = in_own_mode(values, note)
     if "name" not in values:
         raise ConfigError("a training needs a name: --name my-wave")
     own = {"train.num_steps": args.steps, "train.sample_subjects": args.sample_subjects}
@@ -91,6 +92,21 @@ def say_no_samples(run: TrainRun, note: Note) -> None:
         if run.mode == "i2v":
             how = "set train.sample_subjects and, a picture for each, train.sample_images"
         note(f"no samples are drawn while this trains, since nobody is named: to see some {each}, {how}")
+
+
+def in_own_mode(values: Mapping[str, Any], note: Note = lambda _: None) -> dict[str, Any]:
+    """A run's plain values (TrainRun as a mapping, perhaps in part) in the only mode that the backbone has, where they
+    name none; `note` hears of it. A backbone that there is not is for the run to refuse.
+    """
+    if "mode" in values or "backbone" not in values:
+        return dict(values)
+    from synmotion_core.backbones import SPECS
+
+    spec = SPECS.get(values["backbone"])
+    if spec is None or TrainRun.__dataclass_fields__["mode"].default in spec.modes:
+        return dict(values)
+    note(f"{spec.name} trains in mode {spec.modes[0]} alone: --mode {spec.modes[0]} is taken")
+    return {**values, "mode": spec.modes[0]}
 
 
 def generate_run(args: argparse.Namespace) -> GenerateRun:
@@ -331,10 +347,7 @@ def _train_arguments(run: TrainRun) -> list[str]:
     for name in ("backbone", "mode", "method"):
         if getattr(run, name) != TrainRun.__dataclass_fields__[name].default:
             words += _option(f"--{name}", getattr(run, name))
-    for option, name in _SHAPE.items():
-        if getattr(run, name) is not None:
-            words += _option(option, str(getattr(run, name)))
-    words += _precision_arguments(run.precision)
+    words += [*_shape_arguments(run), *_precision_arguments(run.precision)]
     train = _changed(run.train, TrainConfig())
     if "num_steps" in train:
         words += ["--steps", str(train.pop("num_steps"))]
@@ -356,6 +369,17 @@ def clip_words(clips: Sequence[ClipSource]) -> list[str]:
         return words if first.resample_fps is None else [*words, "--resample-fps", repr(first.resample_fps)]
     plain = ClipSource(path=Path(), subject=first.subject, motion=first.motion)
     return [word for clip in clips for word in _option("--clip", _json(clip, plain, ("path",)))]
+
+
+def drawing_arguments(run: TrainRun) -> list[str]:
+    """What `generate` is given to draw with a training's adapter as the training held weights and videos."""
+    held = dataclasses.replace(run.precision, gradient_checkpointing=False)
+    return [*_shape_arguments(run), *_precision_arguments(held)]
+
+
+def _shape_arguments(run: TrainRun) -> list[str]:
+    given = {option: getattr(run, name) for option, name in _SHAPE.items()}
+    return [word for option, value in given.items() if value is not None for word in _option(option, str(value))]
 
 
 def _generate_arguments(run: GenerateRun) -> list[str]:

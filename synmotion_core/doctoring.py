@@ -48,7 +48,8 @@ def doctor(args: argparse.Namespace, say: Callable[[str], None], row: Callable[[
         _check_place(args.write, args.files)
 
     def look(path: Path, cut: Cut) -> Checkup:
-        return dataset.check(path, shape, cut, puppets_only="" if spec.needs_gpu else spec.name)
+        known = "" if spec.needs_gpu else spec.name
+        return dataset.check(path, shape, cut, frame_multiple=spec.frame_multiple, puppets_only=known)
 
     words = {"subject": args.subject or "", "motion": args.motion or ""}
     patients = []

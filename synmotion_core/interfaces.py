@@ -80,7 +80,10 @@ class BackboneSpec:
     def check_mode(self, mode: Mode) -> None:
         """Raise IncompatibleError unless the backbone makes videos from text ("t2v") or from a first image ("i2v")."""
         if mode not in self.modes:
-            takes = {"t2v": "makes no videos from text alone: give a first image", "i2v": "takes no first image"}
+            takes = {
+                "t2v": "makes no videos from text alone: give a first image, or train with mode i2v (--mode i2v)",
+                "i2v": "takes no first image",
+            }
             raise IncompatibleError(f"{self.name} {takes[mode]} (it has {', '.join(self.modes)})")
 
     def shape(self, num_frames: int | None = None, height: int | None = None, width: int | None = None) -> VideoShape:
@@ -381,7 +384,7 @@ class MethodEntry(Protocol):
 class DrawsPriors(Protocol):
     """What a MethodEntry may have, too."""
 
-    without_priors: str  # the setting that trains without them, as the command line takes it
+    without_priors: Mapping[str, Any]  # settings that train without them
 
 
 @runtime_checkable
@@ -406,6 +409,12 @@ class DrawnOtherwise(Protocol):
 def drawing_settings(entry: MethodEntry) -> frozenset[str]:
     """The settings of a method at work only when videos are drawn; of most, none."""
     return entry.drawing if isinstance(entry, DrawnOtherwise) else frozenset()
+
+
+def row_settings(entry: MethodEntry, spec: BackboneSpec) -> dict[str, Any]:
+    """What a training's settings are on a row where nothing else is said and the method's own cannot be trained: those
+    without prior videos, where none can be drawn from words; of most rows, none."""
+    return dict(entry.without_priors) if isinstance(entry, DrawsPriors) and "t2v" not in spec.modes else {}
 
 
 def reworded(entry: MethodEntry | None, config: Any, prompt: Prompt) -> Prompt:

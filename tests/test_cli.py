@@ -311,6 +311,18 @@ def train_run(line: str, notes: list[str] | None = None) -> TrainRun:
     return command.train_run(args, note=[].append if notes is None else notes.append)
 
 
+def test_a_backbone_of_one_mode_is_trained_in_it() -> None:
+    notes: list[str] = []
+    assert train_run(f"{BASE} --backbone wan2.2-i2v-a14b", notes).mode == "i2v"
+    assert notes == ["wan2.2-i2v-a14b trains in mode i2v alone: --mode i2v is taken"]
+    for said in ("", "--backbone hunyuanvideo", "--backbone wan2.2-ti2v-5b", "--backbone none"):
+        assert train_run(f"{BASE} {said}", notes).mode == "t2v"
+    assert train_run(f"{BASE} --backbone wan2.2-i2v-a14b --mode t2v", notes).mode == "t2v", (
+        "what is said is not changed"
+    )
+    assert len(notes) == 1
+
+
 @pytest.mark.parametrize(
     ("settings", "train", "priors", "method"),
     [
@@ -717,6 +729,25 @@ def test_who_is_drawn_while_it_trains_is_an_option_and_nobody_is_said(
     assert "no samples" not in capsys.readouterr().err
 
 
+def test_the_command_that_uses_an_adapter_draws_as_it_was_trained(
+    tiny: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(options: str) -> GenerateRun:
+        assert cli.main(shlex.split(f"{BASE} --steps 20 {options}")) == cli.OK
+        words = shlex.split(capsys.readouterr().err.rpartition("Use it with:\n")[2])
+        (tiny / "red-cat.png").touch()
+        found = command.generate_run(PARSER.parse_args([*words[3:], "--motion", "waves", "--backbone", "hunyuanvideo"]))
+        assert found.adapter is not None
+        return found
+
+    held = "--weights 4bit --text-weights 8bit --vae-tiling --gradient-checkpointing --out one"
+    run = said(f"{held} --frames 33 --height 512 --width 320")
+    assert run.precision == Precision(weights="4bit", text_weights="8bit", vae_tiling=True)
+    assert (run.num_frames, run.height, run.width, run.images) == (33, 512, 320, ())
+    run = said("--mode i2v --out two")
+    assert (run.precision, run.num_frames, run.images) == (PLAIN, None, (Path("red-cat.png"),))
+
+
 def test_a_folder_with_a_run_is_not_written_over(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(shlex.split(f"{BASE} --steps 5")) == cli.OK
     before = (tiny / "runs/w/w.safetensors").stat().st_mtime_ns
@@ -1028,6 +1059,13 @@ def test_doctor_looks_at_real_files(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert [r["usable"] for r in rows] == [True, False]
     assert rows[0]["info"]["num_frames"] == 17
     assert rows[1]["info"] is None
+    assert cli.main(["doctor", "--frames", "5", str(short)]) == cli.REFUSED
+    assert "nothing moves" in (out := capsys.readouterr().out)
+    assert "too few" not in out
+    assert cli.main(["doctor", str(short)]) == cli.REFUSED
+    assert "or num_frames=5, the most of 4k + 1 that it has" in capsys.readouterr().out
+    assert cli.main(["doctor", "--frames", "6", str(short)]) == cli.REFUSED
+    assert "use 5 or 9" in capsys.readouterr().err
 
 
 def phone_clips(folder: Path) -> list[Path]:

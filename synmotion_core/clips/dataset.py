@@ -69,7 +69,9 @@ class LoadedClips:
     findings: tuple[Finding, ...]
 
 
-def check(path: Path | str, shape: VideoShape, cut: Cut = WHOLE, *, puppets_only: str = "") -> Checkup:
+def check(
+    path: Path | str, shape: VideoShape, cut: Cut = WHOLE, *, frame_multiple: int = 0, puppets_only: str = ""
+) -> Checkup:
     """Everything the doctor can say of a file, without raising: for a page that shows it. See doctor.examine."""
     info = None
     try:
@@ -77,7 +79,7 @@ def check(path: Path | str, shape: VideoShape, cut: Cut = WHOLE, *, puppets_only
         scale = min(1.0, doctor.THUMBNAIL_PX / min(info.height, info.width))
         height, width = max(1, round(info.height * scale)), max(1, round(info.width * scale))
         small, _ = video.read(path, start_s=cut.start_s, end_s=cut.end_s, height=height, width=width, info=info)
-        found = doctor.examine(info, shape, cut, frames=small, puppets_only=puppets_only)
+        found = doctor.examine(info, shape, cut, frames=small, frame_multiple=frame_multiple, puppets_only=puppets_only)
     except UserInputError as error:
         found = [doctor.refusal(error)]
     return Checkup(info=info, findings=tuple(found))
@@ -113,8 +115,13 @@ def load_clip(
     return clip
 
 
-def load_clips(sources: Sequence[Source], shape: VideoShape, *, puppets_only: str = "") -> LoadedClips:
-    """All clips, or one ClipError that lists every file that cannot be used and why; near duplicates are findings."""
+def load_clips(
+    sources: Sequence[Source], shape: VideoShape, *, frame_multiple: int = 0, puppets_only: str = ""
+) -> LoadedClips:
+    """All clips, or one ClipError that lists every file that cannot be used and why; near duplicates are findings.
+
+    frame_multiple and puppets_only as for doctor.examine.
+    """
     from synmotion_core.types import Prompt
 
     clips: list[Clip] = []
@@ -124,7 +131,7 @@ def load_clips(sources: Sequence[Source], shape: VideoShape, *, puppets_only: st
         cut = Cut(start_s=source.start_s, end_s=source.end_s, resample_fps=source.resample_fps)
         prompt = Prompt(subject=source.subject, motion=source.motion)
         try:
-            clip, found = _load(Path(source.path), prompt, shape, cut, puppets_only)
+            clip, found = _load(Path(source.path), prompt, shape, cut, puppets_only, frame_multiple)
         except UserInputError as error:
             refused.append(str(error))
             continue
@@ -137,11 +144,13 @@ def load_clips(sources: Sequence[Source], shape: VideoShape, *, puppets_only: st
     return LoadedClips(clips=tuple(clips), findings=tuple(findings))
 
 
-def _load(path: Path, prompt: Prompt, shape: VideoShape, cut: Cut, puppets_only: str) -> tuple[Clip, list[Finding]]:
+def _load(
+    path: Path, prompt: Prompt, shape: VideoShape, cut: Cut, puppets_only: str, frame_multiple: int = 0
+) -> tuple[Clip, list[Finding]]:
     from synmotion_core.types import Clip
 
     info = video.probe(path)
-    _raise_if_blocked(path, doctor.examine(info, shape, cut))
+    _raise_if_blocked(path, doctor.examine(info, shape, cut, frame_multiple=frame_multiple))
     h, w = _cover(info, shape)
     frames, _ = video.read(path, start_s=cut.start_s, end_s=cut.end_s, height=h, width=w, info=info)
     findings = doctor.examine(info, shape, cut, frames=frames, puppets_only=puppets_only)

@@ -118,20 +118,22 @@ def examine(
     cut: Cut = WHOLE,
     *,
     frames: Frames | None = None,
+    frame_multiple: int = 0,
     puppets_only: str = "",
     real_backbones: Sequence[str] = REAL_BACKBONES,
 ) -> list[Finding]:
     """Everything there is to say about one clip on a backbone that takes `shape`; blocking findings first.
 
     frames uint8 [F, h, w, 3] are those of info.span(cut), at any size down to THUMBNAIL_PX; without them only the
-    numbers are looked at. puppets_only is the name of a backbone that knows nothing but 64x64 puppets,
-    real_backbones the ones to name for real footage.
+    numbers are looked at. frame_multiple: m of the backbone's rule num_frames = mk + 1, 0 where it is not known.
+    puppets_only is the name of a backbone that knows nothing but 64x64 puppets, real_backbones the ones to name for
+    real footage.
     """
     try:
         first, stop = info.span(cut.start_s, cut.end_s)
     except ClipRefused as error:
         return [refusal(error)]
-    found = [*_rate(info, shape, cut), *_length(info, shape, cut), *fit(info.width, info.height, shape)]
+    found = [*_rate(info, shape, cut), *_length(info, shape, cut, frame_multiple), *fit(info.width, info.height, shape)]
     if info.hdr:
         found.append(_warn("hdr", "the video is HDR, its colours become flat here: export it as SDR (BT.709)"))
     if puppets_only:
@@ -220,7 +222,7 @@ def _rate(info: VideoInfo, shape: VideoShape, cut: Cut) -> list[Finding]:
     return found
 
 
-def _length(info: VideoInfo, shape: VideoShape, cut: Cut) -> list[Finding]:
+def _length(info: VideoInfo, shape: VideoShape, cut: Cut, frame_multiple: int) -> list[Finding]:
     need = shape.num_frames
     first, stop = info.span(cut.start_s, cut.end_s)
     if stop - first == 1:
@@ -231,7 +233,9 @@ def _length(info: VideoInfo, shape: VideoShape, cut: Cut) -> list[Finding]:
     here, wanted = f"{count} frames at {rate:.5g} a second", f"the backbone takes exactly {need} ({need / rate:.3f} s)"
     if count < need:
         less = ", or cut less away" if cut.start_s > 0 or cut.end_s is not None else ""
-        return [_block("too_short", f"{here} are too few: {wanted}. Use a longer clip{less}")]
+        fits = (count - 1) // frame_multiple * frame_multiple + 1 if frame_multiple else 1
+        fewer = f", or num_frames={fits}, the most of {frame_multiple}k + 1 that it has" if fits > 1 else ""
+        return [_block("too_short", f"{here} are too few: {wanted}. Use a longer clip{less}{fewer}")]
     if count > need:
         fix = exact_cut(info, need, cut) or cut
         example = f"start_s={fix.start_s:.3f} and end_s={fix.end_s or 0.0:.3f}"
@@ -247,16 +251,31 @@ def kept_region(width: int, height: int, shape: VideoShape) -> tuple[int, int]:
     return width, max(1, round(width * shape.height / shape.width))
 
 
+def _lost(width: int, height: int, shape: VideoShape) -> float:
+    """The share of a picture that is cropped away."""
+    kept = kept_region(width, height, shape)
+    return 1 - kept[0] * kept[1] / (width * height)
+
+
 def fit(picture_width: int, picture_height: int, shape: VideoShape) -> list[Finding]:
-    """What is lost when a picture is cropped and scaled to the shape."""
+    """What is lost when a picture is cropped and scaled to the shape.
+
+    Of a large crop, whether the shape lying on its other side, which every backbone takes, loses less.
+    """
     found: list[Finding] = []
     width, height = kept_region(picture_width, picture_height, shape)
     target = f"{shape.width}x{shape.height}"
     if (width, height) != (picture_width, picture_height):
-        lost = 1 - width * height / (picture_width * picture_height)
+        lost = _lost(picture_width, picture_height, shape)
         words = f"of {picture_width}x{picture_height} the middle {width}x{height} is kept and made {target}: "
+        words += f"{100 * lost:.0f} % of the picture is cut off"
+        turned = replace(shape, height=shape.width, width=shape.height)
+        less = _lost(picture_width, picture_height, turned)
+        if lost > _LARGE_CROP and less < lost:
+            words += f". Swap height and width: height={turned.height} and width={turned.width} cut off "
+            words += f"{100 * less:.0f} %"
         make = _warn if lost > _LARGE_CROP else _info
-        found.append(make("crop", f"{words}{100 * lost:.0f} % of the picture is cut off"))
+        found.append(make("crop", words))
     if height < shape.height:
         words = f"{width}x{height} is enlarged {shape.height / height:.2g} times to the backbone's {target}"
         found.append(_warn("enlarged", f"{words} and stays blurred"))

@@ -24,6 +24,7 @@ import dataclasses
 import math
 import random
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,7 +91,7 @@ class DreamBoothEntry(LoraEntry):
         "stay, and the motion gets half the steps"
     )
     config: type = DreamBoothConfig
-    without_priors = "method.prior_loss_weight=0"
+    without_priors: Mapping[str, Any] = {"prior_loss_weight": 0.0}
 
     def draws_priors(self, config: Any) -> bool:
         return config.prior_loss_weight > 0

@@ -185,7 +185,7 @@ class SynMotionEntry:
     )
     requires: frozenset[Feature] = frozenset({"token_roles", "free_text", "attention_lora"})
     config: type = SynMotionConfig
-    without_priors = "method.alpha=1"
+    without_priors: Mapping[str, Any] = {"alpha": 1.0}
 
     def draws_priors(self, config: Any) -> bool:
         return config.alpha < 1

@@ -75,6 +75,8 @@ def plan(run: TrainRun, *, seconds_per_step: float | None = None, fit_gib: float
         f"{steps} steps of {named.batch_size} clip{'s' if named.batch_size > 1 else ''} at a rate of "
         f"{run.train.learning_rate or spec.learning_rate:g}",
     ]
+    if named.chosen:
+        lines.append(named.chosen)
     first = Prompt(subject=run.clips[0].subject, motion=run.clips[0].motion)
     words = reworded(named.entry, named.method_config, first)
     if words != first:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 from synmotion_core.backbones import find_spec
 from synmotion_core.config import GenerateRun, TrainRun, from_dict
 from synmotion_core.errors import AdapterError, ConfigError, IncompatibleError
-from synmotion_core.interfaces import BackboneSpec, DrawsPriors, MethodEntry, check_compatible, drawing_settings
+from synmotion_core.interfaces import (
+    BackboneSpec,
+    DrawsPriors,
+    MethodEntry,
+    check_compatible,
+    drawing_settings,
+    row_settings,
+)
 from synmotion_core.planning.memory import Work, measured
 from synmotion_core.types import VideoShape
 
@@ -20,25 +27,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Named:
-    """What a training names. batch_size: clips a step, the row's own where the run says none."""
+    """What a training names. batch_size: clips a step, the row's own where the run says none. chosen: which settings of
+    the method are the row's and not the method's own, in words; "" where none are.
+    """
 
     spec: BackboneSpec
     entry: MethodEntry
     method_config: Any
     shape: VideoShape
     batch_size: int
+    chosen: str = ""
 
 
 def look_up(run: TrainRun) -> Named:
     """Raises ConfigError, IncompatibleError or ShapeError where there is none such or two do not fit."""
+    from synmotion_core.methods import find_method
+
     spec = find_spec(run.backbone)
     spec.check_mode(run.mode)
-    entry, method_config = method_of(run.method, run.method_config, spec)
-    how = f" ({entry.without_priors})" if isinstance(entry, DrawsPriors) else ""
+    own = row_settings(find_method(run.method), spec)
+    entry, method_config = method_of(run.method, {**own, **run.method_config}, spec)
     if entry.draws_priors(method_config) and "t2v" not in spec.modes:
         raise IncompatibleError(
             f"{spec.name} makes no videos from text alone, so it cannot draw the subject priors of {entry.name}: "
-            f"train without them{how}, or take method lora"
+            f"train without them{_without(entry)}, or take method lora"
         )
     if _learns_words(entry) and run.precision.offload != "none":
         raise ConfigError(
@@ -47,7 +59,25 @@ def look_up(run: TrainRun) -> Named:
         )
     shape = spec.shape(run.num_frames, run.height, run.width)
     batch_size = run.train.batch_size or spec.batch_size
-    return Named(spec=spec, entry=entry, method_config=method_config, shape=shape, batch_size=batch_size)
+    chosen = _chosen(entry, spec, [key for key in own if key not in run.method_config])
+    return Named(spec=spec, entry=entry, method_config=method_config, shape=shape, batch_size=batch_size, chosen=chosen)
+
+
+def _without(entry: MethodEntry) -> str:
+    """How to train without prior videos, as the page and a terminal take it."""
+    if not isinstance(entry, DrawsPriors):
+        return ""
+    said = [f"{key}={value:g}" for key, value in entry.without_priors.items()]
+    terminal = " ".join(f"--set method.{one}" for one in said)
+    return f" ({', '.join(said)} in “Settings of the method”, {terminal} in a terminal)"
+
+
+def _chosen(entry: MethodEntry, spec: BackboneSpec, keys: Sequence[str]) -> str:
+    if not keys:
+        return ""
+    values, own = row_settings(entry, spec), entry.config()
+    said = ", ".join(f"{key} is {values[key]:g} and not {getattr(own, key):g}" for key in keys)
+    return f"{spec.name} makes no videos from text alone, so {entry.name} trains without prior videos: {said}"
 
 
 def method_of(name: str, values: Mapping[str, Any], spec: BackboneSpec) -> tuple[MethodEntry, Any]:

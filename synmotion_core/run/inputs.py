@@ -20,7 +20,12 @@ def load_clips(config: TrainRun, spec: BackboneSpec, shape: VideoShape) -> tuple
     """The clips, and what the doctor warns of. Raises ClipError listing every file that cannot be used."""
     from synmotion_core.clips.dataset import load_clips
 
-    loaded = load_clips(config.clips, shape, puppets_only="" if spec.needs_gpu else spec.name)
+    loaded = load_clips(
+        config.clips,
+        shape,
+        frame_multiple=spec.frame_multiple,
+        puppets_only="" if spec.needs_gpu else spec.name,
+    )
     motions = {clip.prompt.motion for clip in loaded.clips}
     if len(motions) > 1:
         raise ConfigError(
@@ -58,7 +63,9 @@ def load_noise_clip(run: GenerateRun, spec: BackboneSpec, shape: VideoShape) -> 
         return None, []
     part = {f.name: getattr(run.noise_clip, f.name) for f in dataclasses.fields(run.noise_clip)}
     source = ClipSource(**part, subject=run.subjects[0], motion=run.motion)  # nothing reads its words
-    loaded = load_clips([source], shape, puppets_only="" if spec.needs_gpu else spec.name)
+    loaded = load_clips(
+        [source], shape, frame_multiple=spec.frame_multiple, puppets_only="" if spec.needs_gpu else spec.name
+    )
     return loaded.clips[0], [f"{source.path.name}: {f.message}" for f in loaded.findings if f.severity == "warn"]
 
 

@@ -51,6 +51,8 @@ def train(
     warnings += about_images
     for message in warnings:
         yield Warned(message=message)
+    if named.chosen:
+        yield Noted(message=named.chosen)
     yardstick = choose(config, spec, shape, clips) if config.train.score_every else None
     if yardstick is not None:
         yield Noted(message=yardstick.about)

@@ -14,6 +14,7 @@ import gradio as gr
 from synmotion_core.ui import api, clips, compare, generate, guard, library, log_in, theme, train
 from synmotion_core.ui.context import IN_TURN, Studio, remembered
 from synmotion_core.ui.desks import Desks
+from synmotion_core.ui.judged import Judged
 
 MAX_UPLOAD = "512mb"
 CACHE = (
@@ -42,13 +43,13 @@ def build(desks: Desks) -> gr.Blocks:
         left_out = remembered("priors", {"left_out": {}})
         transfer = remembered("transfer", {"id": ""})
         away = remembered("remote", {"id": "", "transfer": "", "open": False})
-        session, backbone = gr.State(None), gr.State("puppet-hunyuan")  # not inside Tabs, which takes it for a tab
+        session, judged = gr.State(None), gr.State(Judged())  # not inside Tabs, which takes it for a tab
         with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
             studio = Studio(
-                desks=desks, tabs=tabs, clips=session, chosen=chosen, backbone=backbone, train_job=train_job,
+                desks=desks, tabs=tabs, clips=session, chosen=chosen, judged=judged, train_job=train_job,
                 generate_job=generate_job, left_out=left_out, transfer=transfer, remote=away,
             )  # fmt: skip
-            with gr.Tab("1 · Clips", id="clips", elem_id="tab-clips"):
+            with gr.Tab("1 · Clips", id="clips", elem_id="tab-clips") as of_clips:
                 first = clips.build(studio)
             with gr.Tab("2 · Train", id="train", elem_id="tab-train"):
                 second = train.build(studio)
@@ -69,6 +70,7 @@ def build(desks: Desks) -> gr.Blocks:
             page.load(handler, inputs, outputs, **how)
         there = last.select(*third["load"][0], **filling)  # a training may have ended since
         there.then(*third["anew"], **quietly)  # a tab that is just being laid out may miss what was filled in
+        of_clips.select(*second["judge"], **in_turn)
         beside.select(*fourth["select"], **quietly)  # not at loading: reading takes a second, and few come for it
         at_home.select(*fifth["select"], **quietly)
         fifth["use"].click(*third["take_from"](fifth["adapter"]), **quietly)
@@ -83,7 +85,7 @@ def build(desks: Desks) -> gr.Blocks:
             if event.show_progress == "hidden":
                 # a browser writes each turn of an event to all that any event has ever shown it on, 30 ms of its one
                 # thread with two hundred outputs: where nothing is shown, this one is told, which has no looks
-                event.show_progress_on = [backbone]
+                event.show_progress_on = [session]
     page._queue.sleep_when_free = _LOOK_S
     return page
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from synmotion_core.clips.doctor import WHOLE, Cut
+from synmotion_core.command import in_own_mode
 from synmotion_core.config import GenerateRun, TrainRun, from_dict, to_dict
 from synmotion_core.errors import ConfigError, UserInputError
 from synmotion_core.ui import guard
@@ -124,7 +125,7 @@ def build(studio: Studio) -> None:
             for source, cut in zip(sources, parts, strict=True)
         ]
         own = {"clips": [to_dict(studio.library.clip_source(one)) for one in chosen], "name": name or run_name(motion)}
-        run = from_dict(TrainRun, {**values, **own})
+        run = from_dict(TrainRun, in_own_mode({**values, **own}))
         _check_clips(studio, run, chosen)
         _check_room(run, ignore_memory)
         return studio.jobs.submit(run)

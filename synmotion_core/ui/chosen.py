@@ -248,6 +248,7 @@ class _Target:
 
     name: str
     shape: Any
+    frame_multiple: int
     puppets_only: str
     real_backbones: tuple[str, ...]
 
@@ -256,7 +257,7 @@ class _Target:
         from synmotion_core.backbones import SPECS
 
         real = tuple(s.name for s in SPECS.values() if s.needs_gpu)
-        return cls(spec.name, spec.default_shape, "" if spec.needs_gpu else spec.name, real)
+        return cls(spec.name, spec.default_shape, spec.frame_multiple, "" if spec.needs_gpu else spec.name, real)
 
 
 @functools.lru_cache(maxsize=512)
@@ -275,7 +276,13 @@ def _look(path: Path, stamp: int, cut: Cut, target: _Target) -> Look:
     except UserInputError as error:
         return Look(info=info, findings=(doctor.refusal(error),))
     findings = doctor.examine(
-        info, target.shape, cut, frames=frames, puppets_only=target.puppets_only, real_backbones=target.real_backbones
+        info,
+        target.shape,
+        cut,
+        frames=frames,
+        frame_multiple=target.frame_multiple,
+        puppets_only=target.puppets_only,
+        real_backbones=target.real_backbones,
     )
     twin = None
     if len(frames) <= _TWIN_FRAMES:

@@ -19,6 +19,14 @@ if TYPE_CHECKING:
     from synmotion_core.interfaces import BackboneSpec
 
 START, END, RATE = "From (s)", "To (s)", "New fps"  # labels of start_s, end_s, resample_fps
+_LABELS = {
+    "start_s": START,
+    "end_s": END,
+    "resample_fps": RATE,
+    "num_frames": "Frames (Train tab, “Memory and size”)",
+    "height": "Height",
+    "width": "Width",
+}
 TONES: Mapping[str, Tone] = {"block": "error", "warn": "warning", "info": "info"}
 NO_CLIPS = empty(
     "Which motion should be learnt?",
@@ -61,8 +69,8 @@ def grid_html(area: gr.HTML, library: Library, choices: Sequence[ClipChoice], lo
     return f'<div class="sm-grid">{"".join(cards)}</div>'
 
 
-def summary_html(choices: Sequence[ClipChoice], looks: Sequence[Look], spec: BackboneSpec) -> str:
-    """How many clips of what, and how they are."""
+def summary_html(choices: Sequence[ClipChoice], looks: Sequence[Look], spec: BackboneSpec, judged: str = "") -> str:
+    """How many clips of what, and how they are; judged: for what, in HTML."""
     if not choices:
         return ""
     counts: dict[str, int] = {}
@@ -71,7 +79,7 @@ def summary_html(choices: Sequence[ClipChoice], looks: Sequence[Look], spec: Bac
         counts[word] = counts.get(word, 0) + 1
     state = ", ".join(f"{count} {word}" for word, count in counts.items())
     tone: Tone = "error" if "blocked" in counts else "good" if set(counts) == {"fine"} else "warning"
-    out = notice(tone, f"{in_words(choices)}. The doctor: {state}.")
+    out = notice(tone, f"{in_words(choices)}. The doctor: {state}.") + judged
     if len({c.motion for c in choices if c.motion}) > 1:
         out += notice("warning", "These clips name more than one motion. One adapter learns one: train them apart.")
     bare = next((c.motion for c in choices if c.motion and motion_name(c.motion) == c.motion), None)
@@ -135,7 +143,7 @@ def in_page_words(message: str) -> str:
     >>> in_page_words("for example start_s=0.000 and end_s=2.125")
     'for example From (s) = 0.000 and To (s) = 2.125'
     """
-    for name, label in (("start_s", START), ("end_s", END), ("resample_fps", RATE)):
+    for name, label in _LABELS.items():
         message = message.replace(f"{name}=", f"{label} = ")
     return message
 

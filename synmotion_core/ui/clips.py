@@ -174,9 +174,7 @@ def build(studio: Studio) -> dict[str, Any]:
     edits = {"subject": subject, "motion": motion, "start_s": start_s, "end_s": end_s, "resample_fps": resample}
 
     def spec_of(values: Mapping[Any, Any]) -> Any:
-        from synmotion_core.backbones import find_spec
-
-        return find_spec(values[studio.backbone])
+        return values[studio.judged].spec
 
     def chosen(values: Mapping[Any, Any]) -> tuple[ClipChoice, ...]:
         return current(values, studio)
@@ -184,10 +182,11 @@ def build(studio: Studio) -> dict[str, Any]:
     def picked(key: str, choices: Sequence[ClipChoice]) -> int | None:
         return next((i for i, choice in enumerate(choices) if choice.key == key), None)
 
-    def overview(choices: Sequence[ClipChoice], spec: Any) -> tuple[Updates, list[Look]]:
+    def overview(choices: Sequence[ClipChoice], values: Mapping[Any, Any]) -> tuple[Updates, list[Look]]:
+        spec = spec_of(values)
         looks = studio.library.looks(choices, spec)
         updates: Updates = {
-            summary: summary_html(choices, looks, spec),
+            summary: summary_html(choices, looks, spec, values[studio.judged].said),
             grid: grid_html(grid, studio.library, choices, looks),
             fix_all: gr.Button(visible=sum(k.fix is not None for k in looks) > 1),
             clear: gr.Button(visible=bool(choices)),
@@ -232,7 +231,7 @@ def build(studio: Studio) -> dict[str, Any]:
     def changed(choices: Sequence[ClipChoice], values: Mapping[Any, Any], *, keep: int | None = None) -> Updates:
         """After any change: remember it, show all, and the clip `keep` open."""
         spec = spec_of(values)
-        updates, looks = overview(choices, spec)
+        updates, looks = overview(choices, values)
         detail = closed() if keep is None else opened(keep, choices, looks[keep], spec)
         return {**remember(choices), **updates, **detail}
 
@@ -240,13 +239,13 @@ def build(studio: Studio) -> dict[str, Any]:
         """The same where the clip that is open stays open: its words, and numbers that have not changed, stay as they
         are typed. `anew`: it may be another one now, or judged in another way.
         """
-        spec = spec_of(values)
-        updates, looks = overview(choices, spec)
+        updates, looks = overview(choices, values)
         index, before = picked(values[showing], choices), chosen(values)
         detail: Updates = {} if index is not None else closed()
         if index is not None and anew:
             new, was = choices[index], picked(values[showing], before)
-            detail = told(new, looks[index], spec) | numbers(new, None if was is None else before[was], values)
+            detail = told(new, looks[index], spec_of(values))
+            detail |= numbers(new, None if was is None else before[was], values)
         return {**remember(choices), **updates, **detail}
 
     def remember(choices: Sequence[ClipChoice]) -> Updates:
@@ -351,9 +350,9 @@ def build(studio: Studio) -> dict[str, Any]:
         """The fields stay as they are typed. Another clip that was opened meanwhile stays open."""
         if new == choices[index]:
             return {}
-        choices[index], spec = new, spec_of(values)
-        updates, looks = overview(choices, spec)
-        detail = told(new, looks[index], spec) if new.key == values[showing] else {}
+        choices[index] = new
+        updates, looks = overview(choices, values)
+        detail = told(new, looks[index], spec_of(values)) if new.key == values[showing] else {}
         return {**remember(choices), **updates, **detail}
 
     def on_fix(values: Mapping[Any, Any]) -> Updates:
@@ -392,7 +391,7 @@ def build(studio: Studio) -> dict[str, Any]:
             return {}
         return {**changed(choices, values), message: notices("warning", gone)}
 
-    def on_backbone(values: Mapping[Any, Any]) -> Updates:
+    def on_judged(values: Mapping[Any, Any]) -> Updates:
         return changed_beside(chosen(values), values)
 
     def on_other_clips(values: Mapping[Any, Any]) -> Updates:
@@ -401,7 +400,7 @@ def build(studio: Studio) -> dict[str, Any]:
 
     kept = [studio.clips, studio.chosen]
     fields = edits.values()
-    everything = {*fields, *kept, files, recording, all_subject, all_motion, editing, showing, refused, studio.backbone}
+    everything = {*fields, *kept, files, recording, all_subject, all_motion, editing, showing, refused, studio.judged}
     detail = [player, timeline, findings, editor, editing, showing, refused, fix, split]
     shown = [*fields, *kept, files, recording, message, summary, grid, fix_all, clear, *detail]
     private: dict[str, Any] = {"api_visibility": "private", **IN_TURN}
@@ -422,7 +421,7 @@ def build(studio: Studio) -> dict[str, Any]:
     fix_all.click(guarded(message, on_fix_all), everything, shown, **busy)
     remove.click(guarded(message, on_remove), everything, shown, **calm)
     clear.click(guarded(message, on_clear), everything, shown, **calm)
-    studio.backbone.change(quiet(on_backbone), everything, shown, **calm)
+    studio.judged.change(quiet(on_judged), everything, shown, **calm)
     sets_load = dataset_fields.wire(studio, sets_of_clips, chosen, changed, everything, shown, calm)
     return {
         "load": [(quiet(on_load), everything, shown), sets_load],

@@ -39,10 +39,10 @@ class Studio:
 
     clips: this page's chosen clips, None until it has loaded; chosen: the same as the browser remembers them
     (chosen.py). Handlers that change or use `clips` share the queue IN_TURN, since a person may edit faster than a
-    handler answers: each then sees what the one before has left. backbone: the name of the one that clips are judged
-    for. train_job and generate_job: {"id": job id or ""}. left_out: prior videos that no training is to see
-    (prior_fields.py). transfer: that of the Library tab; remote: what remote.py remembers. All that a browser remembers
-    is made outside of the tabs: in one that is not laid out yet at loading it has not been read.
+    handler answers: each then sees what the one before has left. judged: the backbone and the size that clips are
+    judged for (judged.py). train_job and generate_job: {"id": job id or ""}. left_out: prior videos that no training is
+    to see (prior_fields.py). transfer: that of the Library tab; remote: what remote.py remembers. All that a browser
+    remembers is made outside of the tabs: in one that is not laid out yet at loading it has not been read.
     """
 
     desks: Desks
@@ -50,7 +50,7 @@ class Studio:
     tabs: gr.Tabs
     clips: gr.State
     chosen: gr.BrowserState
-    backbone: gr.State
+    judged: gr.State
     train_job: gr.BrowserState
     generate_job: gr.BrowserState
     left_out: gr.BrowserState

@@ -32,18 +32,23 @@ T = TypeVar("T")
 
 
 def train_run(
-    form: Mapping[str, Any], choices: tuple[ClipChoice, ...], library: Library, pictures: Pictures
+    form: Mapping[str, Any],
+    choices: tuple[ClipChoice, ...],
+    library: Library,
+    pictures: Pictures,
+    images: tuple[Path, ...] = (),
 ) -> TrainRun:
     """The run that the form describes. Raises ConfigError for what no run can be made of.
 
-    In mode i2v the samples begin with the ready pictures of their subjects.
+    In mode i2v the samples begin with `images`, one a subject; where there are none, those of puppets begin with the
+    ready pictures of their subjects, and other backbones draw no samples.
     """
     if not choices:
         raise ConfigError("there are no clips yet: choose some in the Clips tab, for example the ready examples")
     motions = list(dict.fromkeys(choice.motion for choice in choices if choice.motion))
     if len(motions) > 1:
         raise ConfigError(f"one adapter learns one motion, these clips name {'; '.join(motions)}: train them apart")
-    subjects = lines(form["sample_subjects"])
+    subjects, sample_images = _sampled(form, pictures, images)
     config = TrainConfig(
         num_steps=whole("number of steps", form["num_steps"]),
         batch_size=own_or("batch size", form["batch_size"], whole),
@@ -52,14 +57,14 @@ def train_run(
         save_every=whole("save every", form["save_every"]),
         sample_every=whole("show samples every", form["sample_every"]),
         sample_subjects=subjects,
-        sample_images=pictures.of_subjects(subjects) if form["mode"] == "i2v" else (),
+        sample_images=sample_images,
         score_every=whole("score every", form["score_every"]),
         seed=whole("seed", form["seed"]),
     )
     own_rank = default_rank(form["method"])
     rank = None if own_rank is None else whole("LoRA rank", form["rank"])  # else the field is not there
     method_config = {} if rank == own_rank else {"rank": rank}
-    method_config |= method_settings(form["method_settings"], form["method"])
+    method_config |= method_settings(form["method_settings"], form["method"], form["backbone"])
     num_frames, height, width = sides(form, form["backbone"])
     priors = PriorConfig(left_out=left_out_in(form))
     if priors.left_out:
@@ -78,6 +83,30 @@ def train_run(
         train=config,
         priors=priors,
     )
+
+
+def _sampled(
+    form: Mapping[str, Any], pictures: Pictures, images: tuple[Path, ...]
+) -> tuple[tuple[str, ...], tuple[Path, ...]]:
+    """Subjects of the samples, and the picture that each begins with."""
+    from synmotion_core.backbones import find_spec
+
+    subjects = lines(form["sample_subjects"])
+    if form["mode"] != "i2v":
+        return subjects, ()
+    if not images and not find_spec(form["backbone"]).needs_gpu:
+        return subjects, pictures.of_subjects(subjects)
+    if images and len(images) != len(subjects):
+        raise ConfigError(
+            f"one picture a subject who tries the motion, in the same order: got {len(images)} pictures for "
+            f"{len(subjects)} subjects"
+        )
+    if not images and (every := whole("score every", form["score_every"])):
+        raise ConfigError(
+            f"score every {every} steps needs pictures that the scored videos begin with: add one for each subject who "
+            "tries the motion, or score every 0"
+        )
+    return (subjects, images) if images else ((), ())
 
 
 def prior_place(backbone: str, num_frames: int | None, height: int | None, width: int | None) -> str:
@@ -104,10 +133,13 @@ def left_out_in(form: Mapping[str, Any]) -> tuple[int, ...]:
 
 def draws_priors(form: Mapping[str, Any]) -> bool:
     """Whether the form's method draws prior videos as it is set."""
+    from synmotion_core.backbones import find_spec
+    from synmotion_core.interfaces import row_settings
     from synmotion_core.methods import find_method
 
     entry = find_method(form["method"])
-    return entry.draws_priors(from_dict(entry.config, method_settings(form["method_settings"], entry.name)))
+    given = method_settings(form["method_settings"], entry.name, form["backbone"])
+    return entry.draws_priors(from_dict(entry.config, {**row_settings(entry, find_spec(form["backbone"])), **given}))
 
 
 def _checked_priors(form: Mapping[str, Any], config: PriorConfig) -> PriorConfig:
@@ -154,21 +186,25 @@ def default_rank(method: str) -> int | None:
     return rank if isinstance(rank, int) else None
 
 
-def own_settings(method: str) -> dict[str, Any]:
-    """A method's other settings with their defaults, in the order of its config."""
+def own_settings(method: str, backbone: str) -> dict[str, Any]:
+    """A method's other settings with their defaults on a backbone, in the order of its config."""
+    from synmotion_core.backbones import find_spec
+    from synmotion_core.interfaces import row_settings
     from synmotion_core.methods import find_method
 
-    return {key: value for key, value in to_dict(find_method(method).config()).items() if key != "rank"}
+    entry = find_method(method)
+    own = to_dict(entry.config()) | row_settings(entry, find_spec(backbone))
+    return {key: value for key, value in own.items() if key != "rank"}
 
 
-def method_settings(text: str | None, method: str) -> dict[str, Any]:
+def method_settings(text: str | None, method: str, backbone: str) -> dict[str, Any]:
     """KEY=VALUE a line, as `--set method.KEY=VALUE` reads them; values that are the default are left out.
 
     Raises ConfigError for a line that is none, a key that the method has not, and one that is there twice.
     """
     from synmotion_core.methods import find_method
 
-    known = own_settings(method)
+    known = own_settings(method, backbone)
     given = _key_values(text, next(iter(known)))
     for key in given:
         if key == "rank":

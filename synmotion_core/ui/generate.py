@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from synmotion_core.clips.image import IMAGE_ENDINGS
-from synmotion_core.command import same_command
-from synmotion_core.config import GenerateRun
+from synmotion_core.command import drawing_arguments, same_command
+from synmotion_core.config import GenerateRun, TrainRun
 from synmotion_core.errors import MissingError, UserInputError
-from synmotion_core.ui import gallery, media, memory_fields, progress
+from synmotion_core.ui import gallery, media, memory_fields, picture_fields, progress
 from synmotion_core.ui.adapters import (
     BASE_ALONE,
     about,
@@ -28,12 +27,12 @@ from synmotion_core.ui.beat import POLL_S
 from synmotion_core.ui.blend_fields import blend_fields, blend_of, offer_second
 from synmotion_core.ui.chosen import current
 from synmotion_core.ui.context import PATIENCE_S, Studio, backbone_choices, in_time, job_id, scroll_to
-from synmotion_core.ui.forms import generate_run, lines
+from synmotion_core.ui.forms import generate_run
 from synmotion_core.ui.guiding_fields import OWN, describe_guiding, guiding_fields
+from synmotion_core.ui.judged import sized
 from synmotion_core.ui.noise_fields import noise_clip, noise_fields, offer_clips
 from synmotion_core.ui.notices import Updates, guarded, hint, notices, quiet
-from synmotion_core.ui.pictures import strip_html
-from synmotion_core.ui.refill import refill
+from synmotion_core.ui.refill import memory_values, refill
 from synmotion_core.ui.results import NO_VIDEOS, results_html
 
 if TYPE_CHECKING:
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
     from synmotion_core.jobs import JobView
 
 NO_JOB = "No video yet"
-READY = 4  # of the ready pictures at once
 
 
 def signature(view: JobView) -> str:
@@ -72,20 +70,9 @@ def build(studio: Studio) -> dict[str, Any]:
                 max_lines=8,
                 elem_id="gen-subjects",
             )
-            with gr.Accordion("Begin with pictures", open=False, elem_id="gen-begin"):
-                gr.HTML(hint("One picture a subject, in the order of the lines above: its videos begin with it."))
-                strip = gr.HTML("", elem_id="gen-pictures", apply_default_css=False)
-                with gr.Row():
-                    add = gr.UploadButton(
-                        "Add pictures",
-                        file_count="multiple",
-                        file_types=list(IMAGE_ENDINGS),
-                        size="md",
-                        min_width=90,
-                        elem_id="gen-add",
-                    )
-                    ready = gr.Button("Ready ones", size="md", min_width=90, elem_id="gen-ready")
-                    none = gr.Button("None", size="md", min_width=90, elem_id="gen-none")
+            pictures = picture_fields.build(
+                "gen", "One picture a subject, in the order of the lines above: its videos begin with it."
+            )
             noise, blend = noise_fields(), blend_fields()
             motion = gr.Textbox(
                 "", label="Motion", info="The adapter's own words work best.", placeholder="claps", elem_id="gen-motion"
@@ -155,7 +142,7 @@ def build(studio: Studio) -> dict[str, Any]:
             )
             outcome = gr.HTML("", elem_id="gen-outcome", apply_default_css=False)
             results = media.html_area(elem_id="gen-results", value=NO_VIDEOS)
-    seen, chosen_pictures, described = gr.State(""), gr.State(()), gr.State("")
+    seen, described = gr.State(""), gr.State("")
     offered_last = gr.State(None)  # the adapter whose words were put into the form
     timer = gr.Timer(POLL_S, active=False)
 
@@ -169,11 +156,14 @@ def build(studio: Studio) -> dict[str, Any]:
         wanted = values[adapter]
         chosen = find_adapter(studio.workspace, wanted, studio.assets) if wanted else None
         brought = (chosen.path, chosen.info.backbone) if chosen else None
-        images = tuple(studio.pictures.path(wanted) for wanted in values[chosen_pictures])
         wanted, clips = values[noise["noise_clip"]], current(values, studio)
-        footage = noise_clip(wanted, clips, studio.library, spec_of(values)) if wanted else None
+        footage = noise_clip(wanted, clips, studio.library, seen_by(values)) if wanted else None
         second = blend_of(blend, values, studio)
-        return generate_run({key: values[part] for key, part in fields.items()}, brought, images, footage, second)
+        images = pictures.images(studio, values)
+        return generate_run(named(values), brought, images, footage, second)
+
+    def named(values: Mapping[Any, Any]) -> dict[str, Any]:
+        return {key: values[part] for key, part in fields.items()}
 
     def info_of(values: Mapping[Any, Any]) -> AdapterInfo | None:
         wanted = values[adapter]
@@ -186,31 +176,9 @@ def build(studio: Studio) -> dict[str, Any]:
         chosen = info_of(values)
         return find_spec(chosen.backbone if chosen else values[backbone])
 
-    def begin_with(wanted: tuple[str, ...], values: Mapping[Any, Any], who: str | None = None) -> Updates:
-        words = lines(values[subjects] if who is None else who)
-        return {chosen_pictures: wanted, strip: strip_html(studio.pictures, wanted, words, spec_of(values))}
-
-    def on_add(values: Mapping[Any, Any]) -> Updates:
-        wanted, said = list(values[chosen_pictures]), []
-        for path in values[add] or []:
-            try:
-                wanted.append(studio.pictures.add(Path(path), spec_of(values)))
-            except UserInputError as error:
-                said.append(str(error))
-        return {**begin_with(tuple(wanted), values), message: notices("error", said)}
-
-    def on_ready(values: Mapping[Any, Any]) -> Updates:
-        if not studio.pictures.ready:
-            raise MissingError("the ready pictures are not installed: assets/pictures is missing")
-        some = dict(list(studio.pictures.ready.items())[:READY])
-        who = "\n".join(some.values())
-        return {subjects: who, **begin_with(tuple(some), values, who)}
-
-    def on_none(values: Mapping[Any, Any]) -> Updates:
-        return begin_with((), values)
-
-    def on_subjects(values: Mapping[Any, Any]) -> Updates:
-        return {strip: begin_with(tuple(values[chosen_pictures]), values)[strip]}
+    def seen_by(values: Mapping[Any, Any]) -> BackboneSpec:
+        """The same at the size that is asked for: what of clips and pictures it sees."""
+        return sized(spec_of(values), named(values))
 
     def show(view: JobView, before: str) -> Updates:
         updates: Updates = {status: progress.status(view)}
@@ -292,16 +260,37 @@ def build(studio: Studio) -> dict[str, Any]:
         view = studio.jobs.snapshot(job_id(values[studio.train_job]))
         if view.result is None:
             raise MissingError("this training has no adapter yet: let it finish first")
-        return {**offer(f"mine/{view.result.name}"), studio.tabs: gr.Tabs(selected="generate")}
+        assert isinstance(view.config, TrainRun)
+        chosen = {**offer(f"mine/{view.result.name}"), studio.tabs: gr.Tabs(selected="generate")}
+        return chosen | as_trained(view.config, values)
+
+    def as_trained(run: TrainRun, values: Mapping[Any, Any]) -> Updates:
+        """Weights and videos as a training held them; the fields of guidance anew where another backbone drew."""
+        from synmotion_core.backbones import find_spec
+
+        spec = find_spec(run.backbone)
+        new = {fields[name]: value for name, value in memory_values(run).items()}
+        fresh = dict.fromkeys(guiding.values(), "") if values[described] not in ("", spec.name) else {}
+        other = bool(drawing_arguments(run))
+        said = notices("info", ["“Memory and size” is set as this adapter was trained."]) if other else ""
+        updates: Updates = {described: spec.name, message: said, **memory.describe(spec, new)}
+        return updates | describe_guiding(guiding, spec, values[guidance], fresh)
+
+    def training_of(file: Path) -> TrainRun | None:
+        """The training here that made an adapter, as far as its job is still there."""
+        made = (view for view in studio.jobs.list() if file in (view.result, view.best))
+        return next((view.config for view in made if isinstance(view.config, TrainRun)), None)
 
     def take_from(source: gr.Dropdown | gr.State) -> tuple[Any, Any, Any]:
         """The wiring of a button beside another list of adapters, or a single one: to here, with its choice."""
 
         def taken(values: Mapping[Any, Any]) -> Updates:
-            wanted = find_adapter(studio.workspace, values[source] or "", studio.assets).id
-            return {**offer(wanted), studio.tabs: gr.Tabs(selected="generate")}
+            found = find_adapter(studio.workspace, values[source] or "", studio.assets)
+            chosen = {**offer(found.id), studio.tabs: gr.Tabs(selected="generate")}
+            run = training_of(found.path)
+            return chosen if run is None else chosen | as_trained(run, values)
 
-        return guarded(message, taken), {source}, [*offered, studio.tabs, message]
+        return guarded(message, taken), {source, described, guidance}, taken_over
 
     def show_from(source: gr.State) -> tuple[Any, Any, Any]:
         """The wiring of a list of jobs: to here, with the job that the value's last word names."""
@@ -359,8 +348,8 @@ def build(studio: Studio) -> dict[str, Any]:
             **memory.describe(spec, filled),
         }
         updates |= describe_guiding(guiding, spec, old.values["guidance"], filled)
-        updates |= {chosen_pictures: old.pictures, message: notices("warning", old.said)}
-        return updates | {strip: strip_html(studio.pictures, old.pictures, run.subjects, spec)}
+        updates |= {message: notices("warning", old.said)}
+        return updates | pictures.put(studio, old.pictures, run.subjects, sized(spec, old.values))
 
     own_state = {
         studio.generate_job,
@@ -368,9 +357,9 @@ def build(studio: Studio) -> dict[str, Any]:
         studio.clips,
         studio.chosen,
         seen,
-        chosen_pictures,
+        pictures.chosen,
+        pictures.shown,
         described,
-        add,
         memory.ways,
         memory.anyway,
     }
@@ -385,15 +374,12 @@ def build(studio: Studio) -> dict[str, Any]:
     put = [info, motion, offered_last, message]
     adapter.input(guarded(message, on_adapter), {adapter, offered_last}, put, **{**calm, "concurrency_limit": 1})
     dice.click(lambda: str(secrets.randbelow(100_000)), None, seeds, **calm)
-    begun = [chosen_pictures, strip, subjects, message]
-    one_by_one = {**calm, "concurrency_id": "pictures", "concurrency_limit": 1, "trigger_mode": "multiple"}
-    for button, handler in ((ready, on_ready), (none, on_none)):
-        button.click(guarded(message, handler), everything, begun, **one_by_one)
-    add.upload(guarded(message, on_add), everything, begun, **one_by_one)
-    subjects.change(quiet(on_subjects), everything, strip, **{**one_by_one, "trigger_mode": "always_last"})
+    sizes = [fields["height"], fields["width"]]
+    picture_fields.wire(studio, pictures, subjects, seen_by, everything, message, calm, sizes=sizes)
     clips_here = {studio.clips, studio.chosen, noise["noise_clip"]}
     studio.chosen.change(quiet(on_clips), clips_here, noise["noise_clip"], **{**calm, "trigger_mode": "always_last"})
     offered = [adapter, info, motion, backbone, offered_last]
+    taken_over = [*offered, studio.tabs, message, described, *memory.fields.values(), *guiding.values()]
     estimated = [
         command,
         plan_line,
@@ -404,10 +390,10 @@ def build(studio: Studio) -> dict[str, Any]:
         *memory.parts,
     ]
     anew = (quiet(estimate), everything, estimated)
-    changes = [*(part.change for part in fields.values()), chosen_pictures.change]
+    changes = [*(part.change for part in fields.values()), pictures.chosen.change]
     gr.on(changes, *anew, trigger_mode="always_last", **calm)
     memory.ways.input(guarded(message, on_way), everything, [*memory.parts, message], **calm)
-    refilled = [*fields.values(), info, strip, chosen_pictures, described, offered_last, message]
+    refilled = [*fields.values(), info, *pictures.parts, described, offered_last, message]
     gallery.build(studio, again, everything, refilled, seen)
     return {
         "load": [
@@ -417,5 +403,5 @@ def build(studio: Studio) -> dict[str, Any]:
         "anew": anew,
         "take_from": take_from,
         "show_from": show_from,
-        "take": (guarded(message, take), {studio.train_job}, [*offered, studio.tabs, message]),
+        "take": (guarded(message, take), {studio.train_job, described, guidance}, taken_over),
     }

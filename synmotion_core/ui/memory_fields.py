@@ -29,7 +29,7 @@ NAMES = {
     "offload": [("nothing", "none"), ("models not at work", "model"), ("layers not at work", "group")],
     "optimizer": [("AdamW", "adamw"), ("AdamW in 8 bits", "adamw8bit")],
 }
-_SIZES = {"num_frames": "Frames", "height": "Height", "width": "Width"}
+SIZES = {"num_frames": "Frames", "height": "Height", "width": "Width"}
 _WORDS = {
     ("precision.gradient_checkpointing", True): "gradient checkpointing",
     ("precision.vae_tiling", True): "VAE tiling",
@@ -59,7 +59,7 @@ class MemoryFields:
 
     def defaults(self) -> dict[Any, Any]:
         """What each field holds on a backbone that was not chosen before."""
-        usual = dict.fromkeys((*_SIZES, "batch_size"), "") | {"optimizer": TrainConfig().optimizer}
+        usual = dict.fromkeys((*SIZES, "batch_size"), "") | {"optimizer": TrainConfig().optimizer}
         return {self.fields[name]: value for name, value in usual.items() if name in self.fields} | self.plain()
 
     def plain(self) -> dict[Any, Any]:
@@ -78,7 +78,7 @@ class MemoryFields:
         updates: Updates = {}
         for name, part in self.fields.items():
             more: dict[str, Any] = {"value": new[part]} if part in new else {}
-            if name in _SIZES:
+            if name in SIZES:
                 more |= {"placeholder": str(getattr(own, name)), "info": rules[name]}
             elif name == "batch_size":
                 more |= {"placeholder": str(spec.batch_size)}
@@ -152,7 +152,7 @@ def build(prefix: str, *, training: bool) -> MemoryFields:
                 choose("optimizer", "Optimizer")
                 write("batch_size", "Batch size")
         with gr.Row():
-            for name, label in _SIZES.items():
+            for name, label in SIZES.items():
                 write(name, label)
         anyway = gr.Checkbox(
             False, label="Begin even if it cannot fit", elem_id=f"{prefix}-anyway",

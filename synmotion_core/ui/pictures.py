@@ -64,7 +64,7 @@ class Pictures:
             if subject not in by_subject:
                 raise ConfigError(
                     f"there is no ready picture of {subject!r} for the samples to begin with: name some of "
-                    f"{', '.join(by_subject)}, or train on the command line with train.sample_images"
+                    f"{', '.join(by_subject)}, or add pictures of your own"
                 )
         return tuple(self.path(by_subject[subject]) for subject in subjects)
 

@@ -62,7 +62,7 @@ def values_of(name: str, form: Mapping[str, Any], spec: BackboneSpec) -> dict[st
         return {}
     preset, method = find_preset(name, spec), form["method"]
     rate = preset.learning_rate
-    settings = without(method_settings(form["method_settings"], method)) | preset.method_settings(method)
+    settings = without(method_settings(form["method_settings"], method, spec.name)) | preset.method_settings(method)
     words = "\n".join(f"{key}={value_text(value)}" for key, value in settings.items())
     return {**preset.train, "learning_rate": "" if rate is None else f"{rate:g}", "method_settings": words}
 
@@ -72,6 +72,7 @@ def found(form: Mapping[str, Any], spec: BackboneSpec) -> str | None:
     try:
         rate = own_or("learning rate", form["learning_rate"], as_number)
         train = {key: rate if key == "learning_rate" else whole(key, form[key]) for key in TRAIN_KEYS}
-        return match(train, method_settings(form["method_settings"], form["method"]), spec, form["method"])
+        settings = method_settings(form["method_settings"], form["method"], spec.name)
+        return match(train, settings, spec, form["method"])
     except UserInputError:
         return None

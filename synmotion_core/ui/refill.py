@@ -62,10 +62,7 @@ def refill(run: GenerateRun, studio: Studio, clips: Sequence[ClipChoice]) -> Ref
         "blend_over": blend.over if blend else "mixed",
         "noise_clip": FRESH,
         "noise_prior": "",
-        "num_frames": _text(run.num_frames),
-        "height": _text(run.height),
-        "width": _text(run.width),
-        **{name: getattr(run.precision, name) for name in ("weights", "text_weights", "offload", "vae_tiling")},
+        **memory_values(run),
     }
     if run.noise_clip is not None:
         found = _clip_mark(run.noise_clip, clips, studio.library)
@@ -84,18 +81,28 @@ def refill(run: GenerateRun, studio: Studio, clips: Sequence[ClipChoice]) -> Ref
     return Refill(values=values, pictures=tuple(one for one in pictures if one), said=tuple(said))
 
 
+def memory_values(run: GenerateRun | TrainRun) -> dict[str, Any]:
+    """How weights are held and how large videos are, by the names of the Generate tab's form."""
+    held = {name: getattr(run.precision, name) for name in ("weights", "text_weights", "offload", "vae_tiling")}
+    return held | {name: _text(getattr(run, name)) for name in ("num_frames", "height", "width")}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingRefill:
-    """values: by the form's names; clips: the training's own; said: what the form cannot say of it."""
+    """values: by the form's names; clips: the training's own; pictures: ids of those that samples begin with, none
+    where the form finds the same by their subjects; said: what the form cannot say of it."""
 
     values: Mapping[str, Any]
     clips: tuple[ClipChoice, ...]
+    pictures: tuple[str, ...]
     said: tuple[str, ...]
 
 
 def refill_training(run: TrainRun, studio: Studio, left_out: Any) -> TrainingRefill:
     """left_out: what the browser remembers of prior videos. Raises ConfigError where none of the clips is left, and
     what the registries raise for a backbone or a method that is gone: nothing is filled then."""
+    from synmotion_core.backbones import find_spec
+
     choices, said = as_choices(run.clips, studio.library)
     if not choices:
         raise ConfigError(f"none of its clips is there any more: nothing was changed. {said[0]}")
@@ -116,14 +123,20 @@ def refill_training(run: TrainRun, studio: Studio, left_out: Any) -> TrainingRef
         **to_dict(run.precision),
     }
     values["left_out"] = kept_left_out(left_out, values, run.priors.left_out)
+    found = [_picture_id(path, studio.pictures) for path in train.sample_images]
+    pictures = () if None in found else tuple(one for one in found if one)
+    by_subject = [studio.pictures.ready.get(one) for one in pictures] == list(train.sample_subjects)
+    if by_subject and not find_spec(run.backbone).needs_gpu:
+        pictures = ()
     try:
-        again = train_run(values, choices, studio.library, studio.pictures)
+        images = tuple(studio.pictures.path(one) for one in pictures)
+        again = train_run(values, choices, studio.library, studio.pictures, images)
         said += _not_in_the_form(_whole(run), _whole(again))
     except UserInputError as error:  # of pictures that the page does not know, for example
         said += (f"As it stands, no training can be made of the form: {error}",)
     if train.seed > _EXACT:
         said += (f"Its seed {train.seed} is too large for the field, which rounds it: the command line takes it.",)
-    return TrainingRefill(values=values, clips=choices, said=said)
+    return TrainingRefill(values=values, clips=choices, pictures=pictures, said=said)
 
 
 _EXACT = 2**53  # numbers of a browser
@@ -132,10 +145,14 @@ _AS_THEY_ARE = ("num_steps", "sample_every", "save_every", "score_every", "seed"
 
 def _whole(run: TrainRun) -> dict[str, Any]:
     """All that a training is asked, by the command line's names, a method's own values beside those that are given."""
+    from synmotion_core.backbones import find_spec
+    from synmotion_core.interfaces import row_settings
     from synmotion_core.methods import find_method
 
     values = to_dict(run)
-    values["method"] = to_dict(from_dict(find_method(run.method).config, run.method_config))
+    entry = find_method(run.method)
+    own = row_settings(entry, find_spec(run.backbone))
+    values["method"] = to_dict(from_dict(entry.config, {**own, **run.method_config}))
     del values["clips"], values["method_config"]  # of clips that are gone each is told
     return values
 

@@ -18,6 +18,7 @@ from synmotion_core.config import TrainRun
 from synmotion_core.errors import MissingError, UserInputError
 from synmotion_core.ui import (
     media,
+    picture_fields,
     preset_fields,
     prior_fields,
     progress,
@@ -32,11 +33,13 @@ from synmotion_core.ui.chosen import ClipChoice, current, in_words, run_name, to
 from synmotion_core.ui.context import IN_TURN, PATIENCE_S, Studio, backbone_choices, in_time, job_id, scroll_to
 from synmotion_core.ui.dataset_fields import keep_aside
 from synmotion_core.ui.forms import default_rank, refuse_blocked, train_run
-from synmotion_core.ui.memory_fields import refuse_too_large
+from synmotion_core.ui.judged import Judged, judged_by, sized
+from synmotion_core.ui.memory_fields import SIZES, refuse_too_large
 from synmotion_core.ui.notices import Updates, guarded, notice, notices, quiet
 from synmotion_core.ui.refill import refill_training
 from synmotion_core.ui.score_plot import score_plot
 from synmotion_core.ui.train_fields import MODES
+from synmotion_core.ui.train_words import own_values
 from synmotion_core.ui.training_view import NO_SAMPLES, outcome_html, samples_html, signature
 
 if TYPE_CHECKING:
@@ -48,7 +51,7 @@ START, QUEUE_IT = "Start training", "Queue it"
 
 
 def build(studio: Studio) -> dict[str, Any]:
-    """Lay the tab out and wire it. Returns what other tabs connect to: `to_generate`, `made`, `put`, `remote`."""
+    """Lay the tab out and wire it. Returns what others connect to: `to_generate`, `made`, `put`, `judge`, `remote`."""
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=320):
             laid = train_fields.build(train_words.clips_summary(()), studio.left_out)
@@ -97,6 +100,7 @@ def build(studio: Studio) -> dict[str, Any]:
             with gr.Accordion("Earlier trainings", open=False):
                 earlier = gr.Dropdown([], label="Show a training", elem_id="train-earlier")
     seen, made, put = gr.State(""), gr.State(""), gr.State("")
+    filled_for = gr.State("puppet-hunyuan")  # the backbone whose own values the fields took over
     timer = gr.Timer(POLL_S, active=False)
 
     fields, memory, presets = laid.fields, laid.memory, laid.presets
@@ -120,7 +124,8 @@ def build(studio: Studio) -> dict[str, Any]:
     ]
 
     def form(values: Mapping[Any, Any]) -> TrainRun:
-        return train_run(laid.named(values), current(values, studio), studio.library, studio.pictures)
+        images = laid.pictures.images(studio, values)
+        return train_run(laid.named(values), current(values, studio), studio.library, studio.pictures, images)
 
     def show(view: JobView, before: str) -> Updates:
         """Numbers each second; everything else only when it changed, so that playing videos are left alone."""
@@ -185,7 +190,8 @@ def build(studio: Studio) -> dict[str, Any]:
         waits, shown_now = queue.place_in_words(studio.jobs, started), job_id(values[studio.train_job])
         if waits and shown_now and is_live(shown_now):  # what runs stays in view
             return {message: notice("info", f"“{run.name}” is queued.", more=waits), **listed(unfold=True)}
-        return {**show_job(started), **listed(unfold=True)}
+        said = notices("info", filter(None, [train_words.no_samples(run)]))
+        return {**show_job(started), **listed(unfold=True), message: said}
 
     def is_live(asked: str) -> bool:
         return any(view.id == asked for view in studio.jobs.list() if view.status in progress.LIVE)
@@ -287,9 +293,9 @@ def build(studio: Studio) -> dict[str, Any]:
             **new,
             backbone: gr.Dropdown(choices=backbone_choices(), **held(backbone)),
             method: gr.Radio(choices=train_words.method_choices(spec), **held(method)),
-            method_settings: gr.Textbox(placeholder=train_words.own_values(values[method]), **held(method_settings)),
+            method_settings: gr.Textbox(placeholder=own_values(values[method], spec.name), **held(method_settings)),
             mode: gr.Radio(choices=modes, **own_mode),
-            knows: train_words.knows_notice(spec, real_footage(choices, spec)),
+            knows: train_words.knows_notice(spec, real_footage(choices, sized(spec, laid.named(values)))),
             summary: train_words.clips_summary(choices),
             earlier: gr.Dropdown(choices=past()),
             learning_rate: gr.Textbox(placeholder=f"{spec.learning_rate:g}", **held(learning_rate)),
@@ -307,10 +313,14 @@ def build(studio: Studio) -> dict[str, Any]:
     def on_backbone(values: Mapping[Any, Any]) -> Updates:
         from synmotion_core.backbones import find_spec
 
-        if values[backbone] == values[studio.backbone]:
+        if values[backbone] == values[filled_for]:
             return {}  # a list that was opened and left, or heard of twice
         spec = find_spec(values[backbone])
-        new = {sample_subjects: train_words.suggested_subjects(spec), studio.backbone: spec.name}
+        new = {
+            sample_subjects: train_words.suggested_subjects(spec),
+            studio.judged: Judged(backbone=spec.name),
+            filled_for: spec.name,
+        }
         return fill(values, {**memory.defaults(), **new, **preset_values(values, spec)})
 
     def preset_values(values: Mapping[Any, Any], spec: BackboneSpec) -> dict[Any, Any]:
@@ -337,13 +347,30 @@ def build(studio: Studio) -> dict[str, Any]:
             said += notice("info", f"The clips before ({in_words(before)}) are in the saved set “{kept}”.")
         spec, own_rank = find_spec(view.config.backbone), default_rank(view.config.method)
         new: dict[Any, Any] = {fields[key]: value for key, value in old.values.items()}
-        new |= {studio.clips: old.clips, studio.chosen: to_memory(old.clips), studio.backbone: spec.name}
+        new |= {studio.clips: old.clips, studio.chosen: to_memory(old.clips), filled_for: spec.name}
+        new[studio.judged] = judged_by(old.values, values[studio.judged])
+        new |= laid.pictures.put(studio, old.pictures, view.config.train.sample_subjects, sized(spec, old.values))
         return {
             **fill(values, new),
             rank: gr.Number(value=new[rank], visible=own_rank is not None),
             put: f"{time.monotonic_ns()}",
             message: said + notices("warning", old.said),
         }
+
+    def on_mode(values: Mapping[Any, Any]) -> Updates:
+        return {laid.pictures.box: gr.Accordion(visible=values[mode] == "i2v")}
+
+    def seen_by(values: Mapping[Any, Any]) -> BackboneSpec:
+        """The backbone at the size that is asked for: what of pictures it sees."""
+        from synmotion_core.backbones import find_spec
+
+        return sized(find_spec(values[backbone]), laid.named(values))
+
+    def on_size(values: Mapping[Any, Any]) -> Updates:
+        """Clips are judged anew once a field is left, not for what is half typed."""
+        form = {name: values[fields[name]] for name in ("backbone", *SIZES)}
+        now = judged_by(form, values[studio.judged])
+        return {} if now == values[studio.judged] else {studio.judged: now}
 
     def estimate(values: Mapping[Any, Any]) -> Updates:
         from synmotion_core import pace
@@ -368,7 +395,7 @@ def build(studio: Studio) -> dict[str, Any]:
         own = default_rank(values[method])
         return {
             rank: gr.Number(visible=False) if own is None else gr.Number(value=own, visible=True),
-            method_settings: gr.Textbox("", placeholder=train_words.own_values(values[method])),
+            method_settings: gr.Textbox("", placeholder=own_values(values[method], values[backbone])),
         }
 
     def on_way(values: Mapping[Any, Any]) -> Updates:
@@ -377,7 +404,7 @@ def build(studio: Studio) -> dict[str, Any]:
     watched = {studio.train_job, seen, jobs.seen, jobs.doomed}
     shown = [*view_parts, studio.train_job, message]
     everything = {*fields.values(), studio.clips, studio.chosen, studio.train_job, presets.choice}
-    everything |= {memory.ways, memory.anyway}
+    everything |= {memory.ways, memory.anyway, laid.pictures.chosen, laid.pictures.shown}
     known = [backbone, method, method_settings, mode, knows, summary, earlier, name, learning_rate]
     filled = [*known, plan_box, command, *memory.parts, *presets.parts, *laid.left_out.parts]
     calm: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 8}
@@ -390,22 +417,29 @@ def build(studio: Studio) -> dict[str, Any]:
     timer.tick(quiet(on_tick), watched, shown, **calm)
     studio.chosen.change(quiet(fill), everything, filled, **{**calm, "trigger_mode": "always_last"})
     preset_sets = [fields[key] for key in preset_fields.SETS]
-    new_backbone = list({*filled, *preset_sets, message, sample_subjects, studio.backbone})
-    turn = {**calm, **IN_TURN}  # it says for which backbone clips are judged
-    backbone.input(guarded(message, on_backbone), {*everything, studio.backbone}, new_backbone, **turn)
-    settings = [part.change for part in fields.values() if part is not backbone]
+    new_backbone = list({*filled, *preset_sets, message, sample_subjects, filled_for, studio.judged})
+    turn = {**calm, **IN_TURN}  # it says for what clips are judged
+    backbone.input(guarded(message, on_backbone), {*everything, filled_for}, new_backbone, **turn)
+    sizes = [fields[name] for name in SIZES]
+    judge = (quiet(on_size), {backbone, *sizes, studio.judged}, studio.judged)
+    gr.on([event for part in sizes for event in (part.blur, part.submit)], *judge, **turn)
+    settings = [*(part.change for part in fields.values() if part is not backbone), laid.pictures.chosen.change]
+    mode.change(quiet(on_mode), {mode}, laid.pictures.box, **calm)
+    shape = [fields["height"], fields["width"]]
+    picture_fields.wire(studio, laid.pictures, sample_subjects, seen_by, everything, message, calm, sizes=shape)
     estimated = [plan_box, command, memory.ways, *presets.parts, *laid.left_out.parts]
     presets.choice.input(guarded(message, on_preset), everything, [*presets.parts, *preset_sets, message], **calm)
     gr.on(settings, quiet(estimate), everything, estimated, trigger_mode="always_last", **calm)
-    method.input(quiet(on_method), {method}, [rank, method_settings], **calm)
+    method.input(quiet(on_method), {method, backbone}, [rank, method_settings], **calm)
     memory.ways.input(guarded(message, on_way), everything, [*memory.parts, message], **calm)
-    refilled = list({*fields.values(), *filled, rank, studio.clips, studio.chosen, studio.backbone, put, message})
-    filled_in = again.click(guarded(message, on_again), everything, refilled, **{**calm, **IN_TURN})
+    refilled = list({*fields.values(), *filled, rank, studio.clips, studio.chosen, filled_for, put, message})
+    refilled += [studio.judged, *laid.pictures.parts]
+    filled_in = again.click(guarded(message, on_again), {*everything, studio.judged}, refilled, **{**calm, **IN_TURN})
     filled_in.then(None, None, None, js=scroll_to("train-message"))
     prior_fields.wire(studio, priors, laid.left_out, seen, put, fields, message)
     away = remote.build(studio, elsewhere, to_train, everything, backbone)
     loading = [(quiet(fill), everything, filled), (quiet(on_load), watched, [*shown, studio.tabs]), away["load"]]
-    return {"load": loading, "to_generate": to_generate, "made": made, "put": put, "remote": away}
+    return {"load": loading, "to_generate": to_generate, "made": made, "put": put, "judge": judge, "remote": away}
 
 
 def _row(view: JobView) -> str:

@@ -9,18 +9,25 @@ from typing import Any
 import gradio as gr
 
 from synmotion_core.training.settings import TrainConfig
-from synmotion_core.ui import memory_fields, preset_fields, prior_fields
+from synmotion_core.ui import memory_fields, picture_fields, preset_fields, prior_fields
 from synmotion_core.ui.memory_fields import MemoryFields
+from synmotion_core.ui.picture_fields import PictureFields
 from synmotion_core.ui.preset_fields import PresetFields
 from synmotion_core.ui.prior_fields import LeftOut
 
 DEFAULTS = TrainConfig()
+_PICTURES = (
+    "One picture a subject, in the order of the lines above: its samples begin with it. Without any, puppets begin "
+    "with the ready pictures of these subjects, and other backbones draw no samples."
+)
 MODES = {"t2v": "Videos from words", "i2v": "Videos that begin with a picture"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainFields:
-    """The widgets: fields by the form's names, those of memory among them; what is said of clips and backbone."""
+    """The widgets: fields by the form's names, those of memory among them; what is said of clips and backbone; the
+    pictures that samples begin with.
+    """
 
     fields: Mapping[str, Any]
     summary: gr.HTML
@@ -28,6 +35,7 @@ class TrainFields:
     presets: PresetFields
     memory: MemoryFields
     left_out: LeftOut
+    pictures: PictureFields
 
     def named(self, values: Mapping[Any, Any]) -> dict[str, Any]:
         """A handler's values by the form's names."""
@@ -44,7 +52,7 @@ def build(summary_html: str, left_out_memory: gr.BrowserState) -> TrainFields:
         [(MODES[name], name) for name in MODES],
         value="t2v",
         label="What it learns to make",
-        info="From a picture: the clips' own first frames are given, and samples begin with ready pictures.",
+        info="From a picture: the clips' own first frames are given, and samples begin with pictures, too.",
         elem_id="train-mode",
     )
     presets = preset_fields.build()
@@ -64,6 +72,7 @@ def build(summary_html: str, left_out_memory: gr.BrowserState) -> TrainFields:
         max_lines=6,
         elem_id="train-subjects",
     )
+    pictures = picture_fields.build("train", _PICTURES, visible=False)
     score_every = gr.Number(
         DEFAULTS.score_every,
         label="Score every (steps)",
@@ -106,4 +115,12 @@ def build(summary_html: str, left_out_memory: gr.BrowserState) -> TrainFields:
         "score_every": score_every, "rank": rank, "method_settings": method_settings, "learning_rate": learning_rate,
         "seed": seed, "left_out": left_out.memory, **memory.fields,
     }  # fmt: skip
-    return TrainFields(fields=fields, summary=summary, knows=knows, presets=presets, memory=memory, left_out=left_out)
+    return TrainFields(
+        fields=fields,
+        summary=summary,
+        knows=knows,
+        presets=presets,
+        memory=memory,
+        left_out=left_out,
+        pictures=pictures,
+    )

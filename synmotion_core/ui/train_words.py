@@ -71,10 +71,17 @@ def plan_html(run: TrainRun, seconds_per_step: float | None) -> str:
     from synmotion_core.run import plan
 
     made = plan(run, seconds_per_step=seconds_per_step)
-    items = "".join(f"<li>{escape(line)}</li>" for line in made.lines)
+    items = "".join(f"<li>{escape(line)}</li>" for line in (*made.lines, *filter(None, [no_samples(run)])))
     if made.peak_gib is not None:
         items += f"<li>{hint(_room(made.peak_gib))}</li>"
     return f'<div class="sm-plan-box"><p class="sm-title">Before you start</p><ul class="sm-plan">{items}</ul></div>'
+
+
+def no_samples(run: TrainRun) -> str:
+    """Why nothing is drawn while a training that begins with pictures runs; "" where it is, or was not asked for."""
+    if run.mode != "i2v" or run.train.sample_images:
+        return ""
+    return "no samples are drawn while it trains: no pictures were added for them to begin with"
 
 
 def _room(peak_gib: float) -> str:
@@ -86,9 +93,9 @@ def _room(peak_gib: float) -> str:
     return f"Of the GPU here {card:.1f} GiB are free: {'enough.' if peak_gib <= card else f'too little. {where}'}"
 
 
-def own_values(method: str) -> str:
-    """A method's settings as they would be written, one a line."""
-    return "\n".join(f"{key}={value_text(value)}" for key, value in own_settings(method).items())
+def own_values(method: str, backbone: str) -> str:
+    """A method's settings on a backbone as they would be written, one a line."""
+    return "\n".join(f"{key}={value_text(value)}" for key, value in own_settings(method, backbone).items())
 
 
 def plan_idle(text: str) -> str:

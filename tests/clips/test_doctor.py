@@ -113,6 +113,38 @@ def test_rate_and_length(info: VideoInfo, shape: VideoShape, expected: list[str]
         assert re.search(words, " / ".join(f.message for f in found)), found
 
 
+@pytest.mark.parametrize(
+    ("frames", "multiple", "words"),
+    [
+        (31, 4, ", or num_frames=29, the most of 4k + 1 that it has"),
+        (29, 4, ", or num_frames=29, the most"),
+        (31, 1, ", or num_frames=31, the most of 1k + 1"),
+        (4, 4, None),  # 1 of 4k + 1 is no motion
+        (31, 0, None),
+    ],
+)
+def test_of_a_clip_that_is_too_short_the_frames_that_fit_are_named(
+    frames: int, multiple: int, words: str | None
+) -> None:
+    (found,) = doctor.examine(made_up(frames, 16.0, 832, 480), WAN, frame_multiple=multiple)
+    assert found.code == "too_short"
+    assert words in found.message if words else found.message.endswith("Use a longer clip")
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "words"),
+    [
+        (480, 854, "68 % of the picture is cut off. Swap height and width: height=832 and width=480 cut off 3 %"),
+        (480, 480, "42 % of the picture is cut off"),  # as much either way
+        (2000, 480, "58 % of the picture is cut off"),  # more the other way
+        (832, 448, "7 % of the picture is cut off"),  # too little to turn anything
+    ],
+)
+def test_of_a_large_crop_the_size_that_loses_less_is_named(width: int, height: int, words: str) -> None:
+    found = next(f for f in doctor.fit(width, height, WAN) if f.code == "crop")
+    assert found.message.endswith(words), found.message
+
+
 def test_rates_that_mean_the_same_are_taken_and_told() -> None:
     info = made_up(81, 16000 / 1001, 832, 480)
     assert [(f.code, f.severity) for f in doctor.examine(info, WAN)] == [("rate", "info")]

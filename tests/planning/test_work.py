@@ -83,12 +83,29 @@ def test_a_word_is_not_learnt_through_an_encoder_that_is_taken_away(offload: Any
 @pytest.mark.parametrize(
     ("method", "setting"), [("synmotion", "method.alpha=1"), ("dreambooth", "method.prior_loss_weight=0")]
 )
-def test_where_no_priors_can_be_drawn_the_setting_without_them_is_named(method: str, setting: str) -> None:
+def test_where_no_priors_can_be_drawn_none_are_drawn_unless_they_are_asked_for(method: str, setting: str) -> None:
     own = training(method, "hunyuanvideo-i2v")
-    with pytest.raises(IncompatibleError, match=rf"train without them \({setting}\), or take method lora"):
-        look_up(own)
     name, value = setting.removeprefix("method.").split("=")
-    look_up(dataclasses.replace(own, method_config={name: int(value)}))
+    found = look_up(own)
+    assert not found.entry.draws_priors(found.method_config)
+    assert getattr(found.method_config, name) == float(value)
+    assert found.chosen.startswith("hunyuanvideo-i2v makes no videos from text alone, so ")
+    assert f": {name} is {value} and not " in found.chosen
+    assert found.chosen in run.plan(own).lines
+    said = look_up(dataclasses.replace(own, method_config={name: int(value)}))
+    assert (said.method_config, said.chosen) == (found.method_config, "")
+    page = setting.removeprefix("method.")
+    words = rf"train without them \({page} in “Settings of the method”, --set {setting} in a terminal\), or take"
+    with pytest.raises(IncompatibleError, match=words):
+        look_up(dataclasses.replace(own, method_config={name: 0.5}))
+    elsewhere = look_up(training(method, "puppet-hunyuan"))
+    assert elsewhere.entry.draws_priors(elsewhere.method_config)
+    assert elsewhere.chosen == ""
+
+
+def test_a_mode_that_cannot_be_trained_names_the_other() -> None:
+    with pytest.raises(IncompatibleError, match=r"train with mode i2v \(--mode i2v\)"):
+        look_up(dataclasses.replace(training("lora", "hunyuanvideo-i2v"), mode="t2v"))
 
 
 def test_a_plan_says_what_is_read() -> None:

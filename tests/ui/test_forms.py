@@ -60,6 +60,38 @@ def test_a_train_form_is_the_run(library: Library, pictures: Pictures) -> None:
     assert [path.name for path in run.train.sample_images] == ["blue-robot.png", "red-cat.png"]
 
 
+def test_samples_that_begin_with_pictures(library: Library, pictures: Pictures, tmp_path: Path) -> None:
+    choice, own = example(library), (tmp_path / "a.png", tmp_path / "b.png")
+
+    def made(images: tuple[Path, ...] = (), **changes: Any) -> TrainConfig:
+        form = train_form(mode="i2v", sample_subjects="a cat\na robot", **changes)
+        return forms.train_run(form, (choice,), library, pictures, images).train
+
+    large = made(backbone="wan2.2-i2v-a14b")
+    assert (large.sample_subjects, large.sample_images) == ((), ()), "none were given"
+    large = made(own, backbone="wan2.2-i2v-a14b", score_every=5)
+    assert (large.sample_subjects, large.sample_images) == (("a cat", "a robot"), own)
+    assert made(own).sample_images == own, "puppets take them, too"
+    assert made(own, backbone="wan2.2-ti2v-5b").sample_images == own
+    with pytest.raises(ConfigError, match=r"one picture a subject .* got 1 pictures for 2 subjects"):
+        made(own[:1], backbone="wan2.2-i2v-a14b")
+    with pytest.raises(ConfigError, match="score every 5 steps needs pictures"):
+        made(backbone="wan2.2-i2v-a14b", score_every=5)
+    words = forms.train_run(train_form(), (choice,), library, pictures, own)
+    assert words.train.sample_images == (), "from words, pictures that were added before have no use"
+
+
+def test_a_methods_own_settings_are_those_that_the_backbone_can_train() -> None:
+    own, from_a_picture = "puppet-hunyuan", "wan2.2-i2v-a14b"
+    assert forms.own_settings("synmotion", own)["alpha"] == 0.75
+    assert forms.own_settings("synmotion", from_a_picture)["alpha"] == 1
+    assert forms.own_settings("dreambooth", from_a_picture)["prior_loss_weight"] == 0
+    assert forms.method_settings("alpha=1", "synmotion", from_a_picture) == {}
+    assert forms.method_settings("alpha=0.75", "synmotion", from_a_picture) == {"alpha": 0.75}
+    blank = {"method": "synmotion", "method_settings": ""}
+    assert [forms.draws_priors({**blank, "backbone": name}) for name in (own, from_a_picture)] == [True, False]
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from playwright.sync_api import expect
 
 from synmotion_core.clips.frames import png
+from synmotion_core.config import TrainRun
 from synmotion_core.errors import ClipError, ConfigError, MissingError
 from synmotion_core.ui.pictures import Pictures, strip_html
-from tests.ui.studio import PUPPETS, REAL
+from tests.ui.studio import PUPPETS, REAL, Site
+from tests.ui.test_page import SLOW, choose, status, tab, take_examples, unfolded
 
 
 def grey(path: Path, width: int = 64) -> Path:
@@ -70,3 +75,46 @@ def test_the_strip_shows_whose_each_is_and_what_is_lost(pictures: Pictures, tmp_
     assert "only knows" not in strip_html(pictures, (wide,), ("a cat",), REAL)
     assert "&#x27;gone.png&#x27; is not there any more" in shown
     assert strip_html(pictures, (), ("a cat",), PUPPETS) == ""
+
+
+def test_training_a_backbone_that_begins_with_pictures(open_page: Any, site: Site, tmp_path: Path) -> None:
+    page = open_page()
+    take_examples(page)
+    tab(page, "2 · Train")
+    plan, box = page.locator("#train-plan"), page.locator("#train-begin")
+    expect(plan).to_contain_text("clips to encode", timeout=SLOW)
+    expect(box).to_be_hidden()
+    choose(page, "#train-backbone", "Wan 2.2 2x14B, from a picture")
+    expect(plan).to_contain_text("so synmotion trains without prior videos: alpha is 1 and not 0.75", timeout=SLOW)
+    expect(plan).to_contain_text("no samples are drawn while it trains: no pictures were added")
+    expect(page.locator(".toast-body")).to_have_count(0)
+    page.get_by_text("More settings").first.click()
+    expect(page.locator("#train-method-settings textarea")).to_have_attribute("placeholder", re.compile(r"^alpha=1\.0"))
+    page.locator("#train-subjects textarea").fill("a cat\na dog")
+    page.locator("#train-begin button").first.click()
+    unfolded(page, "#train-add")
+    page.get_by_text("The same as this command").first.click()
+    mine = grey(tmp_path / "my cat.png", width=128)
+    page.locator("#train-begin input[type=file]").set_input_files([str(mine)])
+    expect(page.locator("#train-pictures figure")).to_have_count(1, timeout=SLOW)
+    expect(plan).to_contain_text("got 1 pictures for 2 subjects", timeout=SLOW)
+    page.locator("#train-subjects textarea").fill("a cat")
+    expect(page.locator("#train-command")).to_contain_text("train.sample_images", timeout=SLOW)
+    expect(page.locator("#train-command")).to_contain_text("--mode i2v")
+    expect(plan).not_to_contain_text("no samples")
+    page.locator("#train-mode").get_by_text("Videos that begin with a picture").wait_for()
+    choose(page, "#train-backbone", "Puppets (ships with the studio")
+    expect(plan).to_contain_text("clips to encode", timeout=SLOW)
+    page.locator("#train-subjects textarea").fill("a cat")
+    page.locator("#train-steps input").fill("3")
+    expect(page.locator("#train-command")).to_contain_text("train.sample_images", timeout=SLOW)
+    page.locator("#train-start").click()
+    status(page, "#train-status", "finished")
+    run = site.runner.runs[-1]
+    assert isinstance(run, TrainRun)
+    (image,) = run.train.sample_images
+    assert (run.mode, run.train.sample_subjects, image.read_bytes()) == ("i2v", ("a cat",), mine.read_bytes())
+    page.locator("#train-none").click()
+    expect(page.locator("#train-pictures figure")).to_have_count(0, timeout=SLOW)
+    page.locator("#train-again").click()
+    expect(page.locator("#train-pictures figure")).to_have_count(1, timeout=SLOW)
