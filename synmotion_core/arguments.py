@@ -46,6 +46,7 @@ examples:
 
 _GENERATE = """\
 Make videos: every --subject times every --seed, as H.264 files in --out. Each path is printed when its file is there.
+No video that is there is written over: the new one's name is numbered.
 
 examples:
   {p} generate --adapter runs/my-wave/my-wave.safetensors --subject "a red cat" --out videos
