@@ -48,6 +48,7 @@ examples:
 
 _GENERATE = """\
 Make videos: every --subject times every --seed, as H.264 files in --out. Each path is printed when its file is there.
+No video that is there is written over: the new one's name is numbered.
 
 examples:
   {p} generate --adapter runs/my-wave/my-wave.safetensors --subject "a red cat" --out videos
@@ -107,6 +108,16 @@ example:
   {p} models
 """
 
+
+_IMPORT = """\
+Take in a SynMotion adapter that came as a file: mailed, downloaded, trained on another machine. It is verified as one
+from the Hub is, every key against the backbone's layers, and copied to this machine's adapters, where --adapter and the
+page find it by its name. For a LoRA of another program: `convert`.
+
+examples:
+  {p} import Downloads/my-wave.safetensors
+  {p} import wave.safetensors --name wave-of-ann      then: generate --adapter wave-of-ann
+"""
 
 _CONVERT = """\
 Make an adapter of ours from a LoRA file of another program: diffusers and PEFT, kohya and musubi-tuner, ComfyUI and
@@ -222,6 +233,10 @@ def build_parser() -> argparse.ArgumentParser:
 
     models = add("models", _MODELS, "list backbones and methods")
 
+    taken = add("import", _IMPORT, "take in a SynMotion adapter that came as a file")
+    taken.add_argument("file", type=Path, metavar="FILE", help="safetensors")
+    taken.add_argument("--name", help="of the adapter here (default: the file's, numbered where it is taken)")
+
     convert = add("convert", _CONVERT, "use a LoRA file of another program")
     convert.add_argument("files", nargs="+", type=Path, metavar="FILE", help="safetensors; two for two experts")
     convert.add_argument("--backbone", required=True, help="what it was trained on, see `models`")
@@ -258,7 +273,7 @@ def build_parser() -> argparse.ArgumentParser:
     rows = "print JSON lines"
     about = {train: events, generate: events, prior: events, plan: "print one JSON object"}
     shared = (commands.choices[name] for name in ("search", "pull", "push"))
-    exchange = dict.fromkeys((convert, official, export, *shared), "print one JSON object")
+    exchange = dict.fromkeys((taken, convert, official, export, *shared), "print one JSON object")
     for sub, text in (about | exchange | {bench: rows, doctor: rows, models: rows}).items():
         sub.add_argument("--json", action="store_true", help=text)
         sub.add_argument("-v", "--verbose", action="store_true", help="log what is going on")

@@ -438,6 +438,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "bench": _bench,
     "doctor": _doctor,
     "models": _models,
+    "import": _exchange,
     "convert": _exchange,
     "convert-official": _exchange,
     "export": _exchange,

@@ -1,5 +1,5 @@
-"""The commands that bring adapters in and out: convert, convert-official, export. Parsed options to an answer; cli.py
-prints it.
+"""The commands that bring adapters in and out: import, convert, convert-official, export. Parsed options to an answer;
+cli.py prints it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synmotion_core.errors import ConfigError
+from synmotion_core.errors import AdapterError, ConfigError
+from synmotion_core.progress_line import printable
 from synmotion_core.types import Prompt
 from synmotion_core.workspace import Workspace, safe_name
 
@@ -31,11 +32,34 @@ class Answer:
 def convert(args: argparse.Namespace) -> Answer:
     """A LoRA of another program becomes an adapter of ours."""
     from synmotion_core.adapters.convert import convert as made_ours
+    from synmotion_core.adapters.foreign import Unmatched
     from synmotion_core.backbones import find_spec
 
     spec, out = find_spec(args.backbone), _adapter_file(args)
-    done = made_ours(args.files, spec, out, experts=args.expert or (), alpha=args.alpha, **_made_elsewhere(args))
+    try:
+        done = made_ours(args.files, spec, out, experts=args.expert or (), alpha=args.alpha, **_made_elsewhere(args))
+    except Unmatched as error:
+        raise AdapterError(f"{error}. To go without them: --ignore-unmatched") from error
     return _converted(done, args.keys)
+
+
+def import_(args: argparse.Namespace) -> Answer:
+    """An adapter of ours that came as a file is among this machine's adapters."""
+    from synmotion_core.adapters.take_in import is_ours, take_in
+
+    if not is_ours(args.file):
+        raise AdapterError(
+            f"{args.file.name} is no adapter of ours; a LoRA of another program is taken in by `convert`"
+        )
+    done = take_in(args.file, Workspace(), name=args.name)
+    info = done.info
+    note = "it was here already" if done.known else f"took in {done.path.name}"
+    notes = (
+        printable(f"“{info.motion}”, learnt from {info.subject}, by {info.method} for {info.backbone}"),
+        f"{note}: {done.applied} of {done.applied} keys apply",
+    )
+    data = {"path": str(done.path), "keys": done.applied, "known": done.known}
+    return Answer(results=(str(done.path),), notes=notes, data=data)
 
 
 def convert_official(args: argparse.Namespace) -> Answer:
@@ -121,6 +145,7 @@ def _report(report: Report) -> dict[str, Any]:
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], Answer]] = {
+    "import": import_,
     "convert": convert,
     "convert-official": convert_official,
     "export": export,

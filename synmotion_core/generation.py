@@ -28,7 +28,6 @@ video at a time. strength 0 is the base, bit for bit. `generate` yields events a
 from __future__ import annotations
 
 import math
-import re
 import threading
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
@@ -46,6 +45,7 @@ from synmotion_core.blending import Over, frame_weights
 from synmotion_core.clips import video
 from synmotion_core.errors import Cancelled, IncompatibleError
 from synmotion_core.interfaces import Backbone, BackboneSpec, Method
+from synmotion_core.naming import file_stems, plain
 from synmotion_core.step_cache import StepCache
 from synmotion_core.types import (
     Condition,
@@ -238,6 +238,11 @@ class Second:
         """By latent frame."""
         return frame_weights(self.share, self.over, frames)
 
+    @property
+    def in_names(self) -> str:
+        """What it is, in the videos' names."""
+        return f"{plain(self.name, 40, 50)}-{self.over}-{self.share:g}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Part:
@@ -375,17 +380,6 @@ def sample_frames(
     return to_frames(backbone.decode_latents(latents))
 
 
-def file_stem(prompt: Prompt, seed: int, adapted: bool, second: Second | None = None) -> str:
-    """A readable file name: words, seed, what else moves, and whether the adapter was on."""
-    words = _plain(prompt.text)[:60] or "video"
-    more = "" if second is None else f"-{_plain(second.name)[:40]}-{second.over}-{second.share:g}"
-    return f"{words}-seed{seed}{more}" + ("" if adapted else "-base")
-
-
-def _plain(text: str) -> str:
-    return re.sub(r"[^\w]+", "-", text, flags=re.UNICODE).strip("-").lower()
-
-
 def generate(
     backbone: Backbone,
     method: Method | None,
@@ -403,9 +397,13 @@ def generate(
     step: int = 0,
     done: int = 0,
     total: int | None = None,
+    own_folder: bool = False,
 ) -> Iterator[Event]:
     """Generate and write one video a (prompt, seed); yields Progress after every denoising step and Sampled per file,
-    and at the end Noted: what a step cache left out.
+    and at the end Noted: what a step cache left out, and which names other videos had.
+
+    No video is written over: one whose name another has is numbered, the same one drawn again is the file that is
+    there. own_folder: whatever has the name is this run's, of an earlier attempt, and is replaced.
 
     images [B, 3, H, W], one a prompt, are first frames (I2V); inverted is as for `denoise`. texts are what
     `read_all_texts` gave for the same prompts (or for other words in their place), images and batch_size; None reads
@@ -420,7 +418,8 @@ def generate(
     if texts is None:
         texts = read_all_texts(backbone, prompts, config, images, batch_size)
         backbone.release_encoders()
-    tally = Tally()
+    stems = file_stems(prompts, seeds, adapted=adapted, more="" if second is None else second.in_names)
+    tally, taken = Tally(), list[str]()
     for number, (batch, read) in enumerate(zip(batches, texts, strict=True)):
         some, own = [prompts[i] for i in batch], [seeds[i] for i in batch]
         latents = None
@@ -438,10 +437,14 @@ def generate(
                 if cancel is not None and cancel.is_set():
                     raise Cancelled("stopped by request")
         assert latents is not None
-        for prompt, seed, frames in zip(some, own, to_frames(backbone.decode_latents(latents)), strict=True):
-            path = folder / f"{file_stem(prompt, seed, adapted, second)}.mp4"
-            video.write(path, frames, config.shape.fps)
-            yield Sampled(path=path, prompt=prompt, seed=seed, step=step, adapted=adapted)
+        for index, frames in zip(batch, to_frames(backbone.decode_latents(latents)), strict=True):
+            wanted = folder / f"{stems[index]}.mp4"
+            path = video.write(wanted, frames, config.shape.fps, keep=not own_folder)
+            if path != wanted:
+                taken.append(f"{wanted.name} is another video and stays: the new one is {path.name}")
+            yield Sampled(path=path, prompt=prompts[index], seed=seeds[index], step=step, adapted=adapted)
+    if taken:
+        yield Noted(message=taken[0] + (f" (and {len(taken) - 1} more like it)" if taken[1:] else ""))
     if config.step_cache is not None:
         left_out = f"left out {tally.skipped:.0%} of the denoiser's blocks"
         yield Noted(message=f"the step cache {config.step_cache.text} {left_out} in {len(prompts)} videos")

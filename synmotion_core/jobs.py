@@ -61,7 +61,7 @@ def _train(config: Any, folder: Path, *, cache: Path, cancel: threading.Event, r
 def _generate(config: Any, folder: Path, *, cache: Path, cancel: threading.Event, resume: bool) -> Iterator[Event]:
     from synmotion_core import run
 
-    return run.generate(config, folder, cancel=cancel)
+    return run.generate(config, folder, cancel=cancel, own_folder=True)
 
 
 RUNNERS: Mapping[Kind, Runner] = {"train": _train, "generate": _generate}

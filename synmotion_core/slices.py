@@ -130,7 +130,7 @@ def _draw(seconds: float, config: GenerateRun, folder: Path) -> Iterator[Event]:
     from synmotion_core import run
 
     with _watched(folder, None) as cancel:
-        yield from run.generate(config, folder, cancel=cancel)
+        yield from run.generate(config, folder, cancel=cancel, own_folder=True)
 
 
 class _watched:

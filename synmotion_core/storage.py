@@ -9,7 +9,9 @@ damaged.
 from __future__ import annotations
 
 import errno
+import filecmp
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -62,6 +64,29 @@ def link_or_copy(path: Path, target: Path) -> None:
             os.link(path, temporary)
         except OSError:
             shutil.copyfile(path, temporary)
+
+
+def place(made: Path, target: Path) -> Path:
+    """Give a finished file the name `target`, or, where that is another file's, the first free of <stem>-2, -3 and so
+    on; returns which. One that holds the same bytes is taken as it is. No file is ever replaced. Raises OSError.
+
+    `made` is beside it, and may still be there afterwards.
+    """
+    for number in itertools.count(1):
+        path = target if number == 1 else target.with_name(f"{target.stem}-{number}{target.suffix}")
+        try:
+            try:
+                os.link(made, path)
+            except FileExistsError:
+                raise
+            except OSError:  # a disk without links: the name is reserved first
+                path.touch(exist_ok=False)
+                os.replace(made, path)
+            return path
+        except FileExistsError:
+            if path.is_file() and filecmp.cmp(made, path, shallow=False):
+                return path
+    raise AssertionError
 
 
 def file_sha256(path: Path) -> str:

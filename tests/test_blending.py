@@ -19,7 +19,7 @@ from synmotion_core.blending import frame_weights, second
 from synmotion_core.clips import video
 from synmotion_core.config import BlendWith, GenerateRun
 from synmotion_core.errors import AdapterError, ConfigError
-from synmotion_core.generation import Second, default_sampler, denoise, file_stem, read_texts
+from synmotion_core.generation import Second, default_sampler, denoise, read_texts
 from synmotion_core.interfaces import why_incompatible
 from synmotion_core.methods import METHODS, find_method
 from synmotion_core.planning.report import generation_line
@@ -219,7 +219,7 @@ def test_the_ends_of_a_blend_are_the_adapters_alone(tmp_path: Path) -> None:
 
 def test_files_of_other_blends_are_other_files() -> None:
     made = [Second(method=None, texts=(), share=s, over="mixed", name="spins") for s in (0.25, 0.5)]  # type: ignore
-    assert len({file_stem(PROMPTS[0], 0, True, each) for each in (None, *made)}) == 3
+    assert len({each.in_names for each in made}) == 2
 
 
 def test_what_is_to_be_known_of_the_second_one_is_said_with_its_name(tmp_path: Path) -> None:

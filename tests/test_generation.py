@@ -20,7 +20,6 @@ from synmotion_core.generation import (
     default_sampler,
     denoise,
     draw_noise,
-    file_stem,
     generate,
     noise_sources,
 )
@@ -278,9 +277,43 @@ def test_cancel_stops_within_a_step_and_leaves_the_backbone_usable(tmp_path: Pat
     assert torch.equal(last(), last())
 
 
-def test_file_names_are_safe() -> None:
-    prompt = Prompt(subject="../../etc", motion="ça va / \\ : *?")
-    stem = file_stem(prompt, 5, True)
-    assert "/" not in stem
-    assert ".." not in stem
-    assert stem.endswith("-seed5")
+def videos(subjects: tuple[str, ...], folder: Path, *, own_folder: bool = False, **values: object) -> list[Path]:
+    prompts = [Prompt(subject=subject, motion="waves") for subject in subjects]
+    events = list(
+        generate(puppet_backbone(), None, prompts, [3] * len(prompts), quick(**values), folder, own_folder=own_folder)
+    )
+    said = [e.message for e in events if isinstance(e, Noted)]
+    (folder / "said.txt").write_text("\n".join(said))
+    return [e.path for e in events if isinstance(e, Sampled)]
+
+
+def test_no_video_is_written_over(tmp_path: Path) -> None:
+    first = videos(("a red cat", "a red: cat", "a cat"), tmp_path)  # of long words, too, the beginning is alike
+    assert len(set(first)) == 3, "of one run"
+    assert first[1].stem == f"{first[0].stem}-2"
+    assert first[2].name == "a-cat-waves-seed3-base.mp4"
+    before = {path: path.read_bytes() for path in first}
+    assert len(set(before.values())) == 3
+    others = videos(("a cat",), tmp_path, num_inference_steps=3)
+    assert [path.name for path in others] == ["a-cat-waves-seed3-base-2.mp4"], "of other settings"
+    said = "a-cat-waves-seed3-base.mp4 is another video and stays: the new one is a-cat-waves-seed3-base-2.mp4"
+    assert (tmp_path / "said.txt").read_text() == said
+    assert {path: path.read_bytes() for path in first} == before
+    assert others[0].read_bytes() not in before.values()
+
+
+def test_the_same_video_again_is_the_file_that_is_there(tmp_path: Path) -> None:
+    some = ("a cat", "a dog", "a cat")
+    first = videos(some, tmp_path)
+    assert len(set(first)) == 3, "a row each, as with a picture each"
+    assert videos(some, tmp_path) == first
+    assert sorted(path for path in tmp_path.iterdir() if path.suffix == ".mp4") == sorted(first)
+    assert (tmp_path / "said.txt").read_text() == ""
+
+
+def test_what_an_earlier_attempt_of_the_same_run_left_is_replaced(tmp_path: Path) -> None:
+    (first,) = videos(("a cat",), tmp_path, own_folder=True)
+    before = first.read_bytes()
+    assert videos(("a cat",), tmp_path, own_folder=True, num_inference_steps=3) == [first]
+    assert first.read_bytes() != before
+    assert len(list(tmp_path.glob("*.mp4"))) == 1

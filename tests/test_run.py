@@ -584,3 +584,19 @@ def test_a_plan_reads_no_weights(clips: tuple[ClipSource, ...]) -> None:
     assert plan.tokens == 320
     assert plan.prior_videos == 2
     assert any("0.0 minutes" in line for line in plan.lines)
+
+
+def test_a_job_drawn_again_leaves_its_own_videos_alone(tmp_path: Path) -> None:
+    """In its own folder; in one that is anybody's nothing is replaced."""
+    from synmotion_core.jobs import RUNNERS
+
+    wanted = GenerateRun(subjects=("a red cat",), motion="walks", num_inference_steps=1)
+    other = dataclasses.replace(wanted, num_inference_steps=2)
+    options: Any = {"cache": tmp_path / "cache", "cancel": threading.Event(), "resume": True}
+    for each in (wanted, other):
+        list(RUNNERS["generate"](each, tmp_path / "job", **options))
+        list(run.generate(each, tmp_path / "anybody"))
+    assert [path.name for path in (tmp_path / "job").iterdir()] == ["a-red-cat-walks-seed0-base.mp4"]
+    assert sorted(path.name for path in (tmp_path / "anybody").iterdir()) == [
+        "a-red-cat-walks-seed0-base-2.mp4", "a-red-cat-walks-seed0-base.mp4"
+    ]  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +12,7 @@ import pytest
 import torch
 
 from synmotion_core.errors import AdapterError, StorageError
-from synmotion_core.storage import read_metadata, read_tensors, replacing, write_tensors
+from synmotion_core.storage import place, read_metadata, read_tensors, replacing, write_tensors
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -108,3 +110,24 @@ def test_a_folder_without_permission_is_named(locked_folder: Path) -> None:
     with pytest.raises(StorageError, match="no permission"):
         write_tensors(locked_folder / "x.safetensors", {"a": torch.ones(3)}, {})
     assert list(locked_folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_file_is_placed_beside_others_and_never_over_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    def no_links(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    if not links:
+        monkeypatch.setattr(os, "link", no_links)
+    placed = []
+    for number, text in enumerate(["one", "two", "one", "three", "two"]):
+        made = tmp_path / f".{number}.writing"
+        made.write_text(text)
+        placed.append(place(made, tmp_path / "a.b.mp4").name)
+        made.unlink(missing_ok=True)
+    assert placed == ["a.b.mp4", "a.b-2.mp4", "a.b.mp4", "a.b-3.mp4", "a.b-2.mp4"]
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "a.b.mp4": "one", "a.b-2.mp4": "two", "a.b-3.mp4": "three"
+    }  # fmt: skip

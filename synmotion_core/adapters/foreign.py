@@ -26,6 +26,7 @@ from synmotion_core.backbones.weightless import weightless_denoiser
 from synmotion_core.errors import AdapterError, ConfigError
 from synmotion_core.interfaces import BackboneSpec
 from synmotion_core.methods.attention_lora import MAX_RANK
+from synmotion_core.storage import read_metadata
 
 EXPERTS = ("high_noise", "low_noise")
 _PREFIXES = (
@@ -91,6 +92,10 @@ class Imported:
     temporal: str = ""  # of a numbered list: which layers of the temporal transformers it is of, as letters
 
 
+class Unmatched(AdapterError):
+    """Some keys of a file have no place, and others have: it can be taken without them, with ignore_unmatched."""
+
+
 def import_lora(
     path: Path,
     spec: BackboneSpec,
@@ -102,10 +107,12 @@ def import_lora(
     """Read a LoRA file of another program for a backbone; no weights of the backbone are needed.
 
     expert: which of two experts it belongs to. alpha: of layers whose alpha neither key nor settings say. Keys that
-    have no place are an AdapterError that lists them, or with ignore_unmatched are left out, in the report; keys that
+    have no place are an Unmatched that lists them, or with ignore_unmatched are left out, in the report; keys that
     cannot be right (a rank or a size that does not fit) always are. Raises ConfigError where `expert` is missing or
     of no use.
     """
+    if "synmotion" in read_metadata(path):
+        raise AdapterError(f"{path.name} is an adapter of SynMotion's own, and no LoRA of another program: import it")
     file = read_foreign(path)
     table = known_layers(spec.family, _transformer(spec, expert))
     temporal = ""
@@ -216,7 +223,7 @@ def _check_unmatched(file: ForeignFile, left: Mapping[str, Placed], spec: Backbo
         raise AdapterError(f"{file.path.name}: none of its {len(file.keys)} keys apply to {spec.name}: {_why(left)}")
     if left and not ignore:
         fits = f"{len(file.keys) - len(left)} of {len(file.keys)} keys apply to {spec.name}, not {len(left)}"
-        raise AdapterError(f"{file.path.name}: {fits}: {_why(left)}. To go without them: --ignore-unmatched")
+        raise Unmatched(f"{file.path.name}: {fits}: {_why(left)}")
 
 
 def _why(left: Mapping[str, Placed]) -> str:

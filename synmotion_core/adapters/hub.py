@@ -187,8 +187,8 @@ class Hub:
             raise ConfigError(f"{repo_id} holds several adapters: say which file, of {', '.join(ours)}")
         why = f" ({reasons[0]})" if reasons else ": it has no safetensors file at its root"
         raise AdapterError(
-            f"{repo_id} holds no adapter of ours{why}. A LoRA of another program can be fetched by hand and converted: "
-            "python -m synmotion_core convert --help"
+            f"{repo_id} holds no adapter of ours{why}. A LoRA of another program can be fetched by hand and taken in: "
+            "on the Library tab, or with python -m synmotion_core convert"
         )
 
     def _header(self, repo_id: str, sha: str, name: str) -> Mapping[str, str]:

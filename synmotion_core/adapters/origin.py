@@ -20,7 +20,8 @@ ORIGIN = "origin.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Where an adapter here was fetched from ("" for one that ships), with videos of it and their words."""
+    """Where an adapter here was fetched from ("" for one that ships or was taken in as a file), with videos of it and
+    their words."""
 
     repo_id: str
     revision: str

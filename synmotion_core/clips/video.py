@@ -359,13 +359,14 @@ def _target_size(info: VideoInfo, height: int | None, width: int | None) -> tupl
 # ------------------------------------------------------------------------------------------------ writing
 
 
-def write(path: Path | str, frames: Frames, fps: float) -> None:
+def write(path: Path | str, frames: Frames, fps: float, *, keep: bool = False) -> Path:
     """Write uint8 [F, H, W, 3] RGB as H.264 yuv420p mp4 that browsers play and seek: faststart, no B-frames, no sound.
 
     All or nothing: encoded beside `path` under another name, decoded again to count the frames, flushed, renamed.
-    Makes missing folders. Raises ShapeError for odd sizes (yuv420p halves them), no frames or an impossible rate,
-    StorageError for a name that is not .mp4 and when the disk is full or not writable: what was at `path` before is
-    then intact.
+    Returns where it lies: `path`, or, with keep and where another file has that name, the first free one after it
+    (storage.place). Makes missing folders. Raises ShapeError for odd sizes (yuv420p halves them), no frames or an
+    impossible rate, StorageError for a name that is not .mp4 and when the disk is full or not writable: what was at
+    `path` before is then intact.
     """
     path = Path(path)
     _check_frames(frames, fps)
@@ -390,13 +391,19 @@ def write(path: Path | str, frames: Frames, fps: float) -> None:
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         _verify(path, temporary, n, w, h)
-        os.replace(temporary, path)
+        if keep:
+            from synmotion_core.storage import place  # which has torch
+
+            path = place(temporary, path)
+        else:
+            os.replace(temporary, path)
         _sync_folder(path.parent)
     except OSError as error:
         raise StorageError(f"cannot write {path.name}: {error.strerror or error}; {_INTACT}") from error
     finally:
         with suppress(OSError):
             temporary.unlink()
+    return path
 
 
 def exact_rate(fps: float) -> Fraction:

@@ -21,10 +21,14 @@ if TYPE_CHECKING:
     from synmotion_core.generation import SamplerConfig
 
 
-def generate(config: GenerateRun, folder: Path, *, cancel: threading.Event | None = None) -> Iterator[Event]:
+def generate(
+    config: GenerateRun, folder: Path, *, cancel: threading.Event | None = None, own_folder: bool = False
+) -> Iterator[Event]:
     """Generate every subject times every seed into `folder`; with compare, the base beside it.
 
-    A motion given by its name alone ("squats") is drawn in all the words that the adapter learnt it by, and said so.
+    own_folder: nothing but this run writes there, and what an attempt before left is replaced; else no video ever is
+    (generation.generate). A motion given by its name alone ("squats") is drawn in all the words that the adapter learnt
+    it by, and said so.
     """
     from synmotion_core.run.adapters import read_adapter, read_second
 
@@ -156,6 +160,7 @@ def generate(config: GenerateRun, folder: Path, *, cancel: threading.Event | Non
                 done=index * each,
                 total=each * len(rounds),
                 batch_size=spec.batch_size,
+                own_folder=own_folder,
             )
     except Cancelled:
         yield Stopped(step=0)

@@ -241,6 +241,7 @@ def _draw(
             cancel=cancel,
             step=step,
             batch_size=batch_size,
+            own_folder=True,  # steps are done again after a stop
         )
 
 

@@ -42,7 +42,8 @@ class AdapterChoice:
         from synmotion_core.adapters.origin import origin
 
         came = origin(self.path)
-        where = "ready-made" if self.id.startswith("ready/") else "trained here" if self.info.steps else "taken in"
+        trained = came is None and self.info.steps
+        where = "ready-made" if self.id.startswith("ready/") else "trained here" if trained else "taken in"
         where = f"from {came.repo_id}" if came is not None and came.repo_id else where
         name = "" if run_name(self.info.motion) == self.path.stem else f"{self.path.stem}: "
         return f"{name}{motion_name(self.info.motion)} ({where})"

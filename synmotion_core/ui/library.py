@@ -1,5 +1,5 @@
-"""The Library tab: the adapters that are here, what they show and say of themselves, as files for other programs; those
-of other programs taken in; and the Hub (hub_fields.py).
+"""The Library tab: the adapters that are here, what they show and say of themselves, as files for other programs; files
+taken in, SynMotion's own and those of other programs; and the Hub (hub_fields.py).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import gradio as gr
 
-from synmotion_core.errors import ConfigError, UserInputError
+from synmotion_core.errors import AdapterError, ConfigError, UserInputError
 from synmotion_core.ui import hub_fields, media
 from synmotion_core.ui.adapters import AdapterChoice, about, find_adapter, find_adapters
 from synmotion_core.ui.asked import Asked, answered
@@ -22,7 +22,7 @@ from synmotion_core.ui.notices import Updates, empty, guarded, hint, notice, not
 from synmotion_core.workspace import safe_name
 
 MOST_VIDEOS = 8
-NOTHING = empty("Adapters", "Train one, fetch one from the Hub, or take in a LoRA file of another program.")
+NOTHING = empty("Adapters", "Train one, fetch one from the Hub, or take in a file: a SynMotion adapter, or a LoRA.")
 _CLICK = "() => setTimeout(() => document.querySelector('#library-file a')?.click(), 200)"
 
 
@@ -54,14 +54,21 @@ def build(studio: Studio) -> dict[str, Any]:
                         label="Which expert", visible=False, elem_id="library-expert",
                     )  # fmt: skip
                 export = gr.Button("Write the file", size="md", elem_id="library-export")
-            with gr.Accordion("Take in a LoRA of another program", open=False):
+            with gr.Accordion("Take in an adapter or LoRA file", open=False):
                 gr.HTML(
                     hint(
-                        "diffusers, PEFT, kohya and musubi-tuner, ComfyUI, diffusion-pipe, DiffSynth: every key finds "
-                        "its layer, or the file is refused with the keys that do not. Of two experts: in a terminal."
+                        "A SynMotion adapter, as “Download” here or a training elsewhere made it: the file says all "
+                        "that it needs. Or a LoRA of another program (diffusers, PEFT, kohya and musubi-tuner, "
+                        "ComfyUI, diffusion-pipe, DiffSynth): it does not say what the fields ask. Every key finds its "
+                        "layer, or the file is refused with the keys that do not. A LoRA of two experts: in a terminal."
                     )
                 )
                 lora = gr.File(label="The file", file_types=[".safetensors"], elem_id="library-lora", height=110)
+                name = gr.Textbox(
+                    "", label="Its name here", placeholder="cartwheel", elem_id="library-name",
+                    info="Of a SynMotion adapter the file's own where this is empty.",
+                )  # fmt: skip
+                gr.HTML(hint("For a LoRA of another program alone:"))
                 backbone = gr.Dropdown([], label="What it was trained on", elem_id="library-backbone")
                 with gr.Row():
                     subject = gr.Textbox(
@@ -71,7 +78,10 @@ def build(studio: Studio) -> dict[str, Any]:
                         "", label="What they do", placeholder="does a cartwheel", min_width=140,
                         elem_id="library-motion",
                     )  # fmt: skip
-                name = gr.Textbox("", label="Its name here", placeholder="cartwheel", elem_id="library-name")
+                loose = gr.Checkbox(
+                    False, label="Leave out keys that have no place", elem_id="library-loose",
+                    info="For files that were made for more layers than this backbone has.",
+                )  # fmt: skip
                 take = gr.Button("Take it in", size="md", elem_id="library-take")
         with gr.Column(scale=6, min_width=320):
             hub = hub_fields.build(studio, adapter)
@@ -163,16 +173,29 @@ def build(studio: Studio) -> dict[str, Any]:
 
     def on_take(values: Mapping[Any, Any]) -> Updates:
         from synmotion_core.adapters.convert import convert
+        from synmotion_core.adapters.foreign import Unmatched
+        from synmotion_core.adapters.take_in import is_ours, take_in
         from synmotion_core.backbones import find_spec
         from synmotion_core.types import Prompt
 
         if not values[lora]:
             raise ConfigError("choose the file first")
+        source, called = Path(values[lora]), (values[name] or "").strip()
+        if is_ours(source):
+            own = take_in(source, studio.workspace, name=called or None)
+            here = f"is here already, as {own.path.stem}" if own.known else f"is taken in as {own.path.stem}"
+            text = f"The SynMotion adapter {here}: {own.applied} of {own.applied} keys apply. It is chosen on the left."
+            return {**offer(f"mine/{own.path.name}"), message: notice("good", text)}
         if not values[backbone]:
-            raise ConfigError("say what it was trained on")
-        out = studio.workspace.adapters / f"{safe_name(values[name] or '')}.safetensors"
+            raise ConfigError("this is a LoRA of another program: say what it was trained on")
+        out = studio.workspace.adapters / f"{safe_name(called)}.safetensors"
         prompt = Prompt(subject=values[subject] or "", motion=values[motion] or "")
-        done = convert([Path(values[lora])], find_spec(values[backbone]), out, prompt=prompt)
+        try:
+            done = convert(
+                [source], find_spec(values[backbone]), out, prompt=prompt, ignore_unmatched=bool(values[loose])
+            )
+        except Unmatched as error:
+            raise AdapterError(f"{error}. To go without them: “Leave out keys that have no place”") from error
         said = [line for report in done.reports for line in report.lines(every=False)]
         said.append(f"{done.applied} of {done.applied} keys apply: it is chosen on the left.")
         return {**offer(f"mine/{out.name}"), message: notices("good", said)}
@@ -186,7 +209,7 @@ def build(studio: Studio) -> dict[str, Any]:
     keep.click(lambda: gr.Row(visible=False), None, sure, **calm)
     really.click(guarded(message, on_really), {adapter, doomed}, listed, **calm)
     export.click(guarded(message, on_export), {adapter, format, expert}, [file, message], **calm)
-    taken = {lora, backbone, subject, motion, name}
+    taken = {lora, backbone, subject, motion, name, loose}
     take.click(guarded(message, on_take), taken, listed, **calm)
     hub["arrived"].change(*arrived_from(hub["arrived"]), **calm)
     select = (guarded(message, on_select), {adapter}, listed)

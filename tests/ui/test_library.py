@@ -9,13 +9,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from playwright.sync_api import Page, expect
 
 from synmotion_core.adapters.export import export
 from synmotion_core.adapters.file import read_info
 from synmotion_core.adapters.hub import Hub
 from synmotion_core.adapters.parcel import pack
-from synmotion_core.storage import read_tensors
+from synmotion_core.storage import read_tensors, write_tensors
 from synmotion_core.types import Prompt
 from synmotion_core.ui.adapters import AdapterChoice
 from synmotion_core.ui.library import videos_of
@@ -205,7 +206,7 @@ def test_adapters_in_and_out(open_page: Any, site: Site, tmp_path: Path) -> None
     theirs, own = (read_tensors(path)[0] for path in (Path(caught.value.path()), tmp_path / "own.safetensors"))
     assert {key: t.shape for key, t in theirs.items()} == {key: t.shape for key, t in own.items()}
 
-    page.get_by_text("Take in a LoRA of another program").click()
+    page.get_by_text("Take in an adapter or LoRA file").click()
     unfolded(page, "#library-take")
     page.locator("#library-take").click()
     message = page.locator("#library-message")
@@ -228,6 +229,46 @@ def test_adapters_in_and_out(open_page: Any, site: Site, tmp_path: Path) -> None
     page.locator("#library-really").click()
     expect(message).to_contain_text("taken is deleted", timeout=SLOW)
     assert [path.name for path in site.workspace.adapters.iterdir()] == ["mine.safetensors"]
+
+
+def test_an_adapter_that_was_mailed_is_taken_in(open_page: Any, site: Site, tmp_path: Path) -> None:
+    """By its file alone; what cannot be taken names nothing that only a terminal has."""
+    page = open_page()
+    library(page)
+    page.get_by_text("Take in an adapter or LoRA file").click()
+    unfolded(page, "#library-take")
+    message, uploaded = page.locator("#library-message"), page.locator("#library-lora")
+    uploaded.locator("input[type=file]").set_input_files(shutil.copyfile(SQUAT, tmp_path / "my-wave.safetensors"))
+    expect(uploaded).to_contain_text("my-wave", timeout=SLOW)
+    page.locator("#library-take").click()
+    expect(message).to_contain_text("is taken in as my-wave: 135 of 135 keys apply", timeout=SLOW)
+    expect(chosen(page)).to_have_value("my-wave: squats (taken in)")
+    assert (site.workspace.adapters / "my-wave.safetensors").read_bytes() == SQUAT.read_bytes()
+    field(page, "#library-name").fill("my-wave")
+    page.locator("#library-take").click()
+    expect(message).to_contain_text("there is an adapter 'my-wave' already: choose another name", timeout=SLOW)
+    export(SQUAT, tmp_path / "lora.safetensors")
+    tensors, _ = read_tensors(tmp_path / "lora.safetensors")
+    write_tensors(tmp_path / "more.safetensors", tensors | {"strange": torch.zeros(2)}, {})
+    page.reload()
+    library(page)
+    page.get_by_text("Take in an adapter or LoRA file").click()
+    unfolded(page, "#library-take")
+    uploaded.locator("input[type=file]").set_input_files(tmp_path / "more.safetensors")
+    expect(uploaded).to_contain_text("more", timeout=SLOW)
+    field(page, "#library-name").fill("more")
+    field(page, "#library-motion").fill("squats")
+    page.locator("#library-take").click()
+    expect(message).to_contain_text("this is a LoRA of another program: say what it was trained on", timeout=SLOW)
+    page.locator("#library-backbone input").click()
+    page.get_by_role("option", name="Puppets (ships with the studio").first.click()
+    page.locator("#library-take").click()
+    expect(message).to_contain_text("To go without them: “Leave out keys that have no place”", timeout=SLOW)
+    expect(message).not_to_contain_text("--")
+    page.locator("#library-loose input").check()
+    page.locator("#library-take").click()
+    expect(message).to_contain_text("96 of 96 keys apply", timeout=SLOW)
+    expect(chosen(page)).to_have_value("more: squats (taken in)")
 
 
 def test_a_damaged_adapter_is_said_and_the_others_are_shown(open_page: Any, site: Site) -> None:
