@@ -11,6 +11,7 @@ Adapters stay float32 on any base. A quantised base is never saved: what is lear
 from __future__ import annotations
 
 import functools
+import inspect
 import logging
 import warnings
 import weakref
@@ -270,9 +271,10 @@ def taking_turns(device: torch.device) -> Callable[[Any], None]:
 
 def checkpoint_blocks(transformer: Any, device: torch.device) -> None:
     """Each block is computed again in the backward pass, on the same attention kernel as before."""
+    masked = "encoder_attention_mask" in inspect.signature(type(transformer).forward).parameters
 
     def computed(block: Callable[..., Any], *args: Any) -> Any:
-        with attention_for(device, everywhere=True):  # the backward pass is outside of `predict`
+        with attention_for(device, everywhere=True, masked=masked):  # the backward pass is outside of `predict`
             return block(*args)
 
     def again(block: Callable[..., Any], *args: Any) -> Any:
