@@ -12,6 +12,8 @@ from synmotion_core.config import GenerateRun, TrainRun, from_dict
 from synmotion_core.errors import AdapterError, ConfigError, IncompatibleError
 from synmotion_core.interfaces import BackboneSpec, DrawsPriors, MethodEntry, check_compatible, drawing_settings
 from synmotion_core.planning.memory import Work, measured
+from synmotion_core.precision import is_denoiser
+from synmotion_core.training import together
 from synmotion_core.types import VideoShape
 
 if TYPE_CHECKING:
@@ -30,7 +32,10 @@ class Named:
 
 
 def look_up(run: TrainRun) -> Named:
-    """Raises ConfigError, IncompatibleError or ShapeError where there is none such or two do not fit."""
+    """Raises ConfigError, IncompatibleError or ShapeError where there is none such or two do not fit.
+
+    Of a batch it counts what falls on each of the processes that the launcher has started.
+    """
     spec = find_spec(run.backbone)
     spec.check_mode(run.mode)
     entry, method_config = method_of(run.method, run.method_config, spec)
@@ -47,6 +52,13 @@ def look_up(run: TrainRun) -> Named:
         )
     shape = spec.shape(run.num_frames, run.height, run.width)
     batch_size = run.train.batch_size or spec.batch_size
+    experts = sum(map(is_denoiser, spec.parameters))
+    if experts > 1 and run.precision.offload == "model" and batch_size > together.asked().size:
+        raise ConfigError(
+            f"{spec.name} has an expert for each range of noise levels, and of a batch with both offload 'model' would "
+            "take the first one away before its backward pass: use train.batch_size 1 (for each process), or offload "
+            "'none' or 'group'"
+        )
     return Named(spec=spec, entry=entry, method_config=method_config, shape=shape, batch_size=batch_size)
 
 
