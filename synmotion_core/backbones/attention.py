@@ -11,7 +11,7 @@ from synmotion_core.backbones.checks import check_projections
 
 
 @contextmanager
-def attention_for(device: torch.device, *, everywhere: bool = False) -> Iterator[None]:
+def attention_for(device: torch.device, *, everywhere: bool = False, masked: bool = False) -> Iterator[None]:
     """Around a denoiser's forward pass, and around the recomputation of checkpointed blocks.
 
     On a CPU: two matrix products and a softmax, the scores in memory. At the few hundred tokens that a CPU can afford,
@@ -19,12 +19,18 @@ def attention_for(device: torch.device, *, everywhere: bool = False) -> Iterator
     chooses. What was chosen before is chosen again afterwards.
     everywhere: also in modules that do not ask diffusers' switch, as those of U-Nets, whose steps take half the time
     then; not where text encoders run as well, whose last digits would no longer be the stock pipelines'.
+    masked: with a mask, on CUDA: cuDNN's kernel, torch's first choice on a Hopper, is left out while gradients are
+    recorded. At token counts 64 above a multiple of 128 its backward pass gives NaN (PyTorch's issue 196678).
     """
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
     if device.type != "cpu":
-        yield
+        spared = device.type == "cuda" and masked and torch.is_grad_enabled()
+        kernels = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+        with sdpa_kernel(kernels) if spared else nullcontext():
+            yield
         return
     from diffusers.models.attention_dispatch import attention_backend
-    from torch.nn.attention import SDPBackend, sdpa_kernel
 
     # bf16 in, bf16 out: otherwise this kernel computes in float32 (the switch says cuda in its name, a CPU obeys it)
     before = torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()

@@ -330,7 +330,7 @@ class HunyuanVideo(FirstEncoder):
         if self.pipe.transformer.config["guidance_embeds"]:
             scale = self.spec.options["training_guidance"] if condition.guidance is None else condition.guidance
             guidance = torch.full_like(sigmas, float(scale), dtype=dtype, device=self.device) * 1000.0
-        with attention_for(self.device):
+        with attention_for(self.device, masked=True):
             predicted = denoiser(
                 hidden_states=noisy_latents.to(dtype),
                 timestep=(sigmas * 1000).to(self.device, dtype if dtype != torch.bfloat16 else torch.float32),

@@ -254,7 +254,7 @@ class HunyuanVideo15:
             raise ValueError(
                 f"{self.spec.name}: image_latents without image_embeds: encode the prompts with the images"
             )
-        with attention_for(self.device):
+        with attention_for(self.device, masked=True):
             return self.denoiser(
                 hidden_states=torch.cat([noisy_latents, given], dim=1).to(self.dtype),
                 timestep=(sigmas * 1000).to(self.device, torch.float32),

@@ -11,10 +11,11 @@ Adapters stay float32 on any base. A quantised base is never saved: what is lear
 from __future__ import annotations
 
 import functools
+import inspect
 import logging
 import warnings
 import weakref
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import torch
@@ -157,6 +158,39 @@ def store_in_fp8(transformer: Any) -> None:
     )
 
 
+def spare_activations(transformer: nn.Module, device: torch.device) -> None:
+    """bitsandbytes' layers work with as much memory as plain ones in a training.
+
+    8-bit layers hold their input as an attribute until the backward pass, of all blocks, checkpointed or not, for a
+    gradient of their weight; that is frozen here, so it is let go. Elsewhere than on a CPU, where layer norms give
+    float32 under autocast: what these layers read is cast first, as plain ones cast it, for they give the type that
+    they are given, and the residual stream would be float32 from the first of them on.
+    """
+    import bitsandbytes
+
+    kinds: Any = bitsandbytes.nn
+    for layer in transformer.modules():
+        if isinstance(layer, (kinds.Linear8bitLt, kinds.Linear4bit)) and device.type != "cpu":
+            layer.register_forward_pre_hook(_cast_as_autocast)
+        if isinstance(layer, kinds.Linear8bitLt):
+            layer.register_forward_hook(_let_go_of_input)
+
+
+def _cast_as_autocast(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    x = inputs[0]
+    if not torch.is_autocast_enabled(x.device.type):
+        return inputs
+    return (x.to(torch.get_autocast_dtype(x.device.type)), *inputs[1:])
+
+
+def _let_go_of_input(_: nn.Module, __: tuple[Any, ...], output: torch.Tensor) -> None:
+    node: Any = output.grad_fn  # MatMul8bitLt's own context, or MatMul8bitFp's, which a CPU takes in training mode
+    if hasattr(node, "tensors"):
+        node.tensors = (None, None, None)
+    elif hasattr(node, "A"):
+        node.A = None
+
+
 # ------------------------------------------------------------------------------------------------ memory
 
 
@@ -165,6 +199,7 @@ def settle(name: str, part: Any, device: torch.device, precision: Precision, tak
     if is_denoiser(name):
         if precision.weights in ("8bit", "4bit"):
             quantize(part, precision.weights)
+            spare_activations(part, device)
         elif precision.weights == "fp8":
             store_in_fp8(part)
         if precision.gradient_checkpointing:
@@ -191,6 +226,20 @@ def offload_layers(part: nn.Module, device: torch.device) -> None:
     from diffusers.hooks import apply_group_offloading
 
     apply_group_offloading(part, onload_device=device, offload_type="leaf_level")
+    for module in staying(part):
+        hooks: Any = getattr(module, "_diffusers_hook", None)
+        if hooks is not None:
+            hooks.remove_hook("group_offloading", recurse=False)
+        module._apply(lambda tensor: tensor.to(device), recurse=False)
+
+
+def staying(part: nn.Module) -> Iterator[nn.Module]:
+    """The modules whose own tensors `offload_layers` leaves on the device: all but linear layers and embeddings.
+
+    What autograd keeps of a linear layer's weight is a view, which holds the copy on the device; of a norm's or a
+    convolution's it is the parameter itself, which would be on the CPU by the time of the backward pass.
+    """
+    return (module for module in part.modules() if not isinstance(module, (nn.Linear, nn.Embedding)))
 
 
 def taking_turns(device: torch.device) -> Callable[[Any], None]:
@@ -222,9 +271,10 @@ def taking_turns(device: torch.device) -> Callable[[Any], None]:
 
 def checkpoint_blocks(transformer: Any, device: torch.device) -> None:
     """Each block is computed again in the backward pass, on the same attention kernel as before."""
+    masked = "encoder_attention_mask" in inspect.signature(type(transformer).forward).parameters
 
     def computed(block: Callable[..., Any], *args: Any) -> Any:
-        with attention_for(device, everywhere=True):  # the backward pass is outside of `predict`
+        with attention_for(device, everywhere=True, masked=masked):  # the backward pass is outside of `predict`
             return block(*args)
 
     def again(block: Callable[..., Any], *args: Any) -> Any:

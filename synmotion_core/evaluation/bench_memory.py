@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from synmotion_core.evaluation import meter
 from synmotion_core.evaluation.figures import Figure
 from synmotion_core.interfaces import BackboneSpec
 from synmotion_core.planning.memory import GIB, Measured, tokens
-from synmotion_core.precision import is_denoiser
+from synmotion_core.precision import Precision, is_denoiser
 from synmotion_core.storage import replacing
 from synmotion_core.types import VideoShape
 
@@ -50,6 +50,36 @@ _OTHER_SIZES: dict[str, dict[str, Any]] = {
     "zeroscope-v2-576w": _STABLE_DIFFUSION,
 }  # fmt: skip
 
+_LLAMA: dict[str, Any] = {
+    "vocab_size": 128320, "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
+    "num_attention_heads": 32, "num_key_value_heads": 8,
+}  # fmt: skip
+_QWEN: dict[str, Any] = {
+    "vocab_size": 152064, "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28,
+    "num_attention_heads": 28, "num_key_value_heads": 4,
+}  # fmt: skip
+_UMT5: dict[str, Any] = {
+    "vocab_size": 256384, "d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24, "num_heads": 64,
+    "feed_forward_proj": "gated-gelu",
+}  # fmt: skip
+_OPEN_CLIP: dict[str, Any] = {
+    "vocab_size": 49408, "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 23,
+    "num_attention_heads": 16,
+}  # fmt: skip
+_SIGHT: dict[str, Any] = {
+    "model_type": "clip_vision_model", "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24,
+    "num_attention_heads": 16, "image_size": 336, "patch_size": 14, "projection_dim": 768,
+}  # fmt: skip
+_LLAVA = {"vision_config": _SIGHT, "text_config": {"model_type": "llama", **_LLAMA}}
+# by row or family: model, config, and sizes
+_TEXT_ENCODERS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "hunyuan_video": ("LlamaModel", "LlamaConfig", _LLAMA),
+    "hunyuanvideo-i2v": ("LlavaForConditionalGeneration", "LlavaConfig", _LLAVA),
+    "hunyuan_video15": ("Qwen2_5_VLTextModel", "Qwen2_5_VLTextConfig", _QWEN),
+    "wan": ("UMT5EncoderModel", "UMT5Config", _UMT5),
+    "unet3d": ("CLIPTextModel", "CLIPTextConfig", _OPEN_CLIP),
+}
+
 
 def real_rows() -> tuple[str, ...]:
     """The rows that plans are made for: all that need a GPU."""
@@ -71,6 +101,15 @@ def autoencoder(spec: BackboneSpec) -> tuple[Any, dict[str, Any]]:
     return getattr(diffusers, _AUTOENCODERS[spec.family]), _OTHER_SIZES.get(spec.name, {})
 
 
+def text_encoder(spec: BackboneSpec) -> Any:
+    """A row's first text encoder on the meta device, at its real size."""
+    import transformers
+
+    model, config, sizes = _TEXT_ENCODERS.get(spec.name) or _TEXT_ENCODERS[spec.family]
+    with torch.device("meta"):
+        return getattr(transformers, model)(getattr(transformers, config)(**sizes))
+
+
 def measure_row(spec: BackboneSpec) -> Measured:
     """All numbers of a row, at its default shape (or a small one, where the denoiser must be given numbers)."""
     model_class, config = transformer(spec)
@@ -85,12 +124,10 @@ def measure_row(spec: BackboneSpec) -> Measured:
         peak = meter.training_peak(model_class, config, targets, size, gradient_checkpointing=checkpointed, **told)
         return peak / count
 
-    block_parameters, attention_width = _counts(model_class, config, targets)
-    experts = sum(is_denoiser(part) for part in spec.parameters)  # of which one works at a time
+    counts = held_parameters(spec)
     return Measured(
         text_width=text_width(config),
-        block_parameters=block_parameters,
-        attention_width=attention_width * experts,
+        **counts,
         train=training(checkpointed=False),
         train_checkpointed=training(checkpointed=True),
         sample=meter.sampling_peak(model_class, config, size, **told) / count,
@@ -110,16 +147,42 @@ def latent_size(spec: BackboneSpec, shape: VideoShape) -> tuple[int, int, int]:
     return (shape.num_frames - 1) // spec.frame_multiple + 1, shape.height // side, shape.width // side
 
 
-def _counts(model_class: Any, config: Mapping[str, Any], targets: str) -> tuple[int, int]:
-    """Parameters of the linear layers in the blocks, and inputs plus outputs of the adapters' projections."""
-    from synmotion_core.backbones.precision import quantized_layers
+def held_parameters(spec: BackboneSpec) -> dict[str, int]:
+    """What of a row's parameters is held how, by the fields of `Measured`: the real layers, chosen by the code that a
+    loaded row goes through."""
+    from synmotion_core.backbones.precision import quantized_layers, staying, store_in_fp8
     from synmotion_core.methods.attention_lora import AttentionLora
 
+    model_class, config = transformer(spec)
+    targets = backbones.family(spec).attention_targets(None)
+    experts = sum(is_denoiser(part) for part in spec.parameters)  # of which one works at a time
     with torch.device("meta"):
-        model = model_class.from_config(dict(config))
-        blocks = sum(p.numel() for name in quantized_layers(model) for p in model.get_submodule(name).parameters())
-        lora = AttentionLora(model, targets, rank=1, alpha=1.0, seed=0)
-    return blocks, sum(p.numel() for p in lora.parameters)
+        model, adapted = (model_class.from_config(config).bfloat16() for _ in range(2))
+        lora = AttentionLora(adapted, targets, rank=1, alpha=1.0, seed=0)
+    blocks = sum(p.numel() for name in quantized_layers(model) for p in model.get_submodule(name).parameters())
+    stays = sum(p.numel() for module in staying(model) for p in module.parameters(recurse=False))
+    store_in_fp8(model)
+    return {
+        "block_parameters": blocks,
+        "fp8_parameters": sum(p.numel() for p in model.parameters() if p.dtype == torch.float8_e4m3fn),
+        "staying_parameters": stays,
+        "text_parameters": _quantized_of_text(spec),
+        "attention_width": sum(p.numel() for p in lora.parameters) * experts,
+    }
+
+
+def _quantized_of_text(spec: BackboneSpec) -> int:
+    """By transformers' own quantiser, told what it is told on CUDA; in 8 bits, 4 are of the same layers."""
+    from transformers.quantizers.auto import AutoHfQuantizer
+
+    from synmotion_core.backbones.precision import loader_config
+
+    encoder, eight = text_encoder(spec), Precision(text_weights="8bit")
+    plain = {name: m.weight.numel() for name, m in encoder.named_modules() if isinstance(m, torch.nn.Linear)}
+    asked = loader_config(eight, torch.device("cuda"), ("text_encoder",)).quant_mapping["text_encoder"]
+    AutoHfQuantizer.from_config(asked)._process_model_before_weight_loading(encoder, device_map=None)
+    swapped = (name for name, m in encoder.named_modules() if type(m).__name__ == "Linear8bitLt")
+    return sum(plain[name] for name in swapped)
 
 
 def _of_autoencoder(spec: BackboneSpec, work: str) -> tuple[float, float]:

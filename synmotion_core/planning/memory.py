@@ -33,6 +33,7 @@ _MEASURED = Path(__file__).parents[1] / "backbones" / "memory"
 # bytes a weight: 4 bits come with a scale of 8 bits for each 64 weights, and one of 32 for each 256 of these
 _HELD = {"8bit": 1.0, "fp8": 1.0, "4bit": 0.5 + 1 / 64 + 4 / (64 * 256)}
 _ADAM = {"adamw": 8, "adamw8bit": 2}  # bytes a parameter of the two moments
+_MASKED = {"hunyuan_video15": (256 + 729, 54)}  # tokens of letters and of a picture beside the prompt's; blocks
 _FILE = 10e9  # bytes of the largest file that a repository has its weights in
 
 
@@ -41,13 +42,19 @@ class Measured:
     """What a row's parts work with, in bytes, as `bench run memory` counts it.
 
     text_width: channels of a text token. block_parameters: of the linear layers in one transformer's blocks, which
-    alone are quantised. attention_width: inputs and outputs of the projections that adapters sit on, summed; times the
-    rank it is their parameters. train, train_checkpointed, sample: a video token of one sample. encode, decode: (a
-    pixel of a frame, a pixel of the video); their tiled forms: (in all, a pixel of the video).
+    alone are quantised; fp8_parameters: of those that fp8 holds, which leaves modulations out; staying_parameters: of
+    one transformer's, outside of linear layers and embeddings, which offload "group" leaves on the device.
+    text_parameters: of the first text encoder's layers that are quantised. attention_width: inputs and outputs of the
+    projections that adapters sit on, summed; times the rank it is their parameters. train, train_checkpointed,
+    sample: a video token of one sample. encode, decode: (a pixel of a frame, a pixel of the video); their tiled forms:
+    (in all, a pixel of the video).
     """
 
     text_width: int
     block_parameters: int
+    fp8_parameters: int
+    staying_parameters: int
+    text_parameters: int
     attention_width: int
     train: float
     train_checkpointed: float
@@ -110,10 +117,12 @@ def weight_bytes(spec: BackboneSpec, precision: Precision) -> dict[str, float]:
     weights = {part: count * (4.0 if part == "vae" else plain) for part, count in spec.parameters.items()}
     for part in weights:
         if is_denoiser(part) and precision.weights in _HELD:
-            blocks = spec.parameters[part] if numbers is None else numbers.block_parameters
-            weights[part] -= blocks * (plain - _HELD[precision.weights])
+            fp8 = precision.weights == "fp8"
+            blocks = numbers and (numbers.fp8_parameters if fp8 else numbers.block_parameters)
+            weights[part] -= (blocks or spec.parameters[part]) * (plain - _HELD[precision.weights])
     if precision.text_weights in _HELD and "text_encoder" in weights:
-        weights["text_encoder"] *= _HELD[precision.text_weights] / plain  # but its embeddings: a few per cent more
+        layers = spec.parameters["text_encoder"] if numbers is None else numbers.text_parameters
+        weights["text_encoder"] -= layers * (plain - _HELD[precision.text_weights])
     return weights
 
 
@@ -132,6 +141,8 @@ def needs(spec: BackboneSpec, precision: Precision, work: Work) -> Needs | None:
     for stage, held in working.items():
         used = {"encode": [*encoders, "vae"], "decode": ["vae"]}.get(stage, transformers)
         resident = _resident(weights if stage == "encode" else later, used, precision)
+        if precision.offload == "group":
+            resident += 2 * numbers.staying_parameters * len(transformers)
         stages[stage] = ((1 + LOSS) * (resident + held) + CONTEXT) / GIB
     return Needs(
         weights={p: w / GIB for p, w in weights.items()}, stages=stages, host=_host(spec, precision, weights) / GIB
@@ -171,12 +182,30 @@ def _working(spec: BackboneSpec, numbers: Measured, precision: Precision, work: 
         fixed, of_video = getattr(numbers, what + tiled)
         return fixed * (1 if tiled else area) + shape.num_frames * area * of_video
 
+    masks, masks_kept = _masks(spec, count)
     adapter = 4 * work.adapter_parameters
     stages = {"encode": autoencoder("encode")}
     if work.batch_size:
         each = numbers.train_checkpointed if precision.gradient_checkpointing else numbers.train
+        each = count * each + masks + (0 if precision.gradient_checkpointing else masks_kept)
         learning = work.adapter_parameters * (4 + _ADAM[work.optimizer])  # gradients and moments
-        stages["train"] = work.batch_size * count * each + adapter + learning
-    stages["sample"] = (2 if work.guided else 1) * count * numbers.sample + adapter
+        stages["train"] = work.batch_size * each + adapter + learning
+    stages["sample"] = (2 if work.guided else 1) * (count * numbers.sample + masks) + adapter
     stages["decode"] = autoencoder("decode") + adapter
     return stages
+
+
+def _masks(spec: BackboneSpec, count: int) -> tuple[float, float]:
+    """Bytes of one sample's N x N masks of attention: in the block at work, and kept by all others where nothing is
+    computed again. The measured numbers were counted at an N where they are next to nothing.
+
+    HunyuanVideo-1.5 spells its mask out in each block: two of bools (each row's, and where both of a pair count), then
+    attention's own in bf16, which its backward pass keeps. So 4 N^2, and 2 N^2 for each other block; N is the video's
+    tokens and the padded text's. 121 frames at 848x480: N = 31 * 30 * 53 + 1,985 = 51,275, so 9.8 GiB a sample. Other
+    families have no mask, or one row of it.
+    """
+    if spec.family not in _MASKED:
+        return 0.0, 0.0
+    more, blocks = _MASKED[spec.family]
+    pairs = float(count + spec.max_prompt_tokens + more) ** 2
+    return 4 * pairs, 2 * pairs * (blocks - 1)

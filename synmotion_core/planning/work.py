@@ -19,6 +19,8 @@ from synmotion_core.interfaces import (
     row_settings,
 )
 from synmotion_core.planning.memory import Work, measured
+from synmotion_core.precision import is_denoiser
+from synmotion_core.training import together
 from synmotion_core.types import VideoShape
 
 if TYPE_CHECKING:
@@ -40,7 +42,10 @@ class Named:
 
 
 def look_up(run: TrainRun) -> Named:
-    """Raises ConfigError, IncompatibleError or ShapeError where there is none such or two do not fit."""
+    """Raises ConfigError, IncompatibleError or ShapeError where there is none such or two do not fit.
+
+    Of a batch it counts what falls on each of the processes that the launcher has started.
+    """
     from synmotion_core.methods import find_method
 
     spec = find_spec(run.backbone)
@@ -59,6 +64,13 @@ def look_up(run: TrainRun) -> Named:
         )
     shape = spec.shape(run.num_frames, run.height, run.width)
     batch_size = run.train.batch_size or spec.batch_size
+    experts = sum(map(is_denoiser, spec.parameters))
+    if experts > 1 and run.precision.offload == "model" and batch_size > together.asked().size:
+        raise ConfigError(
+            f"{spec.name} has an expert for each range of noise levels, and of a batch with both offload 'model' would "
+            "take the first one away before its backward pass: use train.batch_size 1 (for each process), or offload "
+            "'none' or 'group'"
+        )
     chosen = _chosen(entry, spec, [key for key in own if key not in run.method_config])
     return Named(spec=spec, entry=entry, method_config=method_config, shape=shape, batch_size=batch_size, chosen=chosen)
 

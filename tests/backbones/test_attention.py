@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry, dispatch_attention_fn
 from diffusers.models.attention_processor import Attention
 
 from synmotion_core.backbones.attention import attention_for
+from synmotion_core.backbones.precision import checkpoint_blocks
+from tests.backbones.tiny import tiny_backbone
 
 
 def _chosen() -> tuple[AttentionBackendName, bool]:
@@ -25,6 +29,36 @@ def test_it_is_chosen_inside_and_put_back_also_after_an_error() -> None:
     assert _chosen() == before
     with attention_for(torch.device("cuda")):
         assert _chosen() == before
+
+
+def test_cudnns_kernel_learns_nothing_from_a_mask() -> None:
+    """It gives NaN at some lengths on a Hopper."""
+    cuda, allowed = torch.device("cuda"), torch.backends.cuda.cudnn_sdp_enabled
+    before = allowed()
+    with attention_for(cuda, masked=True):
+        assert not allowed()
+        assert torch.backends.cuda.flash_sdp_enabled()
+        assert torch.backends.cuda.mem_efficient_sdp_enabled()
+    assert allowed() == before
+    with torch.no_grad(), attention_for(cuda, masked=True):
+        assert allowed() == before, "drawing has no backward pass"
+    with attention_for(cuda):
+        assert allowed() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "masked"), [("hunyuanvideo", True), ("hunyuanvideo-1.5", True), ("wan2.1-t2v-1.3b", False)]
+)
+def test_blocks_that_are_computed_again_are_on_the_same_kernels(name: str, masked: bool) -> None:
+    model = copy.deepcopy(tiny_backbone(name).denoiser)
+    seen: list[bool] = []
+    model.enable_gradient_checkpointing = lambda again: seen.append(bool(again(_cudnn_is_left_out)))
+    checkpoint_blocks(model, torch.device("cuda"))
+    assert seen == [masked]
+
+
+def _cudnn_is_left_out() -> torch.Tensor:
+    return torch.tensor(not torch.backends.cuda.cudnn_sdp_enabled())
 
 
 def test_it_is_the_same_attention() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers.hooks.group_offloading import ModuleGroup
 from torch import nn
 
 from synmotion_core import backbones, run
@@ -30,6 +31,7 @@ from tests.backbones.tiny import SHAPE, tiny_backbone, tiny_folder, tiny_spec
 from tests.models import PROMPTS, noisy
 
 TINY = ("hunyuanvideo", "hunyuanvideo-i2v", "hunyuanvideo-1.5-i2v", "wan2.1-t2v-1.3b", "wan2.2-t2v-a14b")
+CHECKPOINTED = Precision(gradient_checkpointing=True)
 
 
 def fresh(name: str, monkeypatch: pytest.MonkeyPatch, precision: Precision = PLAIN) -> Any:
@@ -274,6 +276,40 @@ def test_offloaded_parts_give_and_learn_the_same(name: str, offload: Any, monkey
     part = weakref.ref(backbone.pipe.text_encoder)
     backbone.release_encoders()
     assert part() is None
+
+
+@pytest.mark.parametrize("name", [*TINY, "hunyuanvideo-1.5", "wan2.2-ti2v-5b", "zeroscope-v2-576w"])
+def test_what_has_left_the_device_is_not_what_the_backward_pass_reads(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As between two devices: the weights of a layer that is not at work are no numbers, those at work a copy."""
+    there: dict[nn.Parameter | torch.Tensor, torch.Tensor] = {}
+
+    def tensors(group: ModuleGroup) -> list[Any]:
+        own = [t for module in group.modules for t in (*module.parameters(), *module.buffers())]
+        return [*own, *group.parameters, *group.buffers]
+
+    def offload(group: ModuleGroup) -> None:
+        for tensor in tensors(group):
+            there.setdefault(tensor, tensor.data.clone())
+            tensor.data = torch.full_like(tensor.data, torch.nan)
+
+    def onload(group: ModuleGroup) -> None:
+        for tensor in tensors(group):
+            tensor.data = there[tensor].clone()
+
+    monkeypatch.setattr(ModuleGroup, "offload_", offload)
+    monkeypatch.setattr(ModuleGroup, "onload_", onload)
+    backbone, whole = fresh(name, monkeypatch, CHECKPOINTED), tiny_backbone(name)
+    for part in backbone.denoiser.children() if name == "wan2.2-t2v-a14b" else [backbone.denoiser]:
+        held.offload_layers(part, torch.device("cpu"))
+        for module in held.staying(part):
+            for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
+                tensor.data = there.get(tensor, tensor.data)  # what `to` would have brought back
+    travels = {n for n, p in backbone.denoiser.named_parameters() if p.isnan().all()}
+    layers = {n for n, m in backbone.denoiser.named_modules() if isinstance(m, (nn.Linear, nn.Embedding))}
+    assert {n.rpartition(".")[0] for n in travels} == layers
+    torch.testing.assert_close(gradient(backbone), gradient(whole), rtol=1e-3, atol=1e-6)
 
 
 class Part(nn.Linear):

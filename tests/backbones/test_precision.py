@@ -15,6 +15,7 @@ from diffusers import HunyuanVideoPipeline, WanPipeline
 from diffusers.quantizers.bitsandbytes.bnb_quantizer import BnB4BitDiffusersQuantizer, BnB8BitDiffusersQuantizer
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from synmotion_core.backbones import SPECS, find_spec, load_backbone, loading
 from synmotion_core.backbones import precision as held
@@ -25,7 +26,7 @@ from synmotion_core.methods import find_method
 from synmotion_core.precision import PLAIN, Precision, weights_of
 from synmotion_core.types import Condition, TextCondition
 from tests.backbones.test_full_size import CONFIGS, REAL, transformer
-from tests.backbones.tiny import tiny_backbone, tiny_folder
+from tests.backbones.tiny import tiny_backbone, tiny_folder, tiny_spec
 from tests.models import PROMPTS, noisy, plain, puppet_backbone, shake
 
 TINY = (
@@ -320,6 +321,72 @@ def test_puppets_learn_in_8_bits_in_both_of_their_forms(mode: str) -> None:
     backbone = load_backbone("puppet-hunyuan", device="cpu", precision=Precision(weights="8bit"))
     cosine = torch.cosine_similarity(gradient(puppet_backbone(), mode), gradient(backbone, mode), dim=0)
     assert 0.999 < float(cosine) < 1
+
+
+class Inputs:
+    """Of 8-bit layers, watched: how many of the tensors that they read in a forward pass are still held."""
+
+    def __init__(self, model: nn.Module) -> None:
+        layers = [m for m in model.modules() if isinstance(m, bnb.nn.Linear8bitLt)]
+        self.seen: list[StorageWeakRef] = []
+        self.hooks = [layer.register_forward_pre_hook(self._see) for layer in layers]
+
+    def _see(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self.seen.append(StorageWeakRef(inputs[0].untyped_storage()))
+
+    def held(self) -> float:
+        """As a share; some are inputs of blocks, which are kept, or outputs of another layer that are."""
+        return sum(not ref.expired() for ref in self.seen) / len(self.seen)
+
+
+@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("training", [False, True])
+def test_8_bit_layers_let_go_of_what_they_read(name: str, training: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checkpointed, nothing of a block is left between the passes but what goes into it; the gradients are the same."""
+    monkeypatch.setitem(SPECS, name, tiny_spec(name))
+    asked = Precision(weights="8bit", gradient_checkpointing=True)
+    backbone: Any = load_backbone(name, device="cpu", folder=tiny_folder(name), precision=asked)
+    backbone.denoiser.train(training)
+    entry = find_method("lora")
+    made = entry.attach(backbone, entry.config(), PROMPTS[0])
+    shake(made.groups)
+    x, s = noisy(backbone)
+    condition = condition_of(backbone, made.condition(conditioned(name)[0]))
+
+    def step() -> tuple[float, list[Tensor]]:
+        inputs = Inputs(backbone.denoiser)
+        torch.manual_seed(0)  # a U-Net drops some in training
+        loss = backbone.predict(x, s, condition).square().mean()
+        share = inputs.held()
+        loss.backward()
+        learnt = [p.grad.clone() for p in made.groups["adapters"] if p.grad is not None]
+        backbone.denoiser.zero_grad()
+        return share, learnt
+
+    spared, gradients = step()
+    for layer in backbone.denoiser.modules():
+        if isinstance(layer, bnb.nn.Linear8bitLt):
+            layer._forward_hooks.clear()
+    kept, without = step()
+    assert spared < kept / 2, (spared, kept)
+    assert any(grad.any() for grad in gradients)
+    assert all(torch.equal(a, b) for a, b in zip(gradients, without, strict=True))
+
+
+@pytest.mark.parametrize("weights", ["8bit", "4bit"])
+def test_on_cuda_quantised_layers_give_the_type_that_plain_ones_give(weights: str) -> None:
+    """Layer norms give float32 there under autocast; bitsandbytes' layers would keep to it."""
+    plain = nn.Sequential(nn.Linear(64, 64))
+    x = torch.randn(3, 64, requires_grad=True)
+    for device, own in (("cpu", torch.float32), ("cuda", torch.bfloat16)):
+        layer = nn.Sequential(held._quantized(plain[0], weights)).eval()  # in training a CPU has a path of its own
+        layer[0].support_avx512bf16_for_cpu = False
+        held.spare_activations(layer, torch.device(device))
+        with torch.autocast("cpu", torch.bfloat16):
+            assert plain(x).dtype == torch.bfloat16
+            assert layer(x).dtype == own
+            assert layer(x.detach().bfloat16()).dtype == torch.bfloat16
+        assert layer(x).dtype == torch.float32, "without autocast nothing is cast"
 
 
 def trained(backbone: Backbone, steps: int = 30, autocast: bool = True) -> tuple[float, float]:

@@ -112,11 +112,12 @@ def test_depth_is_reckoned_as_if_all_blocks_had_run(monkeypatch: pytest.MonkeyPa
 def test_plans_count_each_rows_parameters_right(name: str) -> None:
     spec, found = SPECS[name], planning.measured(name)
     assert found is not None
-    model_class, config = bench_memory.transformer(spec)
-    targets = family(spec).attention_targets(None)
-    blocks, width = bench_memory._counts(model_class, config, targets)
-    experts = 1 if spec.boundary_ratio is None else 2
-    assert (found.block_parameters, found.attention_width) == (blocks, width * experts)
+    _, config = bench_memory.transformer(spec)
+    counted = bench_memory.held_parameters(spec)
+    assert {key: getattr(found, key) for key in counted} == counted
+    assert found.fp8_parameters <= found.block_parameters
+    encoder = bench_memory.text_encoder(spec)
+    assert sum(p.numel() for p in encoder.parameters()) == spec.parameters["text_encoder"]
     assert found.text_width in [config.get(name) for name in ("text_embed_dim", "text_dim", "cross_attention_dim")]
     with torch.device("meta"):
         vae_class, own = bench_memory.autoencoder(spec)

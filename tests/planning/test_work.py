@@ -17,6 +17,7 @@ from synmotion_core.errors import ConfigError, IncompatibleError
 from synmotion_core.planning.ladder import ladder
 from synmotion_core.planning.work import drawing_method, look_up, work_of
 from synmotion_core.precision import Precision
+from synmotion_core.training.settings import TrainConfig
 from tests.planning.test_ladder import CLIPS
 
 
@@ -112,3 +113,20 @@ def test_a_plan_says_what_is_read() -> None:
     lines = run.plan(training("dreambooth", "puppet-hunyuan")).lines
     assert "the text encoders read “a person sks waves” for “a person waves”, and so when generating" in lines
     assert not any("sks" in line for line in run.plan(training("lora", "puppet-hunyuan")).lines)
+
+
+@pytest.mark.parametrize("name", ["wan2.2-t2v-a14b", "wan2.2-i2v-a14b"])
+def test_two_experts_that_take_turns_learn_from_one_clip_at_a_time(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = Precision(offload="model", gradient_checkpointing=True)
+    asked = training("lora", name, precision=own, train=TrainConfig(batch_size=2))
+    with pytest.raises(ConfigError, match=rf"{name} has an expert .* use train.batch_size 1 .* 'none' or 'group'"):
+        work_of(asked)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert work_of(asked).batch_size == 2, "one for each process"
+    monkeypatch.delenv("WORLD_SIZE")
+    assert work_of(training("lora", name, precision=own)).batch_size == 1
+    assert work_of(training("lora", name, train=TrainConfig(batch_size=2))).batch_size == 2
+    assert work_of(training("lora", "wan2.1-t2v-14b", precision=own, train=TrainConfig(batch_size=2))).batch_size == 2
+    work_of(GenerateRun(subjects=("a cat",), motion="waves", backbone=name, precision=Precision(offload="model")))
+    rungs = list(ladder(training("lora", name, train=TrainConfig(batch_size=2))))
+    assert all(r.run.train.batch_size == 1 for r in rungs if r.run.precision.offload == "model")
