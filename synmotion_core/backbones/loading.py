@@ -81,7 +81,9 @@ def load_pipeline(
     own = placed(spec) if folder is None else folder
     source = fetched(spec, family) if own is None else own
     if spec.repo.startswith("assets:"):  # diffusers resolves a class of ours only once its module is imported
-        import synmotion_core.puppets.autoencoder  # noqa: F401
+        from synmotion_core.puppets.autoencoder import AutoencoderPatchVideo
+
+        family = _taking("vae", AutoencoderPatchVideo, family)
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     take_turns = taking_turns(device)
 
@@ -116,6 +118,16 @@ def load_pipeline(
         settled(name, getattr(pipe, name))
     pipe.encoders = Encoders(read_one)
     return pipe, _fingerprint(spec, own) + fingerprint_suffix(precision)
+
+
+def _taking(name: str, kind: type, family: Any) -> Any:
+    """The pipeline class, but that its part of this name may also be of the class `kind`: else diffusers warns."""
+
+    def types(cls: Any) -> Any:
+        own = family._get_signature_types()
+        return own | {name: (*own[name], kind)}
+
+    return type(family.__name__, (family,), {"_get_signature_types": classmethod(types)})
 
 
 def check_words(name: str, part: Any) -> None:
