@@ -385,8 +385,8 @@ class Jobs:
             for event in runner(job.config, job.output, cache=self.workspace.cache, cancel=job.cancel, resume=again):
                 stopwatch.see(event)
                 self._record(job, event)
-                if isinstance(event, Progress) and job.kind == "train":
-                    # from the first work on, not from loading: each turn gets somewhere, and that is kept
+                if isinstance(event, Progress) and event.stage != "fetch" and job.kind == "train":
+                    # from the first work on, not from fetching and loading: each turn gets somewhere, and that is kept
                     until = time.monotonic() + TURN_S if until is None else until
                     # a score that is broken off is lost, and would be drawn anew at each turn
                     if event.stage != "score" and time.monotonic() > until and self._turns.wanted():

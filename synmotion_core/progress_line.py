@@ -83,12 +83,14 @@ class ProgressLine:
         self.stream.flush()
 
     def _text(self, event: Progress) -> str:
-        parts = [f"{event.step:>{len(str(event.total))}}/{event.total}"]
+        fetches = event.stage == "fetch"
+        count = f"{event.step:>{len(str(event.total))}}/{event.total}"
+        parts = [arrived(event.step, event.total) if fetches else count]
         if event.loss is not None:
             parts.append(f"loss {event.loss:.4f}")
         pace = self._pace()
         if pace is not None:
-            parts.append(f"{pace:.2f} s a step")
+            parts.append(rate(1 / pace) if fetches and pace else f"{pace:.2f} s a step")
             if event.step < event.total:
                 parts.append(f"{duration(pace * (event.total - event.step))} left")
         if event.note:
@@ -118,6 +120,23 @@ def printable(text: str) -> str:
     'a\ufffd[31mb'
     """
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
+
+
+def arrived(done: int, size: int) -> str:
+    """Bytes for people.
+
+    >>> arrived(3_435_973_837, 29_098_402_611), arrived(0, 104_857_600)
+    ('3.2 of 27.1 GiB', '0.0 of 100.0 MiB')
+    """
+    unit, name = (2**30, "GiB") if size >= 2**30 else (2**20, "MiB")
+    return f"{done / unit:.1f} of {size / unit:.1f} {name}"
+
+
+def rate(bytes_a_second: float) -> str:
+    """>>> rate(43_000_000)
+    '41.0 MiB a second'
+    """
+    return f"{bytes_a_second / 2**20:.1f} MiB a second"
 
 
 def duration(seconds: float) -> str:

@@ -71,8 +71,8 @@ def pull(args: argparse.Namespace, terminal: Terminal) -> Answer:
 def push(args: argparse.Namespace, terminal: Terminal) -> Answer:
     """An adapter of this machine goes to the Hub, with its card."""
     from synmotion_core.adapters.hub import Hub
-    from synmotion_core.adapters.hub_errors import check_repo_id
     from synmotion_core.adapters.parcel import pack
+    from synmotion_core.hub_errors import check_repo_id
 
     check_repo_id(args.repo)
     adapter = named_adapter(args.adapter)

@@ -54,8 +54,10 @@ def runners(lend: Lend) -> Mapping[Any, Any]:
 
     def train(config: TrainRun, folder: Path, *, cache: Path, cancel: threading.Event, resume: bool) -> Iterator[Event]:
         """Slice after slice, until it is done or was asked to stop."""
+        from synmotion_core import backbones
         from synmotion_core.types import Progress, Stopped
 
+        yield from backbones.fetch(config.backbone, cancel=cancel)  # before a GPU is lent: its seconds are few
         folder.mkdir(parents=True, exist_ok=True)  # for the file that stops a slice
         seconds = SLICE_S
         far: dict[str, int] = {}  # how far each stage has come: a slice may be spent on prior videos alone
@@ -88,8 +90,12 @@ def runners(lend: Lend) -> Mapping[Any, Any]:
         config: GenerateRun, folder: Path, *, cache: Path, cancel: threading.Event, resume: bool
     ) -> Iterator[Event]:
         """One slice."""
+        from synmotion_core import backbones
+
+        seconds = drawing_seconds(config, cache)
+        yield from backbones.fetch(config.backbone, cancel=cancel)
         folder.mkdir(parents=True, exist_ok=True)
-        for event in _told(drawn, drawing_seconds(config, cache), config, folder):
+        for event in _told(drawn, seconds, config, folder):
             yield event
             if cancel.is_set():
                 (folder / STOP).touch()

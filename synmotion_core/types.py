@@ -264,8 +264,8 @@ class Started:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """One unit of work done. `stage` is "encode", "prior", "train", "score",
-    "invert" or "generate"; loss and seconds where they exist."""
+    """One unit of work done. `stage` is "fetch" (of the weights that `note` names, step and total in bytes), "encode",
+    "prior", "train", "score", "invert" or "generate"; loss and seconds where they exist."""
 
     stage: str
     step: int

@@ -63,6 +63,13 @@ def own_weights(backbone: str) -> Path | None:
     return folder if (folder / "model_index.json").is_file() else None
 
 
+def free_bytes(folder: Path) -> int:
+    """Free bytes for this user on the disk that a folder is on, or would be made on."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
 def named_adapter(wanted: Path) -> Path:
     """A file as it is given; or, where there is none and it is a bare name, the finished adapter of that name.
 

@@ -1274,6 +1274,15 @@ def test_on_a_terminal_it_is_one_line_a_stage() -> None:
     assert "━" * 7 + "─" * 8 in screen[1]
 
 
+def test_a_fetch_is_told_in_gib() -> None:
+    events = [Progress(stage="fetch", step=step * 2**28, total=27 * 2**30, note="wan2.1-t2v-1.3b") for step in (0, 1)]
+    (line, _) = shown(Terminal(), events, step_s=8.0).screen()
+    assert line.startswith("fetch ")
+    assert "0.2 of 27.0 GiB  32.0 MiB a second  14 min 16 s left" in line
+    assert "0.2 of 27.0 GiB" in shown(Terminal(tty=False), events, step_s=31.0).getvalue()
+    assert line.endswith("wan2.1-t2v-1.3b")
+
+
 def test_in_a_log_it_is_a_line_a_tenth() -> None:
     terminal = shown(Terminal(tty=False), steps(1, 1000, 1000), step_s=0.01)
     lines = terminal.getvalue().splitlines()

@@ -520,6 +520,30 @@ def test_a_score_does_not_give_way(
     assert not lost
 
 
+def test_a_turn_begins_after_the_fetch(
+    open_jobs: Callable[..., Jobs], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A training that gave way while it fetched would have got nowhere."""
+    monkeypatch.setattr("synmotion_core.jobs.TURN_S", 0.0)
+    turns, waits = Turns(tmp_path / "device.lock"), threading.Event()
+
+    def fetched(config: TrainRun, folder: Path, *, cancel: threading.Event, **_: Any) -> Iterator[Event]:
+        assert waits.wait(10)
+        for step in range(1, 20):
+            yield Progress(stage="fetch", step=step, total=20)
+            assert not cancel.is_set()
+        yield Finished(path=None, seconds=1.0)
+
+    ann, bob = (open_jobs(fetched, home=Workspace(tmp_path / name), turns=turns) for name in ("ann", "bob"))
+    first, second = ann.submit(a_training(200)), bob.submit(a_training(200))
+    deadline = time.monotonic() + 10
+    while not turns.wanted():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    waits.set()
+    assert [ann.wait(first, 30).status, bob.wait(second, 30).status] == ["finished"] * 2
+
+
 def test_what_a_status_does_not_allow(open_jobs: Callable[..., Jobs]) -> None:
     jobs = open_jobs(slow_train)
     job_id = jobs.submit(a_training(1000))

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from synmotion_core import pace, slices
+from synmotion_core import backbones, pace, slices
 from synmotion_core.config import ClipSource, GenerateRun, TrainRun
-from synmotion_core.errors import ConfigError, UserInputError
+from synmotion_core.errors import Cancelled, ConfigError, UserInputError
 from synmotion_core.storage import read_tensors
 from synmotion_core.training.settings import TrainConfig
 from synmotion_core.types import Finished, Progress, Stopped
@@ -190,3 +190,45 @@ def test_what_a_generation_asks_for(tmp_path: Path) -> None:
 def test_elsewhere_nothing_is_lent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SPACES_ZERO_GPU", raising=False)
     assert slices.runners_here() is None
+
+
+@pytest.mark.parametrize("kind", ["train", "generate"])
+def test_weights_are_fetched_before_a_gpu_is_lent(
+    kind: str, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fetch that is stopped costs no second of one."""
+    told = Progress(stage="fetch", step=1, total=2, note="puppet-hunyuan")
+
+    def fetch(name: str, *, cancel: threading.Event) -> Iterator[Progress]:
+        yield told
+        if cancel.is_set():
+            raise Cancelled
+
+    monkeypatch.setattr(backbones, "fetch", fetch)
+    lent: list[int] = []
+
+    def lender(*, duration: Callable[..., int]) -> Callable[..., Any]:
+        def decorate(_: Any) -> Callable[..., Iterator[Any]]:
+            def asked(*arguments: Any) -> Iterator[Any]:
+                lent.append(duration(*arguments))
+                yield Finished()
+
+            return asked
+
+        return decorate
+
+    asked = config(1) if kind == "train" else GenerateRun(subjects=("a red cat",), motion="squats")
+    for stop in (True, False):
+        cancel = threading.Event()
+        folder = workspace.jobs / kind
+        events = slices.runners(lender)[kind](asked, folder, cache=workspace.cache, cancel=cancel, resume=False)
+        assert next(events) == told
+        assert not lent
+        if stop:
+            cancel.set()
+            with pytest.raises(Cancelled):
+                next(events)
+            assert not lent
+        else:
+            assert isinstance(list(events)[-1], Finished)
+            assert len(lent) == 1

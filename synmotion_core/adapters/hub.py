@@ -22,17 +22,17 @@ from typing import Any
 
 from synmotion_core.adapters.card import TAG, Shown, shown_videos
 from synmotion_core.adapters.file import AdapterInfo, info_from, read_info
-from synmotion_core.adapters.hub_errors import LOG_IN, check_repo_id, told
 from synmotion_core.adapters.load_back import Weightless, load_back
 from synmotion_core.adapters.origin import Origin, about_folder, write_origin
 from synmotion_core.adapters.parcel import CARD, Parcel, made_before
-from synmotion_core.adapters.wire import Watch, commit_of, fetch, send
 from synmotion_core.backbones import find_spec
 from synmotion_core.clips import video
 from synmotion_core.errors import AdapterError, ConfigError, HubError, UserInputError
+from synmotion_core.hub_errors import LOG_IN, check_repo_id, told
 from synmotion_core.locks import FileLock
 from synmotion_core.methods import find_method
 from synmotion_core.storage import file_sha256, link_or_copy
+from synmotion_core.wire import Watch, commit_of, fetch, send
 from synmotion_core.workspace import Workspace, safe_name
 
 MAX_ADAPTER = 4 * 2**30  # bytes

@@ -1,12 +1,16 @@
-"""The registry of backbones (`SPECS`, pure data) and `load_backbone`. One file a family; a new model is one row there.
+"""The registry of backbones (`SPECS`, pure data), `fetch` and `load_backbone`.
+
+One file a family; a new model is one row there.
 
 Importing this module loads no model library: the page and `--help` read specs at once.
 """
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from synmotion_core.backbones.hunyuan_video import SPECS as _HUNYUAN_VIDEO
 from synmotion_core.backbones.hunyuan_video15 import SPECS as _HUNYUAN_VIDEO15
@@ -15,6 +19,9 @@ from synmotion_core.backbones.wan import SPECS as _WAN
 from synmotion_core.errors import ConfigError, MissingError, unknown
 from synmotion_core.interfaces import Backbone, BackboneSpec
 from synmotion_core.precision import PLAIN, Precision
+
+if TYPE_CHECKING:
+    from synmotion_core.types import Progress
 
 SPECS: dict[str, BackboneSpec] = {spec.name: spec for spec in (*_HUNYUAN_VIDEO, *_HUNYUAN_VIDEO15, *_WAN, *_UNET3D)}
 
@@ -26,6 +33,21 @@ def find_spec(name: str) -> BackboneSpec:
     return SPECS[name]
 
 
+def fetch(name: str, *, cancel: threading.Event | None = None) -> Iterator[Progress]:
+    """Bring a backbone's weights onto this machine where they are not yet, which needs no device; stage "fetch", in
+    bytes. `load_backbone` does it too, but can be neither watched nor stopped.
+
+    Raises ConfigError for an unknown name, MissingError, StorageError, HubError, Cancelled.
+    """
+    spec = find_spec(name)
+    from synmotion_core.backbones.loading import placed
+
+    if placed(spec) is None:
+        from synmotion_core.backbones import fetching
+
+        yield from fetching.fetch(spec, family(spec).pipeline(spec), cancel)
+
+
 def load_backbone(
     name: str, *, device: str | None = None, folder: Path | None = None, precision: Precision = PLAIN
 ) -> Backbone:
@@ -33,7 +55,7 @@ def load_backbone(
 
     folder: a diffusers folder with the weights, instead of the row's own source. precision: how they are held.
     Raises ConfigError for an unknown name and for a precision that it cannot have, MissingError when files or the
-    needed device are absent.
+    needed device are absent, and as `fetch`.
     """
     spec = find_spec(name)
     from synmotion_core.backbones.loading import choose_device, load_pipeline
@@ -66,4 +88,4 @@ def family(spec: BackboneSpec) -> Any:
     raise ConfigError(f"backbone {spec.name!r} is of the unknown family {spec.family!r}")
 
 
-__all__ = ["SPECS", "find_spec", "load_backbone"]
+__all__ = ["SPECS", "fetch", "find_spec", "load_backbone"]

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
+from synmotion_core.backbones.fetching import fetched
 from synmotion_core.backbones.lazy import Encoders, bare, encoder_names, with_lazy_encoders
 from synmotion_core.backbones.precision import (
     check_precision,
@@ -36,6 +38,25 @@ def choose_device(spec: BackboneSpec, device: str | None) -> torch.device:
     return chosen
 
 
+def placed(spec: BackboneSpec) -> Path | None:
+    """A row's folder on this machine: in assets, or put into the workspace by somebody; None where the Hub has it.
+
+    Raises MissingError where assets lack it, and for a repository of pickles.
+    """
+    if spec.repo.startswith("assets:"):
+        folder = ASSETS / spec.repo.removeprefix("assets:")
+        if not (folder / "model_index.json").exists():
+            raise MissingError(f"{spec.name}: {folder.name} is missing from assets; restore it from the repository")
+        return folder
+    own = own_weights(spec.name)
+    if own is None and spec.options.get("pickles"):
+        raise MissingError(
+            f"{spec.repo} holds its weights as pickles alone, which are never read here: have a diffusers folder with "
+            f"safetensors made of it, where you trust it, and put that at {weights_place(spec.name)}"
+        )
+    return own
+
+
 def load_pipeline(
     family: Any,
     spec: BackboneSpec,
@@ -50,8 +71,8 @@ def load_pipeline(
 
     Its parts are frozen, in evaluation mode and on their device; its encoders are read on first use (lazy.py).
     Weights that `precision` leaves alone are in bf16 on CUDA and in float32 on the CPU, the VAE always in float32.
-    Raises ConfigError for a precision that cannot be had, MissingError, on first use, for a text encoder that
-    knows no word.
+    Raises ConfigError for a precision that cannot be had, as `placed` and `fetching.fetch`, MissingError for files that
+    cannot be read and, on first use, for a text encoder that knows no word.
     """
     check_precision(spec, device, precision)
     from diffusers.utils import logging as diffusers_logging
@@ -59,33 +80,28 @@ def load_pipeline(
 
     diffusers_logging.disable_progress_bar()  # our own events say how far we are
     transformers_logging.disable_progress_bar()
-    if folder is None and spec.repo.startswith("assets:"):
-        folder = ASSETS / spec.repo.removeprefix("assets:")
-        if not (folder / "model_index.json").exists():
-            raise MissingError(f"{spec.name}: {folder.name} is missing from assets; restore it from the repository")
-        # diffusers resolves a class of ours only once its module is imported
-        import synmotion_core.puppets.autoencoder  # noqa: F401
-    elif folder is None:
-        folder = own_weights(spec.name)
-    if folder is None and spec.options.get("pickles"):
-        raise MissingError(
-            f"{spec.repo} holds its weights as pickles alone, which are never read here: have a diffusers folder with "
-            f"safetensors made of it, where you trust it, and put that at {weights_place(spec.name)}"
-        )
+    own = placed(spec) if folder is None else folder
+    source = fetched(spec, family) if own is None else own
+    if spec.repo.startswith("assets:"):  # diffusers resolves a class of ours only once its module is imported
+        from synmotion_core.puppets.autoencoder import AutoencoderPatchVideo
+
+        family = _taking("vae", AutoencoderPatchVideo, family)
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     take_turns = taking_turns(device)
 
     def read(family: Any, without: Collection[str], **more: Any) -> Any:
-        pipe = family.from_pretrained(
-            spec.repo if folder is None else folder,
-            revision=spec.revision if folder is None else None,
-            dtype={"default": dtype, "vae": torch.float32},
-            use_safetensors=True,
-            local_files_only=folder is not None,
-            quantization_config=loader_config(precision, device, set(spec.parameters) - set(without)),
-            **dict.fromkeys(without),
-            **more,
-        )
+        try:
+            pipe = family.from_pretrained(
+                source,
+                dtype={"default": dtype, "vae": torch.float32},
+                use_safetensors=True,
+                local_files_only=True,
+                quantization_config=loader_config(precision, device, set(spec.parameters) - set(without)),
+                **dict.fromkeys(without),
+                **more,
+            )
+        except (OSError, SafetensorError) as error:
+            raise MissingError(f"the weights of {spec.name} at {source} cannot be read: {error}") from error
         pipe.set_progress_bar_config(disable=True)
         return pipe
 
@@ -103,7 +119,17 @@ def load_pipeline(
     for name in set(parts) - set(encoders):
         settled(name, getattr(pipe, name))
     pipe.encoders = Encoders(read_one)
-    return pipe, _fingerprint(spec, folder) + read_as_written(pipe, parts) + fingerprint_suffix(precision)
+    return pipe, _fingerprint(spec, own) + read_as_written(pipe, parts) + fingerprint_suffix(precision)
+
+
+def _taking(name: str, kind: type, family: Any) -> Any:
+    """The pipeline class, but that its part of this name may also be of the class `kind`: else diffusers warns."""
+
+    def types(cls: Any) -> Any:
+        own = family._get_signature_types()
+        return own | {name: (*own[name], kind)}
+
+    return type(family.__name__, (family,), {"_get_signature_types": classmethod(types)})
 
 
 def check_words(name: str, part: Any) -> None:

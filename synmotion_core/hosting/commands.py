@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 def space(args: argparse.Namespace, terminal: Terminal) -> Answer:
     """This studio goes to a Space."""
-    from synmotion_core.adapters.hub_errors import check_repo_id
     from synmotion_core.hosting.space import Spaces, check_hardware
+    from synmotion_core.hub_errors import check_repo_id
 
     check_repo_id(args.repo)
     sources = collect()

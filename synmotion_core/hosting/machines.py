@@ -23,17 +23,17 @@ from typing import Any
 
 from synmotion_core.adapters.file import read_info
 from synmotion_core.adapters.hub import MAX_ADAPTER, applied_keys
-from synmotion_core.adapters.hub_errors import LOG_IN, check_repo_id, told
-from synmotion_core.adapters.wire import Watch, commit_of, fetch, send
 from synmotion_core.errors import AdapterError, Cancelled, ConfigError, HubError, unknown
 from synmotion_core.hosting import bootstrap
 from synmotion_core.hosting.ledger import Handoff, Ledger
 from synmotion_core.hosting.log_lines import event_of
 from synmotion_core.hosting.order import Order
+from synmotion_core.hub_errors import LOG_IN, check_repo_id, told
 from synmotion_core.locks import FileLock
 from synmotion_core.progress_line import printable
 from synmotion_core.storage import file_sha256, link_or_copy
 from synmotion_core.types import Event, Noted
+from synmotion_core.wire import Watch, commit_of, fetch, send
 from synmotion_core.workspace import Workspace, safe_name
 
 IMAGE = "python:3.11-bookworm"

@@ -11,10 +11,10 @@ import os
 import threading
 from dataclasses import dataclass
 
-from synmotion_core.adapters.hub_errors import LOG_IN, check_repo_id, told
-from synmotion_core.adapters.wire import Watch, commit_of, send
 from synmotion_core.errors import ConfigError, HubError, UserInputError, unknown
 from synmotion_core.hosting.sources import Sources, could_be
+from synmotion_core.hub_errors import LOG_IN, check_repo_id, told
+from synmotion_core.wire import Watch, commit_of, send
 
 _MADE_BY_HUB = {".gitattributes", "README.md"}
 _OURS = {"app.py", "synmotion_core/__init__.py"}

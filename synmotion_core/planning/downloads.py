@@ -7,13 +7,12 @@ Repositories differ: Wan's and HunyuanVideo-1.5's transformers are stored in flo
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from synmotion_core.interfaces import BackboneSpec
-from synmotion_core.workspace import own_weights
+from synmotion_core.workspace import free_bytes, own_weights
 
 _WHOLE = 0.99  # of a part's bytes: its files also hold names, and buffers are no parameters
 # Bytes a parameter, by row; 4 for parts that are not named. Sums are the repositories' published sizes, but for
@@ -60,23 +59,16 @@ def disk(spec: BackboneSpec) -> Disk | None:
 
     own = own_weights(spec.name)
     if own is not None:
-        return Disk(stored=sum(stored.values()), missing=0.0, free=float(shutil.disk_usage(own).free))
+        return Disk(stored=sum(stored.values()), missing=0.0, free=float(free_bytes(own)))
     index = try_to_load_from_cache(spec.repo, "model_index.json", revision=spec.revision)
     folder = Path(index).parent if isinstance(index, str) else None
     missing = 0.0
     for part, size in stored.items():
         here = 0 if folder is None else _bytes_in(folder / part)
         missing += 0 if here > _WHOLE * size else size - here
-    return Disk(stored=sum(stored.values()), missing=missing, free=_free(Path(constants.HF_HUB_CACHE)))
+    return Disk(stored=sum(stored.values()), missing=missing, free=float(free_bytes(Path(constants.HF_HUB_CACHE))))
 
 
 def _bytes_in(folder: Path) -> int:
     """Of weights that are there whole: a link whose file is still being fetched leads nowhere."""
     return sum(path.stat().st_size for path in folder.glob("*.safetensors") if path.is_file())
-
-
-def _free(folder: Path) -> float:
-    """Of the disk that a folder is on or would be made on."""
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free

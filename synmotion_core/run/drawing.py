@@ -73,6 +73,11 @@ def generate(
         height=shape.height,
         width=shape.width,
     )
+    try:
+        yield from pool.fetch(config.backbone, config.precision, cancel)
+    except Cancelled:
+        yield Stopped(step=0)
+        return
     backbone = pool.borrow_backbone(config.backbone, config.precision)
     method = None if adapter is None else adapter.attach(backbone)
     attached: list[Method] = [] if method is None else [method]

@@ -28,7 +28,7 @@ from synmotion_core.generation import SamplerConfig, default_sampler, denoise, r
 from synmotion_core.interfaces import Backbone, BackboneSpec, Method
 from synmotion_core.precision import PLAIN, Precision
 from synmotion_core.run.adapters import read_adapter
-from synmotion_core.run.pool import borrow_backbone
+from synmotion_core.run.pool import borrow_backbone, fetch
 from synmotion_core.training.priors import plan_priors
 from synmotion_core.training.settings import PriorConfig
 from synmotion_core.types import Mode, Prompt, TextCondition
@@ -78,6 +78,8 @@ def kept_by_export(
     )
     prompts = [Prompt(subject=subject, motion=info.motion) for subject in who]
     full = read_adapter(adapter, spec, {})
+    for _ in fetch(spec.name, precision, cancel):  # can be stopped; only then loaded
+        pass
     backbone = borrow_backbone(spec.name, precision)
     sampler = default_sampler(spec)
     sums = torch.zeros(2, len(prompts))  # of |v - v_e|^2 and |v - v_0|^2

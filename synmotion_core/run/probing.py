@@ -31,8 +31,9 @@ def probe(config: TrainRun, *, cache: Path, cancel: threading.Event) -> Generato
 
     named = look_up(config)
     clips, _ = load_clips(config, named.spec, named.shape)
-    backbone = pool.borrow_backbone(config.backbone, config.precision)
     try:
+        yield from pool.fetch(config.backbone, config.precision, cancel)
+        backbone = pool.borrow_backbone(config.backbone, config.precision)
         words = partial(reworded, named.entry, named.method_config)
         worded = [dataclasses.replace(clip, prompt=words(clip.prompt)) for clip in clips]
         data = yield from material.encode_clips(backbone, worded, config.mode, cache, cancel)

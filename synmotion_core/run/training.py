@@ -59,14 +59,25 @@ def train(
     from synmotion_core import material
 
     group = together.join()
+    stop = cancel if group.leads else threading.Event()  # the first one fetches, encodes and draws, and may be stopped;
+    try:
+        if not group.leads and group.anyone(False):  # the others wait, then all is in the cache
+            raise Cancelled
+        yield from pool.fetch(config.backbone, config.precision, stop)
+        if group.leads:
+            group.anyone(False)
+    except Cancelled:
+        if group.leads:
+            group.anyone(True)
+        yield Stopped(step=0)
+        return
     backbone = pool.borrow_backbone(config.backbone, config.precision)
     words = partial(reworded, entry, method_config)
     prompts, reference = _sample_prompts(config, clips[0].prompt), words(clips[0].prompt)
     if reference != clips[0].prompt:
         yield read_as(clips[0].prompt, reference)
     try:
-        stop = cancel if group.leads else threading.Event()  # the first one encodes and draws, and may be stopped;
-        if not group.leads and group.anyone(False):  # the others wait, then all is in the cache
+        if not group.leads and group.anyone(False):
             raise Cancelled
         data: dict[Draw, TrainingSet] = {}
         worded = [dataclasses.replace(clip, prompt=words(clip.prompt)) for clip in clips]
@@ -198,8 +209,9 @@ def draw_priors(config: TrainRun, cache: Path, *, cancel: threading.Event) -> It
     spec = find_spec(config.backbone)
     spec.check_mode("t2v")
     shape = spec.shape(config.num_frames, config.height, config.width)
-    backbone = pool.borrow_backbone(config.backbone, config.precision)
     try:
+        yield from pool.fetch(config.backbone, config.precision, cancel)
+        backbone = pool.borrow_backbone(config.backbone, config.precision)
         yield from material.draw_priors(backbone, config.priors, config.mode, cache, cancel, shape)
     except Cancelled:
         yield Stopped(step=0)

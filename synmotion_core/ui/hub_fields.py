@@ -131,7 +131,7 @@ def build(studio: Studio, adapter: gr.Dropdown) -> dict[str, Any]:
         return follow(studio.transfers.start(f"Fetching {there.repo_id}", work))
 
     def on_prepare(values: Mapping[Any, Any]) -> Updates:
-        from synmotion_core.adapters.hub_errors import check_repo_id
+        from synmotion_core.hub_errors import check_repo_id
 
         where = (values[target] or "").strip()
         check_repo_id(where)

@@ -8,11 +8,13 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from synmotion_core.config import TrainRun
+from synmotion_core.progress_line import arrived, rate
 
 if TYPE_CHECKING:
     from synmotion_core.jobs import JobView
 
 STAGES = {
+    "fetch": "Fetching the weights",
     "encode": "Preparing the clips",
     "prior": "Drawing subject prior videos",
     "train": "Training",
@@ -76,6 +78,10 @@ def headline(view: JobView) -> str:
 def _where(view: JobView) -> str:
     if not view.stage:
         return ""
+    if view.stage == "fetch":
+        if view.step >= view.total:
+            return ""
+        return f"Fetching {view.config.backbone}: {arrived(view.step, view.total)}"
     count = f"{view.step} of {view.total}"
     if _pauses(view):
         what = "samples" if view.stage == "generate" else "videos to score"
@@ -100,9 +106,11 @@ def share(view: JobView) -> float:
 def status(view: JobView) -> str:
     """Headline, state, bar and numbers of a job."""
     facts = []
-    if view.status == "running" and view.seconds_per_step:
+    if view.stage == "fetch":
+        facts += [rate((view.total - view.step) / view.eta_s)] if view.eta_s else []
+    elif view.status == "running" and view.seconds_per_step:
         facts.append(pace(view.seconds_per_step))
-    if view.eta_s is not None and view.status == "running":
+    if view.eta_s is not None and view.status == "running" and (view.eta_s or view.stage != "fetch"):
         facts.append(f"about {duration(view.eta_s)} left in this stage")
     if view.status == "running" and view.memory_gib is not None:
         facts.append(f"{view.memory_gib:.1f} GiB of memory")

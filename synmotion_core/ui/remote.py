@@ -402,7 +402,7 @@ def _how_to_log_in() -> str:
     """What keeps somebody from it, as far as it is known without asking the Hub."""
     from huggingface_hub import get_token
 
-    from synmotion_core.adapters.hub_errors import LOG_IN
+    from synmotion_core.hub_errors import LOG_IN
 
     if problem := _not_here():
         return notice("warning", problem)

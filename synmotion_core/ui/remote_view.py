@@ -133,7 +133,7 @@ def status_html(own: Handoff | None, seen: Seen | None) -> str:
         return progress.box("stopped", now, 0.0, [f"{own.flavor}, for at most {own.timeout}"], f"In {own.repo_id}")
     word = "queued" if seen.job is None else _STAGES.get(seen.job.name, "running")
     facts = [own.flavor]
-    if word == "running" and seen.seconds_per_step:
+    if word == "running" and seen.seconds_per_step and seen.stage != "fetch":
         facts.append(progress.pace(seen.seconds_per_step))
         if seen.stage == "train" and seen.total > seen.step:
             facts.append(f"about {progress.duration(seen.seconds_per_step * (seen.total - seen.step))} left")
@@ -151,7 +151,8 @@ def _headline(own: Handoff, seen: Seen) -> str:
         if not seen.stage:
             return "The machine gets ready"
         what = progress.STAGES.get(seen.stage, seen.stage[:40].capitalize())
-        return f"{what}: {seen.step} of {seen.total}"
+        far = progress.arrived(seen.step, seen.total) if seen.stage == "fetch" else f"{seen.step} of {seen.total}"
+        return f"{what}: {far}"
     words = {
         "SCHEDULING": f"Waiting for a machine ({own.flavor})",
         "COMPLETED": "Finished: its adapter can be fetched",

@@ -44,6 +44,19 @@ def test_a_running_job_in_numbers() -> None:
     assert "width:25.0%" in sampling, "samples do not move the bar back"
 
 
+def test_a_fetch_in_gib() -> None:
+    config = dataclasses.replace(view().config, backbone="wan2.1-t2v-1.3b")
+    far = {"stage": "fetch", "total": 27 * 2**30, "seconds_per_step": 2.0, "losses": (), "config": config}
+    html = progress.status(view(**far, step=9 * 2**30, eta_s=576.0))
+    assert "Fetching wan2.1-t2v-1.3b: 9.0 of 27.0 GiB" in html
+    assert "32.0 MiB a second · about 9 min 36 s left" in html
+    assert "width:33.3%" in html
+    assert "a step" not in html, "of bytes that would be 0.0 s"
+    done = progress.status(view(**far, step=27 * 2**30, eta_s=0.0))
+    assert "Loading the backbone" in done
+    assert "left" not in done
+
+
 @pytest.mark.parametrize("word", ["queued", "running", "stopping", "stopped", "failed", "interrupted", "finished"])
 def test_every_status_has_words_and_an_outcome(word: Any) -> None:
     assert f'data-status="{word}"' in progress.status(view(status=word))

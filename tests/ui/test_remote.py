@@ -133,6 +133,13 @@ def test_what_a_job_says_is_shown_as_text() -> None:
     assert "one that ran out of memory, or of its 2h, is killed" in remote_view.status_html(OWN, seen)
 
 
+def test_a_fetch_there_is_in_gib() -> None:
+    seen = Seen(job=Stage(name="RUNNING"), stage="fetch", step=2**30, total=27 * 2**30, seconds_per_step=1e-7)
+    html = remote_view.status_html(OWN, seen)
+    assert "Fetching the weights: 1.0 of 27.0 GiB" in html
+    assert "a second" not in html, "steps of one byte"
+
+
 def test_machines_for_puppets_and_for_the_large() -> None:
     from synmotion_core.hosting.machines import check_flavor
 

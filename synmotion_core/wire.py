@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from synmotion_core.adapters.hub_errors import told
 from synmotion_core.errors import AdapterError, Cancelled, HubError
+from synmotion_core.hub_errors import told
 
 _SHA = re.compile(r"[0-9a-f]{40}")
 _BYTES_AT_ONCE = 4 * 2**20  # of files that go together

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import re
 from collections.abc import Iterator
 from typing import Any
 
-from synmotion_core.errors import ConfigError, HubError, UserInputError
+from synmotion_core.errors import ConfigError, HubError, StorageError, UserInputError
 
 _NAME = r"[A-Za-z0-9][\w.-]*"
 _REPO_ID = re.compile(f"{_NAME}/{_NAME}", re.ASCII)
@@ -44,8 +45,10 @@ use 'ann/my-wave'
 
 
 @contextlib.contextmanager
-def told(what: str, revision: str | None = None) -> Iterator[None]:
-    """The client's errors become HubError (ConfigError for a name that is none); `what` they are about begins them."""
+def told(what: str, revision: str | None = None, *, reading: bool = False) -> Iterator[None]:
+    """The client's errors become HubError (ConfigError for a name that is none, StorageError where the disk is full);
+    `what` they are about begins them. reading: nothing is to be written there.
+    """
     from huggingface_hub import errors
 
     try:
@@ -53,7 +56,7 @@ def told(what: str, revision: str | None = None) -> Iterator[None]:
     except (UserInputError, RecursionError):  # RecursionError is a RuntimeError: what was read is nested without end
         raise
     except (errors.HTTPError, errors.HFValidationError, OSError, RuntimeError) as error:  # the client's own, and xet's
-        raise _sentence(error, what, revision) from error
+        raise _sentence(error, what, revision, reading) from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:  # the client takes apart what it is answered
         if str(error).startswith("Invalid metadata in README.md"):
             said = " ".join(str(error).split()).removeprefix("Invalid metadata in README.md. ")[:500]
@@ -64,7 +67,21 @@ def told(what: str, revision: str | None = None) -> Iterator[None]:
         ) from error
 
 
-def _sentence(error: BaseException, what: str, revision: str | None) -> UserInputError:
+def is_forbidden(error: BaseException) -> bool:
+    """Whether the Hub has refused this person, or says of a repository that it is not there, as it does then too."""
+    from huggingface_hub import errors
+
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, (errors.RepositoryNotFoundError, errors.GatedRepoError)):
+            return True
+        if isinstance(cause, errors.HfHubHTTPError):
+            return getattr(cause.response, "status_code", 0) in (401, 403)
+        cause = cause.__cause__
+    return False
+
+
+def _sentence(error: BaseException, what: str, revision: str | None, reading: bool) -> UserInputError:
     from huggingface_hub import errors
 
     cause: Any = error  # what it wraps says more: uploads raise RuntimeError, downloads "not found locally"
@@ -88,7 +105,11 @@ def _sentence(error: BaseException, what: str, revision: str | None) -> UserInpu
             return HubError(f"{what}: {_STATUS[401]}")
         if isinstance(cause, errors.RepositoryNotFoundError):
             return HubError(f"the Hub has no {what}, or it is private and you are not logged in as one who may see it")
+        if status == 403 and reading:
+            return HubError(f"{what}: you may not read it, or not with this token")
         return HubError(f"{what}: {_STATUS.get(status, f'the Hub answered with an error ({status}): try again later')}")
+    if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageError(f"{what}: the disk is full: make room, then try again")
     if isinstance(cause, OSError) and cause.errno is not None and cause.filename is not None:
         return HubError(f"{what}: {cause.filename} could not be read or written ({cause.strerror})")
     return HubError(f"the Hub cannot be reached, or the connection broke ({type(cause).__name__}): try again")
