@@ -38,7 +38,6 @@ from synmotion_core.ui.memory_fields import SIZES, refuse_too_large
 from synmotion_core.ui.notices import Updates, guarded, notice, notices, quiet
 from synmotion_core.ui.refill import refill_training
 from synmotion_core.ui.score_plot import score_plot
-from synmotion_core.ui.train_fields import MODES
 from synmotion_core.ui.train_words import own_values
 from synmotion_core.ui.training_view import NO_SAMPLES, outcome_html, samples_html, signature
 
@@ -282,7 +281,6 @@ def build(studio: Studio) -> dict[str, Any]:
         values = {**values, **new}
         spec = find_spec(values[backbone])
         choices = current(values, studio)
-        modes = [(MODES[name], name) for name in MODES if name in spec.modes]
 
         def held(part: Any) -> Any:
             """What can stay is not sent back: another may have been typed or pressed meanwhile."""
@@ -294,7 +292,7 @@ def build(studio: Studio) -> dict[str, Any]:
             backbone: gr.Dropdown(choices=backbone_choices(), **held(backbone)),
             method: gr.Radio(choices=train_words.method_choices(spec), **held(method)),
             method_settings: gr.Textbox(placeholder=own_values(values[method], spec.name), **held(method_settings)),
-            mode: gr.Radio(choices=modes, **own_mode),
+            mode: gr.Radio(choices=train_words.mode_choices(spec), **own_mode),
             knows: train_words.knows_notice(spec, real_footage(choices, sized(spec, laid.named(values)))),
             summary: train_words.clips_summary(choices),
             earlier: gr.Dropdown(choices=past()),

@@ -10,6 +10,7 @@ from synmotion_core.config import TrainRun
 from synmotion_core.ui.chosen import ClipChoice, in_words
 from synmotion_core.ui.forms import own_settings
 from synmotion_core.ui.notices import hint, notice
+from synmotion_core.ui.train_fields import MODES
 
 if TYPE_CHECKING:
     from synmotion_core.interfaces import BackboneSpec
@@ -25,6 +26,13 @@ def method_choices(spec: BackboneSpec) -> list[tuple[str, str]]:
         reason = why_incompatible(spec, entry.name, entry.requires)
         out.append((f"{entry.title} (not here: {reason})" if reason else entry.title, entry.name))
     return out
+
+
+def mode_choices(spec: BackboneSpec) -> list[tuple[str, str]]:
+    """(what a person reads, name) of both modes; one that the backbone has not says why. It stays a choice: a form that
+    is under way with it when another backbone comes would be no answer of this list, which Gradio tells as an error."""
+    lacks = {"t2v": "it makes none from words alone", "i2v": "it takes no first picture"}
+    return [(text if name in spec.modes else f"{text} (not here: {lacks[name]})", name) for name, text in MODES.items()]
 
 
 def knows_notice(spec: BackboneSpec, real_footage: bool) -> str:
