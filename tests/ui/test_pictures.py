@@ -112,7 +112,7 @@ def test_training_a_backbone_that_begins_with_pictures(open_page: Any, site: Sit
     expect(plan).not_to_contain_text("no samples")
     page.locator("#train-mode").get_by_text("Videos that begin with a picture").wait_for()
     choose(page, "#train-backbone", "Puppets (ships with the studio")
-    expect(plan).to_contain_text("clips to encode", timeout=SLOW)
+    expect(plan).to_contain_text("got 1 pictures for 2 subjects", timeout=SLOW)  # that one suggests; pictures stay
     page.locator("#train-subjects textarea").fill("a cat")
     page.locator("#train-steps input").fill("3")
     expect(page.locator("#train-command")).to_contain_text("train.sample_images", timeout=SLOW)
