@@ -21,12 +21,13 @@ ORIGIN = "origin.json"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
     """Where an adapter here was fetched from ("" for one that ships or was taken in as a file), with videos of it and
-    their words."""
+    their words. trained_on: the machine of Hugging Face that one's own was trained on, by its flavor."""
 
     repo_id: str
     revision: str
     licence: str
     videos: tuple[tuple[Path, str], ...]
+    trained_on: str = ""
 
 
 def about_folder(adapter: Path) -> Path:
@@ -46,6 +47,7 @@ def origin(adapter: Path) -> Origin | None:
             repo_id=str(said["repo_id"]),
             revision=str(said["revision"]),
             licence=str(said["licence"]),
+            trained_on=str(said.get("trained_on", "")),
             videos=tuple((beside / Path(one["file"]).name, str(one["words"])) for one in said["videos"]),
         )
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
@@ -58,6 +60,7 @@ def write_origin(about: Path, adapter: Path, own: Origin) -> None:
         "repo_id": own.repo_id,
         "revision": own.revision,
         "licence": own.licence,
+        "trained_on": own.trained_on,
         "videos": [{"file": path.name, "words": words} for path, words in own.videos],
         "seal": read_metadata(adapter).get("seal"),
     }

@@ -143,9 +143,11 @@ def _pull(args: argparse.Namespace, terminal: Terminal) -> Answer:
     paths = [done.path] if done.best is None else [done.best, done.path]
     notes = (
         f"fetched {done.path.name}: {done.applied} of {done.applied} keys apply",
+        *done.samples.said(own.repo_id),
         f"the clips are still in {own.repo_id}, which is private: `remote delete {own.id}` takes them away",
     )
     data = _about(own) | {"path": str(done.path), "best": str(done.best) if done.best else None, "keys": done.applied}
+    data |= {"videos": [str(path) for path, _ in done.samples.videos], "videos_left": done.samples.left}
     return Answer(results=tuple(map(str, paths)), notes=notes, data=data)
 
 

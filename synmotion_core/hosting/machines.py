@@ -4,7 +4,8 @@
     -> follow: its log as events -> pull: the adapter, held against the backbone's layers -> delete: the dataset
 
 The token travels as a secret of the Job and nowhere else. What a Job says and leaves is untrusted: text is made
-printable, and of its files one adapter (and its best) is taken, of the backbone and method that were asked for.
+printable, and of its files one adapter (and its best) is taken, of the backbone and method that were asked for, and
+the videos that it drew last (samples.py).
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ from typing import Any
 
 from synmotion_core.adapters.file import read_info
 from synmotion_core.adapters.hub import MAX_ADAPTER, applied_keys
+from synmotion_core.adapters.origin import Origin, about_folder, write_origin
 from synmotion_core.errors import AdapterError, Cancelled, ConfigError, HubError, unknown
 from synmotion_core.hosting import bootstrap
 from synmotion_core.hosting.ledger import Handoff, Ledger
 from synmotion_core.hosting.log_lines import event_of
 from synmotion_core.hosting.order import Order
+from synmotion_core.hosting.samples import Samples, fetch_samples
 from synmotion_core.hub_errors import LOG_IN, check_repo_id, told
 from synmotion_core.locks import FileLock
 from synmotion_core.progress_line import printable
@@ -65,12 +68,14 @@ class Stage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetched:
-    """The adapter of a training elsewhere, and the best one where it was scored; all their keys apply."""
+    """The adapter of a training elsewhere, and the best one where it was scored; all their keys apply. samples: of its
+    last videos those that came with it."""
 
     path: Path
     applied: int
     best: Path | None
     revision: str
+    samples: Samples
 
 
 def check_flavor(flavor: str) -> None:
@@ -289,8 +294,9 @@ class Machines:
         watch: Watch = lambda *_: None,
         cancel: threading.Event | None = None,
     ) -> Fetched:
-        """Fetch its adapter to this machine's adapters. Raises ConfigError where the name is taken, HubError where it
-        is not there yet, AdapterError where it is not what was asked for or a key does not apply."""
+        """Fetch its adapter to this machine's adapters, with its last samples. Raises ConfigError where the name is
+        taken, HubError where it is not there yet, AdapterError where it is not what was asked for or a key does not
+        apply, Cancelled."""
         name = safe_name(name or own.name)
         target = self._workspace.adapters / f"{name}.safetensors"
         best_target = target.with_name(f"{name}-best.safetensors")
@@ -317,14 +323,22 @@ class Machines:
             found = [(path, target)]
             if best is not None:
                 found = [(self._verified(own, best, revision, folder, watch, cancel)[0], best_target), *found]
+            samples = fetch_samples(
+                self._api, own.repo_id, revision, files, read_info(path), about_folder(target), folder, watch=watch,
+                cancel=cancel,
+            )  # fmt: skip
             for _, there in found:  # one may have been made meanwhile
                 _free(there)
+            note = Origin(repo_id=own.repo_id, revision=revision, licence="", videos=(), trained_on=own.flavor)
             for source, there in found:
+                videos = samples.videos if there == target else ()
+                write_origin(about_folder(there), source, replace(note, videos=videos))
                 link_or_copy(source, there)
             shutil.rmtree(folder, ignore_errors=True)
         finally:
             lock.release()
-        return Fetched(path=target, applied=applied, best=None if best is None else best_target, revision=revision)
+        best_path = None if best is None else best_target
+        return Fetched(path=target, applied=applied, best=best_path, revision=revision, samples=samples)
 
     def _verified(
         self, own: Handoff, file: Any, revision: str, folder: Path, watch: Watch, cancel: threading.Event | None
@@ -411,7 +425,7 @@ class Machines:
 
 def _free(path: Path) -> None:
     if path.exists():
-        raise ConfigError(f"there is an adapter {path.stem!r} already: choose another name, with --name")
+        raise ConfigError(f"there is an adapter {path.stem!r} already: choose another name")
 
 
 def _status(error: HubError) -> int | None:

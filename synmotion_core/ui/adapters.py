@@ -44,7 +44,8 @@ class AdapterChoice:
         came = origin(self.path)
         trained = came is None and self.info.steps
         where = "ready-made" if self.id.startswith("ready/") else "trained here" if trained else "taken in"
-        where = f"from {came.repo_id}" if came is not None and came.repo_id else where
+        if came is not None and came.repo_id:
+            where = f"trained on {came.trained_on}" if came.trained_on else f"from {came.repo_id}"
         name = "" if run_name(self.info.motion) == self.path.stem else f"{self.path.stem}: "
         return f"{name}{motion_name(self.info.motion)} ({where})"
 

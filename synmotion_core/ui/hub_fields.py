@@ -231,12 +231,14 @@ def build(studio: Studio, adapter: gr.Dropdown) -> dict[str, Any]:
 
 
 def came_from(path: Path) -> str:
-    """Where on the Hub an adapter came from, "" where it did not."""
+    """Where on the Hub an adapter came from, or was trained; "" where neither."""
     from synmotion_core.adapters.origin import origin
 
     own = origin(path)
     if own is None or not own.repo_id:
         return ""
+    if own.trained_on:
+        return hint(f"Trained on Hugging Face's {own.trained_on}, by what was sent to {own.repo_id}.")
     licence = own.licence or "none"
     return hint(f"From {own.repo_id}, commit {own.revision[:8]}; its page names the licence: {licence}")
 

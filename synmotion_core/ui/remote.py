@@ -310,10 +310,9 @@ def build(
         def work(watch: Watch, stop: threading.Event) -> tuple[str, Any]:
             done = machines.pull(own, name=wanted, watch=watch, cancel=stop)
             best = f" Its best is {done.best.stem}." if done.best else ""
-            text = (
-                f"{done.path.stem} is here: {done.applied} of {done.applied} keys apply.{best} The clips are still in "
-            )
-            return f"{text}{own.repo_id}: “Delete” takes them away.", ("adapter", f"mine/{done.path.name}")
+            drawn = "".join(f" {line[0].upper()}{line[1:]}." for line in done.samples.said(own.repo_id))
+            text = f"{done.path.stem} is here: {done.applied} of {done.applied} keys apply.{best}{drawn} The clips are"
+            return f"{text} still in {own.repo_id}: “Delete” takes them away.", ("adapter", f"mine/{done.path.name}")
 
         started = studio.transfers.start(f"Fetching {own.name}", work)
         place = _Place.of(values[memory]).kept(transfer=started)
@@ -352,7 +351,7 @@ def build(
     )  # fmt: skip
     deleting = ask(
         "delete", "Delete it there", lambda own: f"{own.repo_id} goes from the Hub, with the clips and all that was "
-        "learnt there. An adapter that was fetched stays here.",
+        "learnt there. What was fetched, an adapter with its videos, stays here.",
     )  # fmt: skip
     for button, handler in ((laid.stop, stopping), (laid.begin, starting), (laid.delete, deleting)):
         button.click(guarded(message, handler), mine, all_of, **calm)

@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,17 +18,23 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from synmotion_core import cli
 from synmotion_core.adapters.file import read_info
+from synmotion_core.adapters.origin import about_folder, origin
+from synmotion_core.clips import video
 from synmotion_core.config import TrainRun, to_dict
 from synmotion_core.errors import AdapterError, Cancelled, ConfigError, HubError
 from synmotion_core.events import event_to_dict
 from synmotion_core.hosting import bootstrap
 from synmotion_core.hosting import machines as module
+from synmotion_core.hosting import samples as fetching
 from synmotion_core.hosting.ledger import Handoff
 from synmotion_core.hosting.machines import Machines
 from synmotion_core.hosting.order import Order, pack
 from synmotion_core.hosting.sources import Source
 from synmotion_core.locks import FileLock
-from synmotion_core.types import Finished, Noted, Progress
+from synmotion_core.naming import file_stem
+from synmotion_core.types import Finished, Noted, Progress, Prompt
+from synmotion_core.ui.adapters import find_adapters
+from synmotion_core.ui.library import videos_of
 from synmotion_core.workspace import Workspace
 from tests.hub_jobs import run_here
 from tests.hub_server import HubServer
@@ -299,6 +306,80 @@ def test_its_adapter_is_fetched_and_checked(
     assert sorted(path.name for path in mine.adapters.glob("*.safetensors")) == [
         "my wave.safetensors", "second-best.safetensors", "second.safetensors",
     ]  # fmt: skip
+
+
+CLIP = ROOT / "assets" / "clips" / "squat" / "squat-01.mp4"
+
+
+def samples(hub: HubServer, own: Handoff, **more: bytes) -> None:
+    """What a Job leaves that has drawn at two steps; more: files at the last, by their stems."""
+    info = read_info(SQUAT)
+    subjects = ["a <b>red</b>, cat", "a robot"]
+    names = [file_stem(Prompt(subject=one, motion=info.motion), 7, adapted=True) for one in subjects]
+    files = {f"result/samples/step-{step:06d}/{name}.mp4": CLIP.read_bytes() for step in (9, 10) for name in names}
+    files |= {f"result/samples/step-000010/{name}.mp4": data for name, data in more.items()}
+    files |= {"result/samples/step-000010/deep/er.mp4": b"x", "result/samples/step-x/y.mp4": b"x"}
+    files["result/run.json"] = json.dumps({"train": {"sample_subjects": [*subjects, 3]}}).encode()
+    result(hub, own)
+    hub.repos[f"datasets/{own.repo_id}"].commit(files, "What was drawn")
+
+
+def test_its_last_samples_come_with_it(
+    hub: HubServer, machines: Machines, begun: Handoff, mine: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hub.jobs.only().stage = "COMPLETED"
+    own = synmotion(machines, begun)
+    samples(hub, own, **{"zz-broken-seed7": b"no video", "zz-other-words-seed7-2": CLIP.read_bytes()})
+    done = machines.pull(own)
+    about, motion = about_folder(done.path), read_info(SQUAT).motion
+    came = origin(done.path)
+    assert came is not None
+    assert (came.repo_id, came.revision, came.trained_on) == (own.repo_id, done.revision, "l4x1")
+    assert came.videos == (
+        (about / "01.mp4", f"a <b>red</b>, cat {motion}"),
+        (about / "02.mp4", f"a robot {motion}"),
+        (about / "03.mp4", "zz other words"),
+    )
+    for path, _ in came.videos:
+        assert video.read(path)[0].shape == (17, 64, 64, 3)
+        assert path.read_bytes() != CLIP.read_bytes(), "written anew"
+    broken, came_with, left = done.samples.said(own.repo_id)
+    assert broken.startswith("its video result/samples/step-000010/zz-broken-seed7.mp4 was left out: ")
+    assert came_with == "3 of its videos came with it, of step 10"
+    assert left == f"3 more that it drew are in {own.repo_id} alone, and go with it"
+    (choice,) = (one for one in find_adapters(mine)[0] if one.id.startswith("mine/"))
+    assert choice.label.endswith("(trained on l4x1)")
+    assert videos_of(SimpleNamespace(jobs=None), choice) == list(came.videos)  # type: ignore[arg-type]
+    assert not list((mine.cache / "hub").iterdir())
+    assert cli.main(["remote", "pull", own.id, "--name", "second"]) == cli.OK
+    err = capsys.readouterr().err
+    assert f"{came_with}\n{left}\nthe clips are still in {own.repo_id}" in err
+
+
+def test_samples_that_are_too_large_are_not_fetched(
+    hub: HubServer, machines: Machines, begun: Handoff, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetching, "MAX_PREVIEW", 1000)
+    monkeypatch.setattr(fetching, "MOST", 1)
+    own = synmotion(machines, begun)
+    samples(hub, own)
+    hub.requests.clear()
+    done = machines.pull(own)
+    assert done.samples.videos == ()
+    (problem, _) = done.samples.said(own.repo_id)
+    assert "bytes, at most 1,000 are fetched" in problem
+    assert not [one for one in hub.requests if "/samples/" in one.path]
+    assert origin(done.path) is not None
+
+
+@pytest.mark.parametrize("run_json", [b"{", b"[]", b'{"train": {"sample_subjects": 3}}', b'{"train": 1}', b"[" * 10**5])
+def test_settings_that_cannot_be_read_cost_the_words_alone(
+    hub: HubServer, machines: Machines, begun: Handoff, run_json: bytes
+) -> None:
+    own = synmotion(machines, begun)
+    samples(hub, own)
+    hub.repos[f"datasets/{own.repo_id}"].commit({"result/run.json": run_json}, "Broken")
+    assert [words[:13] for _, words in machines.pull(own).samples.videos] == ["a b red b cat", "a robot squat"]
 
 
 def test_the_clips_are_taken_away(hub: HubServer, machines: Machines, begun: Handoff) -> None:

@@ -27,6 +27,7 @@ from tests.ui.studio import Site
 from tests.ui.test_accessibility import grave
 from tests.ui.test_page import SLOW, start_training, status, tab, take_examples, unfolded
 
+CLIP = Path(__file__).parents[2] / "assets" / "clips" / "squat" / "squat-01.mp4"
 SQUAT = Path(__file__).parents[2] / "assets" / "adapters" / "squat.safetensors"
 EVIL = "<b id='evil'>boo</b>"
 OWN = Handoff(
@@ -219,6 +220,7 @@ def send(page: Page) -> None:
 def result(hub: HubServer, own: Handoff) -> None:
     """What a Job leaves; the form's method and backbone are those of the ready adapter."""
     files = {f"result/{own.name}.safetensors": SQUAT.read_bytes(), "result/run.json": b"{}"}
+    files |= {f"result/samples/step-0000{n}/a-red-cat-claps-seed0.mp4": CLIP.read_bytes() for n in (20, 40)}
     hub.repos[f"datasets/{own.repo_id}"].commit(files, "What was learnt")
 
 
@@ -280,13 +282,17 @@ def test_shown_sent_followed_fetched_and_deleted(open_page: Any, site: Site, ann
     status(page, "#remote-status", "finished")
     page.locator("#remote-fetch").click()
     expect(page.locator("#remote-transfer")).to_contain_text("claps is here: 135 of 135 keys apply", timeout=SLOW)
+    expect(page.locator("#remote-transfer")).to_contain_text("1 of its videos came with it, of step 40. 1 more that")
     assert (site.workspace.adapters / "claps.safetensors").read_bytes() == SQUAT.read_bytes()
     page.locator("#remote-fetch").click()
     expect(page.locator("#remote-message [role=alert]")).to_contain_text("there is an adapter 'claps' on this machine")
     page.locator("#remote-use").click()
-    expect(page.locator("#gen-adapter input")).to_have_value("claps: squats (trained here)", timeout=SLOW)
+    expect(page.locator("#gen-adapter input")).to_have_value("claps: squats (trained on cpu-basic)", timeout=SLOW)
     tab(page, "5 · Library")
-    expect(page.locator("#library-adapter input")).to_have_value("claps: squats (trained here)", timeout=SLOW)
+    expect(page.locator("#library-adapter input")).to_have_value("claps: squats (trained on cpu-basic)", timeout=SLOW)
+
+    expect(page.locator("#library-about")).to_contain_text("Trained on Hugging Face's cpu-basic")
+    expect(page.locator("#library-videos figcaption")).to_contain_text("a red cat claps")
 
     tab(page, "2 · Train")
     page.locator("#remote-delete").click()
