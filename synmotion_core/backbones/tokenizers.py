@@ -28,7 +28,7 @@ def read_as_written(pipe: Any, parts: Iterable[str]) -> str:
     changed = ""
     for name in sorted(n for n in parts if n.startswith("tokenizer")):
         tokenizer = getattr(pipe, name)
-        if _is_made_otherwise(tokenizer):
+        if tokenizer is not None and _is_made_otherwise(tokenizer):
             from transformers import PreTrainedTokenizerFast
 
             setattr(pipe, name, PreTrainedTokenizerFast.from_pretrained(tokenizer.name_or_path, local_files_only=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from functools import cache
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -131,6 +132,7 @@ def test_every_row_ships_the_config_that_this_is_about() -> None:
 @pytest.mark.parametrize(("name", "own"), [("hunyuanvideo", HunyuanVideoPipeline), ("wan2.1-t2v-14b", WanPipeline)])
 def test_on_cuda_the_libraries_own_loaders_are_asked(name: str, own: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(loading, "fetched", lambda spec, family: Path("here"))
 
     class Family(own):
         @classmethod
