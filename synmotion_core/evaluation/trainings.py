@@ -32,7 +32,7 @@ from synmotion_core.types import Progress
 NOT_OURS = (
     "__main__.py", "ui", "cli.py", "jobs.py", "arguments.py", "exchange.py", "measuring.py", "run", "job_folder.py",
     "command.py", "progress_line.py", "events.py", "sharing.py", "transfers.py", "datasets", "hosting",
-    "hosting_options.py", "slices.py", "puppets/pretrain",
+    "hosting_options.py", "doctoring.py", "doctor_options.py", "slices.py", "puppets/pretrain",
 )  # fmt: skip
 OF_TRAINING = ("footage.py", "tasks.py", "trainings.py")
 _AFTER_TRAINING = ("num_videos", "num_common", "drawn_mode", "sampling", "metrics", "after", "subjects")
