@@ -133,7 +133,9 @@ def arrived(done: int, size: int) -> str:
 
 
 def rate(bytes_a_second: float) -> str:
-    """>>> rate(43_000_000)
+    """Bytes a second for people.
+
+    >>> rate(43_000_000)
     '41.0 MiB a second'
     """
     return f"{bytes_a_second / 2**20:.1f} MiB a second"
