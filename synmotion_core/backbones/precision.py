@@ -231,6 +231,21 @@ def offload_layers(part: nn.Module, device: torch.device) -> None:
         if hooks is not None:
             hooks.remove_hook("group_offloading", recurse=False)
         module._apply(lambda tensor: tensor.to(device), recurse=False)
+    tidy_hooks(part)
+
+
+def tidy_hooks(part: nn.Module) -> None:
+    """Drop what diffusers leaves on modules whose last hook is gone: an empty registry, and `forward` as an attribute.
+
+    Both hold the module that holds them, so that its memory would wait for the garbage collector.
+    """
+    for module in part.modules():
+        registry: Any = module.__dict__.get("_diffusers_hook")
+        if registry is not None and not registry.hooks:
+            del module.__dict__["_diffusers_hook"]
+            forward = module.__dict__.get("forward")
+            if getattr(forward, "__func__", None) is type(module).forward:
+                del module.__dict__["forward"]
 
 
 def staying(part: nn.Module) -> Iterator[nn.Module]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from torch import nn
 
+from synmotion_core.backbones.precision import tidy_hooks
 from synmotion_core.errors import IncompatibleError
 from synmotion_core.interfaces import BackboneSpec, Feature
 from synmotion_core.step_cache import KINDS, Kind, StepCache
@@ -81,7 +82,7 @@ class StepCaching:
             for transformer in self._transformers:
                 if transformer.is_cache_enabled:
                     transformer.disable_cache()
-                _tidy(transformer)
+                tidy_hooks(transformer)
 
     def _counting(self, transformer: nn.Module) -> Iterator[Any]:
         blocks = [b for child in transformer.children() if isinstance(child, nn.ModuleList) for b in child]
@@ -130,17 +131,3 @@ def _config(cache: StepCache) -> Any:
     # the light form keeps what the last projection gave, and runs no block in the steps between. The full one keeps
     # the outputs of all attentions, gigabytes of a large model, runs the rest, and finds none of Wan's by its patterns
     return TaylorSeerCacheConfig(cache_interval=cache.interval, use_lite_mode=True, taylor_factors_dtype=torch.float32)
-
-
-def _tidy(transformer: nn.Module) -> None:
-    """Drop what diffusers leaves on modules whose last hook is gone: an empty registry, and `forward` as an attribute.
-
-    Both hold the module that holds them, so that its memory would wait for the garbage collector.
-    """
-    for module in transformer.modules():
-        registry: Any = module.__dict__.get("_diffusers_hook")
-        if registry is not None and not registry.hooks:
-            del module.__dict__["_diffusers_hook"]
-            forward = module.__dict__.get("forward")
-            if getattr(forward, "__func__", None) is type(module).forward:
-                del module.__dict__["forward"]

@@ -172,9 +172,10 @@ def test_from_files_to_an_adapter_to_a_video(backbone: Any, tmp_path: Path, monk
         name="rolls", clips=(ClipSource(path=clip, subject="a person", motion="rolls"),), backbone=NAME, mode="i2v",
         train=TrainConfig(num_steps=2, batch_size=1, sample_subjects=("a cat",), sample_images=(picture,)),
     )  # fmt: skip
+    asked = dataclasses.replace(config, method_config={"alpha": 0.75})
     with pytest.raises(IncompatibleError, match=r"it cannot draw the subject priors of synmotion: train without them"):
-        list(run.train(config, tmp_path / "job", cache=tmp_path / "cache", cancel=threading.Event()))
-    config = dataclasses.replace(config, method_config={"alpha": 1, "rank": 2, "refiner_width": 16})
+        list(run.train(asked, tmp_path / "job", cache=tmp_path / "cache", cancel=threading.Event()))
+    config = dataclasses.replace(config, method_config={"rank": 2, "refiner_width": 16})
     *_, finished = run.train(config, tmp_path / "job", cache=tmp_path / "cache", cancel=threading.Event())
     assert finished.path is not None
     info = read_info(finished.path)

@@ -302,7 +302,7 @@ def test_hooks_of_others_stay() -> None:
         assert list(transformer.proj_out._diffusers_hook.hooks) == ["another's"]
     finally:
         registry.remove_hook("another's")
-        at_work._tidy(transformer)
+        at_work.tidy_hooks(transformer)
 
 
 @pytest.mark.parametrize("held", [{"weights": "fp8"}, {"weights": "8bit"}, {"offload": "model"}, {"offload": "group"}])
