@@ -150,6 +150,24 @@ def _with_first(frame: Tensor, latents: Tensor) -> Tensor:
     return torch.cat([frame.to(latents), latents[:, :, 1:]], dim=2)
 
 
+def _without_autocast(module: nn.Module) -> None:
+    """A part that diffusers keeps in float32 computes in it, also where the rest runs under autocast.
+
+    Under autocast the time's embedding would be wrong by 0.4 %, where its cast to bf16 behind it costs 0.16 %.
+    """
+    entered: list[torch.autocast] = []
+
+    def enter(_: nn.Module, args: tuple[Tensor, ...]) -> None:
+        entered.append(torch.autocast(args[0].device.type, enabled=False))
+        entered[-1].__enter__()
+
+    def leave(*_: Any) -> None:
+        entered.pop().__exit__(None, None, None)
+
+    module.register_forward_pre_hook(enter)
+    module.register_forward_hook(leave, always_call=True)
+
+
 class Wan(FirstEncoder):
     """A loaded Wan backbone. See interfaces.Backbone for the contract of each member."""
 
@@ -167,6 +185,8 @@ class Wan(FirstEncoder):
 
             experts = WanExperts(pipe.transformer, pipe.transformer_2, spec.boundary_ratio * 1000)
             self.denoiser = experts.requires_grad_(False).eval()
+        for expert in filter(None, (pipe.transformer, pipe.transformer_2)):
+            _without_autocast(expert.condition_embedder.time_embedder)
         # some of its modules stay in float32, and its blocks may be quantised
         self.dtype: torch.dtype = pipe.transformer.patch_embedding.weight.dtype
         self.diffusion = FlowMatching(shift=spec.options["sigma_shift"])

@@ -161,6 +161,33 @@ def test_predict_is_the_stock_pipelines_call_bit_for_bit(
         assert not ours[:, :, :kept].any()
 
 
+@every_case
+@pytest.mark.parametrize("mixed_precision", ["no", "bf16"])
+def test_the_time_is_embedded_in_float32_also_under_autocast(
+    name: str, mode: str, mixed_precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the stock pipelines do, which know no autocast: in every expert, bit for bit."""
+    backbone = in_bf16(tiny_backbone(name))
+    _, calls = stock(backbone, mode, monkeypatch, guidance_scale=1.0)
+    assert len({id(call["module"]) for call in calls}) == (2 if name in EXPERTS else 1)
+    for call in calls:
+        made: list[torch.Tensor] = []
+        hook = call["module"].condition_embedder.time_embedder.register_forward_hook(
+            lambda *x, made=made: made.append(x[2])
+        )
+        given = {key: call[key] for key in ("hidden_states", "timestep", "encoder_hidden_states")}
+        try:
+            with torch.no_grad():
+                call["module"](**given, return_dict=False)
+                with torch.autocast("cpu", torch.bfloat16, enabled=mixed_precision == "bf16"):
+                    call["module"](**given, return_dict=False)
+                    assert torch.is_autocast_enabled("cpu") == (mixed_precision == "bf16"), "the rest runs as asked"
+        finally:
+            hook.remove()
+        assert made[0].dtype == made[1].dtype == torch.float32
+        assert torch.equal(*made)
+
+
 def test_time_is_told_token_by_token(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 3 latent frames of 4 x 6, in patches of 2 x 2: the first frame's tokens are clean where it is an image."""
     backbone: Any = tiny_backbone("wan2.2-ti2v-5b")
