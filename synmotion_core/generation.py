@@ -44,7 +44,7 @@ from synmotion_core.backbones.step_cache import Tally, caching, check_step_cache
 from synmotion_core.blending import Over, frame_weights
 from synmotion_core.clips import video
 from synmotion_core.errors import Cancelled, IncompatibleError
-from synmotion_core.interfaces import Backbone, BackboneSpec, Method
+from synmotion_core.interfaces import Backbone, BackboneSpec, Method, autocast_dtype
 from synmotion_core.naming import file_stems, plain
 from synmotion_core.step_cache import StepCache
 from synmotion_core.types import (
@@ -76,7 +76,7 @@ class SamplerConfig:
     adapter_until in 0..1 is the share of the steps in which the adapter works: 0 none, 1 all. noise_prior is p of (12):
     the part of the variance of what sampling starts from that is a clip's. step_cache says what a
     step takes up of earlier ones (step_cache.py); None runs each whole.
-    mixed_precision "bf16" runs the denoiser under autocast, "no" in the weights' own type.
+    mixed_precision "bf16" runs the denoiser under autocast (interfaces.autocast_dtype), "no" in the weights' own type.
     """
 
     num_inference_steps: int
@@ -314,7 +314,7 @@ def denoise(
     conditions, before = [], None
     try:
         with (
-            torch.autocast(backbone.device.type, torch.bfloat16, enabled=config.mixed_precision == "bf16"),
+            torch.autocast(backbone.device.type, autocast_dtype(backbone), enabled=config.mixed_precision == "bf16"),
             caching(backbone.transformers(mode), config.step_cache, tally) as cache,
         ):
             for index, now in enumerate(solver.sigmas[:-1].tolist()):

@@ -70,6 +70,7 @@ class BackboneSpec:
     boundary_ratio: float | None = None  # the noise level, 0 to 1, below which a second expert denoises
     guidance_scale_2: float | None = None  # the second expert's guidance; None: the same
     flow_shift: float | None = None  # of the noise levels when sampling; None: the scheduler's own
+    held: Mapping[str, str] = field(default_factory=dict)  # parts that CUDA holds in another type than bf16
     options: Mapping[str, Any] = field(default_factory=dict)  # the family's own settings
 
     @property
@@ -261,6 +262,11 @@ class Highway:
 
     skips: tuple[Skip, ...]
     scales: tuple[SkipScale, ...] = ()
+
+
+def autocast_dtype(backbone: Backbone) -> torch.dtype:
+    """What mixed precision computes in where nothing is learnt: float16 for weights that are held so, else bf16."""
+    return torch.float16 if backbone.dtype == torch.float16 else torch.bfloat16
 
 
 class TemporalBackbone(Backbone, Protocol):

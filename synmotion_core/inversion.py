@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from synmotion_core.errors import Cancelled
-from synmotion_core.interfaces import Backbone
+from synmotion_core.interfaces import Backbone, autocast_dtype
 from synmotion_core.types import Event, Progress, Started, TextCondition, VideoShape
 
 
@@ -48,7 +48,7 @@ def invert(
         if cancel is not None and cancel.is_set():
             raise Cancelled("stopped by request")
         level = torch.full((len(x),), then, device=backbone.device)
-        with torch.autocast(backbone.device.type, torch.bfloat16, enabled=mixed_precision == "bf16"):
+        with torch.autocast(backbone.device.type, autocast_dtype(backbone), enabled=mixed_precision == "bf16"):
             velocity = backbone.predict(x, level, condition)
         x = x + (then - now) * velocity.float()  # (11)
         yield Progress(stage="invert", step=index + 1, total=len(sigmas) - 1)

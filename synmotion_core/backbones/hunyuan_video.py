@@ -35,7 +35,7 @@ from synmotion_core.backbones.real_world import KNOWS_TENCENT, PRIORS
 from synmotion_core.backbones.roles import NO_ROLES, Spans, spans_of, token_roles
 from synmotion_core.backbones.solver import FlowSolver, predicts_clean
 from synmotion_core.backbones.token_replace import share_again, start_from, token_replace_form
-from synmotion_core.backbones.words import FirstEncoder, Tokens, with_word
+from synmotion_core.backbones.words import FirstEncoder, Tokens, lifted, with_word
 from synmotion_core.diffusion import FlowMatching, velocity_from_clean
 from synmotion_core.errors import ConfigError
 from synmotion_core.interfaces import BackboneSpec, Feature
@@ -89,6 +89,7 @@ def _row(
         },
         needs_gpu=True,
         batch_size=1,
+        held={"text_encoder": "float16", "text_encoder_2": "float16"},  # as the official code and diffusers read them
         knows=KNOWS_TENCENT,
         options={
             "sigma_shift": 7.0,  # as public trainers draw them; sampling shifts by as much
@@ -296,10 +297,13 @@ class HunyuanVideo(FirstEncoder):
     def encode_word(self, prompts: Sequence[Prompt], word: Tensor) -> TextCondition:
         """CLIP has another table and is not asked: what it makes of a prompt stays that of the plain words."""
         tokens = self._tokens([p.text for p in prompts], spans_of(prompts)).one_motion().to(self.device)
+        encoder = self.pipe.text_encoder
+
+        def read(own: Tensor) -> Tensor:
+            return self._states(inputs_embeds=with_word(encoder, tokens, own), attention_mask=tokens.mask)
+
         with torch.autocast(self.device.type, enabled=False):
-            embeds = self._states(
-                inputs_embeds=with_word(self.pipe.text_encoder, tokens, word), attention_mask=tokens.mask
-            )
+            embeds = lifted(word, read, encoder.dtype)
         return tokens.condition(embeds, prompts, self._crop)
 
     def unread(self, texts: Sequence[str]) -> list[str]:

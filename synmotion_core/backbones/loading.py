@@ -70,7 +70,8 @@ def load_pipeline(
     Where somebody has put weights of the row into the workspace, they take the Hub's place.
 
     Its parts are frozen, in evaluation mode and on their device; its encoders are read on first use (lazy.py).
-    Weights that `precision` leaves alone are in bf16 on CUDA and in float32 on the CPU, the VAE always in float32.
+    Weights that `precision` leaves alone are in bf16 on CUDA, or as the row's `held` says, and in float32 on the CPU,
+    the VAE always in float32.
     Raises ConfigError for a precision that cannot be had, as `placed` and `fetching.fetch`, MissingError for files that
     cannot be read and, on first use, for a text encoder that knows no word.
     """
@@ -86,17 +87,19 @@ def load_pipeline(
         from synmotion_core.puppets.autoencoder import AutoencoderPatchVideo
 
         family = _taking("vae", AutoencoderPatchVideo, family)
-    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    dtypes = {"default": torch.float32, "vae": torch.float32}
+    if device.type == "cuda":
+        dtypes |= {"default": torch.bfloat16, **{part: getattr(torch, dtype) for part, dtype in spec.held.items()}}
     take_turns = taking_turns(device)
 
     def read(family: Any, without: Collection[str], **more: Any) -> Any:
         try:
             pipe = family.from_pretrained(
                 source,
-                dtype={"default": dtype, "vae": torch.float32},
+                dtype=dtypes,
                 use_safetensors=True,
                 local_files_only=True,
-                quantization_config=loader_config(precision, device, set(spec.parameters) - set(without)),
+                quantization_config=loader_config(precision, device, set(spec.parameters) - set(without), dtypes),
                 **dict.fromkeys(without),
                 **more,
             )
@@ -119,7 +122,7 @@ def load_pipeline(
     for name in set(parts) - set(encoders):
         settled(name, getattr(pipe, name))
     pipe.encoders = Encoders(read_one)
-    return pipe, _fingerprint(spec, own) + read_as_written(pipe, parts) + fingerprint_suffix(precision)
+    return pipe, _fingerprint(spec, own) + read_as_written(pipe, parts) + fingerprint_suffix(precision, spec, device)
 
 
 def _taking(name: str, kind: type, family: Any) -> Any:

@@ -5,6 +5,9 @@ text encoder but for its output and what looks at pictures. Everything before an
 embedders, projections of time and text, the last norm and projection. On CUDA the libraries' own loaders do it as the
 files are read; diffusers refuses to without a GPU, so on a CPU the same layers are swapped afterwards.
 
+Modulations of the blocks (norm1.linear and their like) are quantised with the rest. On random weights NF4 leaves a
+prediction wrong by 7.6 %, and by 5.6 % where it left them alone.
+
 Adapters stay float32 on any base. A quantised base is never saved: what is learnt is in the adapter.
 """
 
@@ -15,7 +18,8 @@ import inspect
 import logging
 import warnings
 import weakref
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -50,17 +54,28 @@ def check_precision(spec: BackboneSpec, device: torch.device, precision: Precisi
         )
 
 
-def fingerprint_suffix(precision: Precision) -> str:
+def fingerprint_suffix(precision: Precision, spec: BackboneSpec, device: torch.device) -> str:
     """What a fingerprint needs more: only what changes the encodings that are cached under it."""
+    own = {dtype for part, dtype in spec.held.items() if device.type == "cuda"}  # all was in bf16 there once
+    held = "".join(f"+{dtype}" for dtype in sorted(own))
     text = "" if precision.text_weights == "bf16" else f"+text_weights={precision.text_weights}"
-    return text + ("+vae_tiling" if precision.vae_tiling else "")
+    return held + text + ("+vae_tiling" if precision.vae_tiling else "")
 
 
 # ------------------------------------------------------------------------------------------------ quantising
 
 
-def loader_config(precision: Precision, device: torch.device, parts: Collection[str]) -> Any:
-    """What `from_pretrained` of a pipeline takes as quantization_config when it reads these parts."""
+def loader_config(
+    precision: Precision,
+    device: torch.device,
+    parts: Collection[str],
+    dtypes: Mapping[str, torch.dtype] = MappingProxyType({}),
+) -> Any:
+    """What `from_pretrained` of a pipeline takes as quantization_config when it reads these parts.
+
+    A text encoder in 4 bits computes in its own type of `dtypes`. A denoiser does in bf16, whatever it is held in: it
+    is trained so, and bitsandbytes' layers would go on in float16 within autocast to bf16, where gradients vanish.
+    """
     from diffusers import BitsAndBytesConfig as OfModel
     from diffusers import PipelineQuantizationConfig
     from transformers import BitsAndBytesConfig as OfTextEncoder
@@ -71,20 +86,21 @@ def loader_config(precision: Precision, device: torch.device, parts: Collection[
             mapping[name] = OfModel(**_settings(precision.weights, device), llm_int8_skip_modules=list(OUTSIDE))
         if name == "text_encoder" and precision.text_weights != "bf16":
             mapping[name] = OfTextEncoder(
-                **_settings(precision.text_weights, device), llm_int8_skip_modules=list(TEXT_OUTSIDE)
+                **_settings(precision.text_weights, device, dtypes.get(name, torch.bfloat16)),
+                llm_int8_skip_modules=list(TEXT_OUTSIDE),
             )
     _quiet()
     return PipelineQuantizationConfig(quant_mapping=mapping) if mapping else None
 
 
-def _settings(weights: str, device: torch.device) -> dict[str, Any]:
+def _settings(weights: str, device: torch.device, dtype: torch.dtype = torch.bfloat16) -> dict[str, Any]:
     if weights == "8bit":
         return {"load_in_8bit": True, "llm_int8_threshold": THRESHOLD}
     return {
         "load_in_4bit": True,
         "bnb_4bit_quant_type": "nf4",
         "bnb_4bit_use_double_quant": True,
-        "bnb_4bit_compute_dtype": torch.bfloat16 if device.type == "cuda" else torch.float32,
+        "bnb_4bit_compute_dtype": dtype if device.type == "cuda" else torch.float32,
     }
 
 
@@ -127,6 +143,7 @@ def _quantized(layer: nn.Linear, weights: str) -> nn.Module:
 
     bnb: Any = bitsandbytes
     device, dtype = layer.weight.device, layer.weight.dtype
+    dtype = torch.bfloat16 if dtype == torch.float16 else dtype  # as `loader_config` says
     size = (layer.in_features, layer.out_features, layer.bias is not None)
     value = layer.weight.detach().cpu()  # bitsandbytes quantises on the way from the CPU
     with torch.device("meta"):

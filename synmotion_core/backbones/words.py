@@ -10,7 +10,7 @@ the same, bit for bit.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -87,3 +87,24 @@ def with_word(encoder: Any, tokens: Tokens, word: Tensor) -> Tensor:
     table = encoder.get_input_embeddings()
     embeds = table(tokens.ids.to(table.weight.device)).to(word.device)  # an offloaded one is not called whole here
     return torch.where(tokens.motion.unsqueeze(-1), word.to(embeds), embeds)
+
+
+def lifted(word: Tensor, read: Callable[[Tensor], Tensor], dtype: torch.dtype) -> Tensor:
+    """`read(word)`, both float32; `dtype` is what the encoder between them computes in.
+
+    A gradient that comes back through float16 vanishes below 6e-8, and a loss's is smaller there. So it is multiplied
+    by the power of two that brings its largest value to about 1, and what reaches the word is divided by it.
+    """
+    if dtype != torch.float16 or not (word.requires_grad and torch.is_grad_enabled()):
+        return read(word)
+    exponents: list[Tensor] = []
+
+    def lift(gradient: Tensor) -> Tensor:
+        exponents[:] = [torch.frexp(gradient.abs().amax()).exponent]
+        return torch.ldexp(gradient, -exponents[0])
+
+    own = word.view_as(word)  # hooks on a parameter would stay
+    own.register_hook(lambda gradient: torch.ldexp(gradient, exponents[0]))
+    embeds = read(own)
+    embeds.register_hook(lift)
+    return embeds

@@ -114,7 +114,8 @@ def weight_bytes(spec: BackboneSpec, precision: Precision) -> dict[str, float]:
     """Of each part as it is held. A row that has not been measured is taken to be all blocks."""
     numbers = measured(spec.name)
     plain = 2.0 if spec.needs_gpu else 4.0
-    weights = {part: count * (4.0 if part == "vae" else plain) for part, count in spec.parameters.items()}
+    whole = {"vae", *(part for part, dtype in spec.held.items() if dtype == "float32")}
+    weights = {part: count * (4.0 if part in whole else plain) for part, count in spec.parameters.items()}
     for part in weights:
         if is_denoiser(part) and precision.weights in _HELD:
             fp8 = precision.weights == "fp8"
@@ -189,10 +190,23 @@ def _working(spec: BackboneSpec, numbers: Measured, precision: Precision, work: 
         each = numbers.train_checkpointed if precision.gradient_checkpointing else numbers.train
         each = count * each + masks + (0 if precision.gradient_checkpointing else masks_kept)
         learning = work.adapter_parameters * (4 + _ADAM[work.optimizer])  # gradients and moments
-        stages["train"] = work.batch_size * each + adapter + learning
+        stages["train"] = work.batch_size * each + adapter + learning + _copies(spec, numbers, precision)
     stages["sample"] = (2 if work.guided else 1) * (count * numbers.sample + masks) + adapter
     stages["decode"] = autoencoder("decode") + adapter
     return stages
+
+
+def _copies(spec: BackboneSpec, numbers: Measured, precision: Precision) -> float:
+    """Bytes of a denoiser's weights in bf16 that the backward pass needs, where they are held in another type.
+
+    Of all layers but bitsandbytes' own, or of one block that is computed again: a 3-D U-Net's largest has 30 %.
+    """
+    if spec.held.get(spec.denoiser) is None:
+        return 0.0
+    count = spec.parameters[spec.denoiser]
+    if precision.gradient_checkpointing:
+        return 2 * 0.3 * count
+    return 2.0 * (count - (numbers.block_parameters if precision.weights in ("8bit", "4bit") else 0))
 
 
 def _masks(spec: BackboneSpec, count: int) -> tuple[float, float]:

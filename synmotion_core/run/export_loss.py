@@ -25,7 +25,7 @@ from synmotion_core.adapters.file import read_info
 from synmotion_core.backbones import find_spec
 from synmotion_core.errors import Cancelled, IncompatibleError
 from synmotion_core.generation import SamplerConfig, default_sampler, denoise, read_texts
-from synmotion_core.interfaces import Backbone, BackboneSpec, Method
+from synmotion_core.interfaces import Backbone, BackboneSpec, Method, autocast_dtype
 from synmotion_core.precision import PLAIN, Precision
 from synmotion_core.run.adapters import read_adapter
 from synmotion_core.run.pool import borrow_backbone, fetch
@@ -140,7 +140,7 @@ def _predicted(
 ) -> list[Tensor]:
     text: TextCondition = read_texts(backbone, [prompt], dataclasses.replace(s, guidance_scale=1.0)).prompts
     found = []
-    with torch.autocast(backbone.device.type, torch.bfloat16, enabled=s.mixed_precision == "bf16"):
+    with torch.autocast(backbone.device.type, autocast_dtype(backbone), enabled=s.mixed_precision == "bf16"):
         made = text.as_condition() if method is None else method.condition(text, 1.0)
         condition = dataclasses.replace(made, guidance=s.embedded_guidance)
         for latents, sigma in places:

@@ -248,7 +248,16 @@ def _optimizer(config: TrainConfig, method: Method) -> torch.optim.Optimizer:
 def _precision(
     config: TrainConfig, backbone: Backbone
 ) -> tuple[Callable[[], AbstractContextManager], Callable, Callable]:
-    """accelerate's autocast, backward and clipping for the run's precision and the backbone's device."""
+    """accelerate's autocast, backward and clipping for the run's precision and the backbone's device.
+
+    Weights that are held in float16 learn in bf16, too, which needs no scaling of the loss. Raises ConfigError for
+    mixed_precision "no" there.
+    """
+    if backbone.dtype == torch.float16 and config.mixed_precision == "no":
+        raise ConfigError(
+            f"{backbone.spec.name} is held in float16 here, in which small gradients vanish: train with "
+            "mixed_precision 'bf16', not 'no'"
+        )
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 

@@ -18,7 +18,7 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from synmotion_core.backbones import SPECS, find_spec, load_backbone, loading
+from synmotion_core.backbones import SPECS, family, find_spec, load_backbone, loading
 from synmotion_core.backbones import precision as held
 from synmotion_core.backbones.wan_experts import WanExperts
 from synmotion_core.errors import ConfigError
@@ -129,6 +129,57 @@ def test_every_row_ships_the_config_that_this_is_about() -> None:
     assert set(SHARE) == set(REAL) == {path.stem for path in CONFIGS.iterdir()}
 
 
+F16, F32 = torch.float16, torch.float32
+HELD = {
+    "hunyuanvideo": {"text_encoder": F16, "text_encoder_2": F16},
+    "hunyuanvideo-i2v": {"text_encoder": F16, "text_encoder_2": F16},
+    "hunyuanvideo-1.5": {"text_encoder": F16, "text_encoder_2": F32},
+    "hunyuanvideo-1.5-i2v": {"text_encoder": F16, "text_encoder_2": F32, "image_encoder": F16},
+    "modelscope-t2v-1.7b": {"unet": F16, "text_encoder": F16},
+    "zeroscope-v2-576w": {"unet": F16, "text_encoder": F16},
+}
+
+
+@pytest.mark.parametrize("name", sorted(find.name for find in SPECS.values() if find.needs_gpu))
+def test_each_part_is_held_as_it_is_published(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On CUDA; on a CPU all of them are in float32, under the fingerprint of ever."""
+    spec, asked = find_spec(name), []
+    own = family(spec).pipeline(spec)
+    monkeypatch.setattr(loading, "fetched", lambda spec, family: Path("here"))
+
+    class Family(own):
+        @classmethod
+        def from_pretrained(cls, *args: Any, **given: Any) -> Any:
+            asked.append(given["dtype"])
+            parts = dict.fromkeys(own._get_signature_keys(own)[0])
+            return SimpleNamespace(**parts, set_progress_bar_config=lambda disable: None)
+
+    held_so = {"default": torch.bfloat16, "vae": F32, **HELD.get(name, {})}
+    pipe, fingerprint = loading.load_pipeline(Family, spec, CUDA, tiny_folder(name), PLAIN)
+    pipe.encoders.get("text_encoder")
+    assert asked == [held_so, held_so]
+    suffixes = "".join(f"+{str(dtype)[6:]}" for dtype in sorted({*HELD.get(name, {}).values()}, key=str))
+    assert fingerprint == tiny_backbone(name).fingerprint + suffixes
+    assert weights_of(fingerprint) == tiny_backbone(name).fingerprint
+    _, fingerprint = loading.load_pipeline(Family, spec, torch.device("cpu"), tiny_folder(name), PLAIN)
+    assert asked[2] == {"default": F32, "vae": F32}
+    assert fingerprint == tiny_backbone(name).fingerprint
+
+
+def test_the_puppets_are_held_as_ever() -> None:
+    assert all(not spec.held for spec in SPECS.values() if not spec.needs_gpu)
+
+
+def test_what_computes_in_four_bits_does_so_in_a_type_that_learns() -> None:
+    layer = nn.Linear(64, 64).half()
+    assert held._quantized(layer, "4bit").compute_dtype == torch.bfloat16
+    assert held._quantized(layer.float(), "4bit").compute_dtype == F32
+    given = Precision(weights="4bit", text_weights="4bit")
+    asked = held.loader_config(given, CUDA, ("unet", "text_encoder"), HELD["zeroscope-v2-576w"]).quant_mapping
+    assert asked["unet"].bnb_4bit_compute_dtype == torch.bfloat16
+    assert asked["text_encoder"].bnb_4bit_compute_dtype == F16
+
+
 @pytest.mark.parametrize(("name", "own"), [("hunyuanvideo", HunyuanVideoPipeline), ("wan2.1-t2v-14b", WanPipeline)])
 def test_on_cuda_the_libraries_own_loaders_are_asked(name: str, own: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[dict[str, Any]] = []
@@ -146,7 +197,8 @@ def test_on_cuda_the_libraries_own_loaders_are_asked(name: str, own: Any, monkey
         asked.clear()
         pipe, _ = loading.load_pipeline(Family, find_spec(name), CUDA, None, Precision(**values))
         pipe.encoders.get("text_encoder")
-        assert all(given["dtype"] == {"default": torch.bfloat16, "vae": torch.float32} for given in asked)
+        held_so = {"default": torch.bfloat16, "vae": torch.float32, **HELD.get(name, {})}
+        assert all(given["dtype"] == held_so for given in asked)
         configs = [given["quantization_config"] for given in asked]
         return [None if config is None else config.quant_mapping for config in configs]
 

@@ -19,10 +19,13 @@ from synmotion_core.diffusion import EpsilonPrediction, add_noise, variance_scal
 from synmotion_core.errors import ConfigError, IncompatibleError, MissingError, PromptError
 from synmotion_core.generation import default_sampler, denoise
 from synmotion_core.interfaces import Backbone
+from synmotion_core.inversion import invert
 from synmotion_core.methods import find_method
 from synmotion_core.planning import downloads
 from synmotion_core.planning.report import plan
 from synmotion_core.precision import Precision
+from synmotion_core.training import trainer
+from synmotion_core.training.settings import TrainConfig
 from synmotion_core.types import Condition, Prompt
 from tests.backbones.tiny import SHAPE, tiny_backbone, tiny_folder, tiny_spec
 from tests.models import PROMPTS, noisy, plain, shake
@@ -286,3 +289,48 @@ def test_weights_that_are_pickles_alone_are_not_read_and_ones_own_are(
     assert found.fingerprint == tiny_backbone(NAME).fingerprint
     assert downloads.disk(SPECS[NAME]).missing == 0  # type: ignore[union-attr]
     assert not any(said in line for line in plan(run).lines)
+
+
+def test_weights_in_float16_draw_in_it_and_learn_in_bf16(backbone: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on CUDA: autocast's type when videos are drawn and clips inverted, and the type gradients come back in."""
+    seen: list[tuple[torch.dtype, bool]] = []
+
+    def predict(latents: torch.Tensor, sigmas: torch.Tensor, condition: Condition) -> torch.Tensor:
+        seen.append((torch.get_autocast_dtype("cpu"), torch.is_autocast_enabled("cpu")))
+        return torch.zeros_like(latents)
+
+    text, shape = backbone.encode_text([""]), backbone.spec.default_shape
+    for dtype, expected in ((torch.float32, torch.bfloat16), (torch.float16, torch.float16)):
+        with monkeypatch.context() as patch:
+            patch.setattr(backbone, "dtype", dtype)
+            patch.setattr(backbone, "predict", predict, raising=False)
+            *_, last = denoise(backbone, None, PROMPTS[:1], [1], default_sampler(backbone))
+            list(invert(backbone, last, text, shape, 2))
+        assert set(seen) == {(expected, True)}
+        seen.clear()
+
+    given: list[torch.dtype] = []
+
+    def record(x: torch.Tensor, t: torch.Tensor, encoder_hidden_states: torch.Tensor, **_: Any) -> Any:
+        given.extend((x.dtype, encoder_hidden_states.dtype))
+        return (x,)
+
+    x, s = noisy(backbone)
+    with monkeypatch.context() as patch:
+        patch.setattr(backbone.denoiser, "forward", record)
+        for dtype, autocast, expected in (
+            (torch.float16, True, torch.bfloat16),
+            (torch.float16, False, torch.float16),
+            (torch.float32, True, torch.float32),
+        ):
+            patch.setattr(backbone, "dtype", dtype)
+            with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+                backbone.predict(x, s, plain(backbone.encode_prompt(PROMPTS)))
+            assert set(given) == {expected}
+            given.clear()
+
+
+def test_without_autocast_float16_is_not_trained(backbone: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backbone, "dtype", torch.float16)
+    with pytest.raises(ConfigError, match="small gradients vanish: train with mixed_precision 'bf16', not 'no'"):
+        trainer._precision(TrainConfig(mixed_precision="no"), backbone)

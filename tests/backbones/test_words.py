@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from typing import Any
 
@@ -11,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synmotion_core.backbones import SPECS
-from synmotion_core.backbones.words import Tokens
+from synmotion_core.backbones.roles import spans_of
+from synmotion_core.backbones.words import Tokens, lifted, with_word
 from synmotion_core.errors import ConfigError
 from synmotion_core.interfaces import why_incompatible
 from synmotion_core.methods import METHODS
@@ -120,3 +122,30 @@ def test_a_held_encoder_stays_and_others_go(name: str) -> None:
         backbone.hold_words(False)
     backbone.release_encoders()
     assert backbone.pipe.encoders.loaded == ()
+
+
+def test_a_gradient_comes_back_through_an_encoder_in_float16() -> None:
+    """Bit for bit the same words, and a gradient that float16 alone would lose."""
+    whole: Any = tiny_backbone("hunyuanvideo")
+    half = copy.deepcopy(whole.pipe.text_encoder).half()
+    word = torch.randn(32, generator=torch.Generator().manual_seed(0)) * 0.02
+
+    def gradient(encoder: Any, lift: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        own = word.clone().requires_grad_()
+        tokens = whole._tokens([PROMPTS[0].text], spans_of(PROMPTS[:1])).one_motion()
+
+        def read(x: torch.Tensor) -> torch.Tensor:
+            embeds = with_word(encoder, tokens, x)
+            return encoder(inputs_embeds=embeds, attention_mask=tokens.mask).last_hidden_state.float()
+
+        made = lifted(own, read, encoder.dtype) if lift else read(own)
+        (made * torch.randn(made.shape, generator=torch.Generator().manual_seed(1)) * 1e-11).sum().backward()
+        assert own.grad is not None
+        return made.detach(), own.grad
+
+    _, exact = gradient(whole.pipe.text_encoder, True)
+    plain, lost = gradient(half, False)
+    made, found = gradient(half, True)
+    assert torch.equal(made, plain)
+    assert not lost.any()
+    assert (found - exact).norm() / exact.norm() < 0.02

@@ -156,3 +156,25 @@ def test_a_learnt_word_keeps_the_text_encoder_in_memory() -> None:
     assert kept["encode"] == plain["encode"]
     for stage in ("train", "sample", "decode"):
         assert kept[stage] - plain[stage] == pytest.approx(more), stage
+
+
+def test_what_is_not_held_in_bf16_counts_so() -> None:
+    letters = SPECS["hunyuanvideo-1.5"]
+    weights = planning.weight_bytes(letters, PLAIN)
+    assert weights["text_encoder_2"] == 4 * letters.parameters["text_encoder_2"], "ByT5 is read in float32"
+    assert weights["text_encoder"] == 2 * letters.parameters["text_encoder"]
+    spec = SPECS["zeroscope-v2-576w"]
+    numbers, bf16 = planning.measured(spec.name), replace(spec, held={})
+    assert numbers is not None
+    work = training(shape=spec.default_shape)
+
+    def more(precision: Precision, stage: str = "train") -> float:
+        found = [planning.needs(of, precision, work) for of in (spec, bf16)]
+        assert found[0] is not None
+        assert found[1] is not None
+        return (found[0].stages[stage] - found[1].stages[stage]) * GIB / (1 + LOSS) / spec.parameters["unet"]
+
+    assert more(PLAIN) == pytest.approx(2.0), "autocast's copies of what is held in float16"
+    assert more(Precision(gradient_checkpointing=True)) == pytest.approx(0.6)
+    assert more(Precision(weights="8bit")) == pytest.approx(2 - 2 * numbers.block_parameters / spec.parameters["unet"])
+    assert more(PLAIN, "sample") == 0
