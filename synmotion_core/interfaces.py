@@ -70,6 +70,7 @@ class BackboneSpec:
     boundary_ratio: float | None = None  # the noise level, 0 to 1, below which a second expert denoises
     guidance_scale_2: float | None = None  # the second expert's guidance; None: the same
     flow_shift: float | None = None  # of the noise levels when sampling; None: the scheduler's own
+    shifts: Mapping[tuple[int, int], float] = field(default_factory=dict)  # by (height, width) that it is published for
     held: Mapping[str, str] = field(default_factory=dict)  # parts that CUDA holds in another type than bf16
     options: Mapping[str, Any] = field(default_factory=dict)  # the family's own settings
 
@@ -157,6 +158,7 @@ class Backbone(Protocol):
     device: torch.device
     dtype: torch.dtype
     text_width: int
+    weights: str  # how its denoiser's are held: Precision.weights
     fingerprint: str  # names these exact weights, then behind a + what else changes encodings: they are cached by it
 
     def encode_video(self, pixels: Pixels) -> Latents:

@@ -21,11 +21,11 @@ CHOICES = {
 class Precision:
     """weights are the transformer's, text_weights those of its first and largest text encoder.
 
-    "bf16" are the weights as they load: in bf16, or as the row's `held` says, and in float32 on a CPU. "8bit" is LLM.int8 and "4bit" NF4, both by bitsandbytes;
-    "fp8" stores them in 8 bits and computes as the whole weights do. offload "model" keeps only the part at work on the GPU, "group"
-    only the layers at work. vae_tiling codes videos tile by tile, which changes latents a little.
-    gradient_checkpointing computes each block again in the backward pass. Raises ConfigError for what does not fit
-    together.
+    "bf16" are the weights as they load: in bf16, or as the row's `held` says, and in float32 on a CPU. "8bit" is
+    LLM.int8 and "4bit" NF4, both by bitsandbytes; "fp8" stores them in 8 bits and computes as the whole weights do.
+    offload "model" keeps only the part at work on the GPU, "group" only the layers at work. vae_tiling codes videos
+    tile by tile, which changes latents a little. gradient_checkpointing computes each block again in the backward pass.
+    Raises ConfigError for what does not fit together.
     """
 
     weights: Literal["bf16", "8bit", "4bit", "fp8"] = "bf16"

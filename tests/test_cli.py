@@ -140,6 +140,7 @@ train_configs = st.builds(
     seed=st.integers(0, 2**63 - 1),
     sample_subjects=st.lists(words, max_size=3).map(tuple),
     mixed_precision=st.sampled_from(["no", "bf16"]),
+    training_guidance=st.none() | st.floats(1e-3, 100),
 )
 prior_configs = st.builds(
     PriorConfig,

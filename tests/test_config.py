@@ -57,6 +57,7 @@ train_configs = st.builds(
     seed=seeds,
     sample_subjects=st.lists(texts, max_size=3).map(tuple),
     mixed_precision=st.sampled_from(["no", "bf16"]),
+    training_guidance=st.none() | st.floats(1e-3, 100),
 )
 prior_configs = st.builds(
     PriorConfig,
@@ -182,6 +183,11 @@ def test_the_least_that_can_be_said() -> None:
         (TrainRun, TRAIN | {"train": {"num_steps": 0}}, "num_steps must be between 1 and 1000000, got 0"),
         (TrainRun, TRAIN | {"train": {"learning_rate": 0}}, "learning_rate must be above 0"),
         (TrainRun, TRAIN | {"train": {"learning_rate": float("nan")}}, "learning_rate must be above 0"),
+        (
+            TrainRun,
+            TRAIN | {"train": {"training_guidance": 0}},
+            "training_guidance must be above 0 and at most 100, got",
+        ),
         (TrainRun, TRAIN | {"train": {"mixed_precision": "fp16"}}, 'mixed_precision must be "no" or "bf16", got'),
         (TrainRun, TRAIN | {"priors": {"per_pair": 0}}, "per_pair must be at least 1, got 0"),
         (ClipSource, CLIP | {"start_s": -1}, "start_s must be at least 0"),

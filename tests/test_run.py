@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from synmotion_core import run
+from synmotion_core import backbones, run
 from synmotion_core.adapters.file import load_adapter, read_info
 from synmotion_core.backbones import find_spec
 from synmotion_core.clips import video
@@ -21,6 +21,7 @@ from synmotion_core.config import ClipSource, GenerateRun, TrainRun
 from synmotion_core.errors import AdapterError, ClipError, ConfigError, IncompatibleError, ShapeError
 from synmotion_core.evaluation.figures import decibels
 from synmotion_core.methods.synmotion import SynMotionConfig
+from synmotion_core.planning.work import look_up
 from synmotion_core.precision import Precision
 from synmotion_core.puppets.stage import Scene, render
 from synmotion_core.step_cache import parse
@@ -47,8 +48,6 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> tuple[ClipSource, ...]:
 @pytest.fixture(scope="module", autouse=True)
 def _few_sampling_steps() -> Any:
     """Four steps a video: this is about the plumbing."""
-    from synmotion_core import backbones
-
     spec = backbones.SPECS["puppet-hunyuan"]
     backbones.SPECS["puppet-hunyuan"] = dataclasses.replace(spec, num_inference_steps=4)
     run.pool._pool.clear()
@@ -500,6 +499,51 @@ def test_a_checkpoint_of_before_videos_could_be_left_out_is_gone_on_with(monkeyp
         run.training._settings_key(config, SynMotionConfig(), "weights", [])
     before = {"subjects": [], "motions": [], "per_pair": 1, "max_videos": 48, "seed": 0}
     assert [values["priors"] for values in counted] == [before, {**before, "left_out": [3]}]
+
+
+def test_a_checkpoint_belongs_to_the_guidance_it_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    source, counted = ClipSource(path=Path("a.mp4"), subject="a person", motion="waves"), []
+    monkeypatch.setattr("synmotion_core.training.cache.content_key", lambda values, *_: counted.append(values["train"]))
+
+    def told(backbone: str, guidance: float | None) -> Any:
+        train = TrainConfig(training_guidance=guidance)
+        config = TrainRun(name="n", clips=(source,), backbone=backbone, train=train)
+        run.training._settings_key(config, SynMotionConfig(), "weights", [])
+        return counted[-1].get("training_guidance", "as before there was such a setting")
+
+    for backbone in ("puppet-hunyuan", "wan2.1-t2v-1.3b", "hunyuanvideo"):
+        assert told(backbone, None) == "as before there was such a setting"
+    assert told("hunyuanvideo", 1.0) == "as before there was such a setting"
+    assert told("hunyuanvideo", 6.0) == told("hunyuanvideo-i2v", None) == told("hunyuanvideo-i2v", 6.0) == 6.0
+    assert told("hunyuanvideo-i2v", 1.0) == "as before there was such a setting"
+
+
+def test_a_training_guidance_is_for_denoisers_that_take_one() -> None:
+    source = ClipSource(path=Path("a.mp4"), subject="a person", motion="waves")
+    config = TrainRun(name="n", clips=(source,), method="lora", train=TrainConfig(training_guidance=3.0))
+    with pytest.raises(IncompatibleError, match="takes no embedded guidance: leave train"):
+        look_up(config)
+    look_up(dataclasses.replace(config, backbone="hunyuanvideo"))
+
+
+def test_a_video_of_another_class_of_sizes_is_told_of_its_shift(
+    clips: tuple[ClipSource, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = find_spec("puppet-hunyuan")
+    small_one = dataclasses.replace(spec, shifts={(64, 64): 2.0}, options={**spec.options, "sigma_shift": 3.0})
+    monkeypatch.setitem(backbones.SPECS, "puppet-hunyuan", small_one)
+    says = "64x64 is nearest to puppet-hunyuan's 64x64, for which noise levels are shifted by 2, and here it is 3: "
+    says += "flow_shift 2 fits when videos are drawn"
+    wanted = GenerateRun(subjects=("a red cat",), motion="squats", num_inference_steps=1, guidance_scale=1.0)
+    for shift, said in ((None, True), (3.0, True), (2.0, False)):
+        own = dataclasses.replace(wanted, flow_shift=shift)
+        events = list(run.generate(own, tmp_path / str(shift), cancel=threading.Event()))
+        assert (says in [e.message for e in events if isinstance(e, Warned)]) == said
+    training = run.train(small(clips), tmp_path / "train", cache=tmp_path / "cache", cancel=threading.Event())
+    first = next(training)
+    training.close()
+    assert isinstance(first, Warned)
+    assert first.message == f"{says}; this training learns with 3"
 
 
 def test_a_run_is_not_continued_on_other_weights(

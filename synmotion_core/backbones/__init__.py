@@ -64,7 +64,9 @@ def load_backbone(
     pipe, fingerprint = load_pipeline(own.pipeline(spec), spec, chosen, folder, precision)
     if not pipe.tokenizer.is_fast:
         raise MissingError(f"{spec.name}: token roles need a fast tokenizer, got {type(pipe.tokenizer).__name__}")
-    return own(spec, pipe, chosen, fingerprint)
+    backbone = own(spec, pipe, chosen, fingerprint)
+    backbone.weights = precision.weights
+    return backbone
 
 
 def family(spec: BackboneSpec) -> Any:

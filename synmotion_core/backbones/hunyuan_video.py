@@ -93,7 +93,9 @@ def _row(
         knows=KNOWS_TENCENT,
         options={
             "sigma_shift": 7.0,  # as public trainers draw them; sampling shifts by as much
-            "training_guidance": 1.0,  # finetrainers and musubi-tuner train so
+            # finetrainers and musubi-tuner train so; from a picture the official LoRA trainer tells it 6, as in drawing
+            # (run_train_image2video_lora.sh, line 35, of Tencent-Hunyuan/HunyuanVideo-I2V)
+            "training_guidance": 6.0 if mode == "i2v" else 1.0,
             "token_px": 16,
             **options,
         },
@@ -186,6 +188,8 @@ SPECS: tuple[BackboneSpec, ...] = (
 
 class HunyuanVideo(FirstEncoder):
     """A loaded HunyuanVideo-class backbone. See interfaces.Backbone for the contract of each member."""
+
+    weights = "bf16"
 
     def __init__(self, spec: BackboneSpec, pipe: Pipeline, device: torch.device, fingerprint: str) -> None:
         self.spec, self.pipe, self.device = spec, pipe, device

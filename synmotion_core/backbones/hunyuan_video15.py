@@ -123,6 +123,8 @@ SPECS: tuple[BackboneSpec, ...] = (
 class HunyuanVideo15:
     """A loaded HunyuanVideo-1.5 backbone. See interfaces.Backbone for the contract of each member."""
 
+    weights = "bf16"
+
     def __init__(self, spec: BackboneSpec, pipe: Pipeline, device: torch.device, fingerprint: str) -> None:
         _check_weights(spec, pipe)
         self.spec, self.device, self.fingerprint = spec, device, fingerprint

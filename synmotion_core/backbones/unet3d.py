@@ -111,6 +111,8 @@ SPECS: tuple[BackboneSpec, ...] = (
 class UNet3D:
     """A loaded 3-D U-Net. See interfaces.Backbone for the contract of each member."""
 
+    weights = "bf16"
+
     def __init__(self, spec: BackboneSpec, pipe: Any, device: torch.device, fingerprint: str) -> None:
         self.spec, self.pipe, self.device, self.fingerprint = spec, pipe, device, fingerprint
         self.denoiser: nn.Module = pipe.unet

@@ -42,6 +42,8 @@ _NEGATIVE = (
     "legs, many people in the background, walking backwards"
 )  # diffusers' own, in English
 
+_SHIFTS: Mapping[tuple[int, int], float] = {(480, 832): 3.0, (720, 1280): 5.0}  # of noise levels, as published
+
 
 def _row(
     *, transformer: int, vae: int = 126_892_531, options: Mapping[str, Any] | None = None, **own: Any
@@ -70,7 +72,7 @@ def _row(
         "batch_size": 1,
         "knows": KNOWS,
         "options": {
-            "sigma_shift": 3.0,  # the scheduler's own, at 480p
+            "sigma_shift": 3.0,  # the scheduler's own
             "token_px": 16,
             **PRIORS,
             **(options or {}),
@@ -86,6 +88,7 @@ SPECS: tuple[BackboneSpec, ...] = (
         repo="Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
         revision="0fad780a534b6463e45facd96134c9f345acfa5b",
         transformer=1_418_996_800,
+        shifts=_SHIFTS,
         default_shape=VideoShape(num_frames=49, height=480, width=832, fps=16.0),
     ),
     _row(
@@ -93,6 +96,7 @@ SPECS: tuple[BackboneSpec, ...] = (
         title="Wan 2.1 14B, from text",
         repo="Wan-AI/Wan2.1-T2V-14B-Diffusers",
         revision="38ec498cb3208fb688890f8cc7e94ede2cbd7f68",
+        shifts=_SHIFTS,
         transformer=14_288_491_584,
         default_shape=VideoShape(num_frames=49, height=320, width=512, fps=16.0),
     ),
@@ -106,13 +110,16 @@ SPECS: tuple[BackboneSpec, ...] = (
         transformer=4_999_787_712,
         vae=704_688_668,
         default_shape=VideoShape(num_frames=49, height=480, width=832, fps=24.0),
+        shifts={(704, 1280): 5.0},
+        knows=f"{KNOWS}. It is published for 1280x704 and 704x1280 alone: smaller videos, as by default here, need "
+        "less memory and are outside of that",
         size_multiple=32,  # its autoencoder makes latents 16 times smaller, of which a token takes 2 x 2
         options={"sigma_shift": 5.0, "token_px": 32, "expand_timesteps": True},
     ),
     # two experts each; steps, guidance and flow_shift are the official code's. The shift decides how much work each
-    # expert gets, and the Hub's scheduler, with 3, would give the one for high noise 13 (11) of 40 steps, not 26 (15).
-    # Drawn with the same shift, 70 % (28 %) of the training levels are that expert's. (At 480p the official code shifts
-    # from a picture by 3, too.)
+    # expert gets: the one for high noise 26 (11) of 40 steps, and 70 % (14 %) of the training levels, which are drawn
+    # with the same shift. From text the Hub's scheduler would shift by 3 instead, for 13 steps. From a picture the
+    # official code shifts by 3 at 480p, this row's class of sizes, and by 5 at 720p (15 steps, 28 %).
     _row(
         name="wan2.2-t2v-a14b",
         title="Wan 2.2 2x14B, from text",
@@ -125,6 +132,7 @@ SPECS: tuple[BackboneSpec, ...] = (
         guidance_scale=4.0,
         guidance_scale_2=3.0,
         flow_shift=12.0,
+        shifts=dict.fromkeys(_SHIFTS, 12.0),
         options={"sigma_shift": 12.0},
     ),
     _row(
@@ -139,8 +147,8 @@ SPECS: tuple[BackboneSpec, ...] = (
         num_inference_steps=40,
         guidance_scale=3.5,
         guidance_scale_2=3.5,
-        flow_shift=5.0,
-        options={"sigma_shift": 5.0},
+        flow_shift=3.0,
+        shifts=_SHIFTS,
     ),
 )
 
@@ -170,6 +178,8 @@ def _without_autocast(module: nn.Module) -> None:
 
 class Wan(FirstEncoder):
     """A loaded Wan backbone. See interfaces.Backbone for the contract of each member."""
+
+    weights = "bf16"
 
     def __init__(self, spec: BackboneSpec, pipe: Pipeline, device: torch.device, fingerprint: str) -> None:
         self.spec, self.pipe, self.device, self.fingerprint = spec, pipe, device, fingerprint

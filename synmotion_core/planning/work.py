@@ -62,6 +62,8 @@ def look_up(run: TrainRun) -> Named:
             f"method {entry.name} learns through the text encoder, which offload {run.precision.offload!r} would take "
             "away before the backward pass: use offload 'none'"
         )
+    if run.train.training_guidance is not None and "embedded_guidance" not in spec.features:
+        raise IncompatibleError(f"{spec.name} takes no embedded guidance: leave train.training_guidance out")
     shape = spec.shape(run.num_frames, run.height, run.width)
     batch_size = run.train.batch_size or spec.batch_size
     experts = sum(map(is_denoiser, spec.parameters))

@@ -14,7 +14,7 @@ from synmotion_core.config import GenerateRun, motion_name
 from synmotion_core.errors import Cancelled
 from synmotion_core.interfaces import Method
 from synmotion_core.run import pool
-from synmotion_core.run.inputs import load_images, load_noise_clip, read_as
+from synmotion_core.run.inputs import load_images, load_noise_clip, read_as, unfitting_shift
 from synmotion_core.types import Event, Finished, Prompt, Started, Stopped, Warned
 
 if TYPE_CHECKING:
@@ -109,6 +109,8 @@ def generate(
         negative = [] if sampler.guidance_scale == 1 else [sampler.negative_prompt]
         for message in backbone.unread([*(p.text for p in (*read, *others_read)), *negative]):
             yield Warned(message=message)
+        if (unfitting := unfitting_shift(spec, shape, config.flow_shift)) is not None:
+            yield Warned(message=unfitting)
         if sampler.noise_prior and sampler.eta:
             yield Warned(
                 message=f"eta {sampler.eta:g} draws noise anew in each step, which keeps the clip's layout and little "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,6 +68,25 @@ def load_noise_clip(run: GenerateRun, spec: BackboneSpec, shape: VideoShape) -> 
         [source], shape, frame_multiple=spec.frame_multiple, puppets_only="" if spec.needs_gpu else spec.name
     )
     return loaded.clips[0], [f"{source.path.name}: {f.message}" for f in loaded.findings if f.severity == "warn"]
+
+
+def unfitting_shift(spec: BackboneSpec, shape: VideoShape, flow_shift: float | None = None) -> str | None:
+    """A warning where noise levels are shifted otherwise than is published for videos of about this size.
+
+    flow_shift: of a drawing, None for the row's own; a training draws its levels with the row's, whatever the size.
+    """
+    if not spec.shifts:
+        return None
+    area = shape.height * shape.width
+    near = min(spec.shifts, key=lambda size: abs(math.log(area / (size[0] * size[1]))))
+    own = spec.options["sigma_shift"] if spec.flow_shift is None else spec.flow_shift
+    used, fitting = own if flow_shift is None else flow_shift, spec.shifts[near]
+    if used == fitting:
+        return None
+    return (
+        f"{shape.height}x{shape.width} is nearest to {spec.name}'s {near[0]}x{near[1]}, for which noise levels are "
+        f"shifted by {fitting:g}, and here it is {used:g}: flow_shift {fitting:g} fits when videos are drawn"
+    )
 
 
 def read_as(prompt: Prompt, words: Prompt) -> Noted:

@@ -18,7 +18,7 @@ from synmotion_core.interfaces import Backbone, Method, reworded
 from synmotion_core.planning.work import look_up, method_of
 from synmotion_core.precision import weights_of
 from synmotion_core.run import pool
-from synmotion_core.run.inputs import load_clips, load_images, read_as
+from synmotion_core.run.inputs import load_clips, load_images, read_as, unfitting_shift
 from synmotion_core.run.scoring import Scoring
 from synmotion_core.run.yardstick import Yardstick, choose
 from synmotion_core.training import together, wishes
@@ -49,6 +49,8 @@ def train(
     sample_images, about_images = load_images(config.train.sample_images, spec, shape)
     clips, warnings = load_clips(config, spec, shape)
     warnings += about_images
+    if (unfitting := unfitting_shift(spec, shape)) is not None:
+        warnings.append(f"{unfitting}; this training learns with {spec.options['sigma_shift']:g}")
     for message in warnings:
         yield Warned(message=message)
     if named.chosen:
@@ -186,6 +188,10 @@ def _settings_key(config: TrainRun, method_config: Any, fingerprint: str, clips:
         values["train"].pop(name)
     for name in ("gradient_checkpointing", "offload"):  # only where things are computed, and how often
         values["precision"].pop(name)
+    guided = config.train.training_guidance or find_spec(config.backbone).options.get("training_guidance", 1.0)
+    values["train"]["training_guidance"] = guided
+    if guided == 1.0:  # what all were trained at before there was such a setting
+        values["train"].pop("training_guidance")
     if not config.priors.left_out:  # as before there was such a setting: what began then goes on
         values["priors"].pop("left_out")
     values.pop("clips")

@@ -6,9 +6,8 @@ cost them.
 
 The paper publishes no counts. Ours: every subject with every motion `per_pair` times, in an order fixed by the seed,
 at most `max_videos`;
-where the backbone knows colours, they rotate. Each video is cached by (backbone, prompt, seed, sampler) as latents
-(what training reads) and
-as H.264 (what people look at), and shared between runs.
+where the backbone knows colours, they rotate. Each video is cached by (backbone, how its weights are held, prompt,
+seed, sampler) as latents (what training reads) and as H.264 (what people look at), and shared between runs.
 
 A video that a person leaves out (PriorConfig.left_out names its seed) makes room for another of the same prompt, drawn
 with the first of
@@ -144,8 +143,9 @@ def draw_priors(
 
 
 def prior_path(backbone: Backbone, prompt: Prompt, seed: int, root: Path, sampler_key: object) -> Path:
-    """Where a prior's latents live."""
-    key = content_key(backbone.fingerprint, prompt.text, seed, sampler_key)
+    """Where a prior's latents live. Those that quantised weights have drawn are others than those of the whole ones."""
+    held = [] if backbone.weights == "bf16" else [backbone.weights]
+    key = content_key(backbone.fingerprint, prompt.text, seed, sampler_key, *held)
     return root / "priors" / f"{key}.safetensors"
 
 

@@ -25,6 +25,7 @@ class TrainConfig:
     0 for sample_every or save_every means never before the end. lr_scheduler "linear" lets the rate fall to zero at
     num_steps, "constant" keeps it, so that a run can go on to more steps. optimizer "adamw8bit" is AdamW with moments
     in 8 bits, by blocks (bitsandbytes). mixed_precision "bf16" is autocast; parameters stay float32.
+    training_guidance is what a denoiser with embedded guidance is told while it learns; None takes the backbone's own.
     """
 
     num_steps: int = 1300
@@ -43,6 +44,7 @@ class TrainConfig:
     score_every: int = 0
     score_videos: int = 8
     mixed_precision: str = "bf16"
+    training_guidance: float | None = None
 
     def __post_init__(self) -> None:
         _require(1 <= self.num_steps <= 1_000_000, f"num_steps must be between 1 and 1000000, got {self.num_steps}")
@@ -71,6 +73,9 @@ class TrainConfig:
             self.mixed_precision in ("no", "bf16"),
             f'mixed_precision must be "no" or "bf16", got {self.mixed_precision!r}',
         )
+        if self.training_guidance is not None:
+            told = self.training_guidance
+            _require(0 < told <= 100, f"training_guidance must be above 0 and at most 100, got {told}")
 
     @property
     def num_scores(self) -> int:

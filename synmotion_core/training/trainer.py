@@ -145,7 +145,8 @@ def train(
         denoiser, base = 0.0, None
         if phase.target == "base":
             with torch.no_grad(), autocast(), _without(method):
-                condition, denoiser = replace(method.condition(text, 0.0), image_latents=image), time.perf_counter()
+                condition = replace(method.condition(text, 0.0), image_latents=image, guidance=config.training_guidance)
+                denoiser = time.perf_counter()
                 base = backbone.predict(noisy, sigmas, condition)
                 denoiser = time.perf_counter() - denoiser
         for name, group in method.groups.items():  # after the base's turn: switching adapters on unfreezes them
@@ -153,7 +154,7 @@ def train(
                 p.requires_grad_(name in phase.trains)
         _set_learning_rate(optimizer, config, step)
         with autocast():
-            condition = replace(method.condition(text), image_latents=image)
+            condition = replace(method.condition(text), image_latents=image, guidance=config.training_guidance)
             forward = time.perf_counter()
             velocity = backbone.predict(noisy, sigmas, condition)
             denoiser += time.perf_counter() - forward

@@ -24,6 +24,7 @@ from synmotion_core.errors import AdapterError, ConfigError, IncompatibleError, 
 from synmotion_core.generation import default_sampler, denoise
 from synmotion_core.methods import find_method
 from synmotion_core.precision import PLAIN
+from synmotion_core.run.inputs import unfitting_shift
 from synmotion_core.training.settings import TrainConfig
 from synmotion_core.types import Condition, Finished, Sampled, VideoShape
 from tests.backbones.tiny import tiny_backbone, tiny_folder, tiny_spec
@@ -127,10 +128,9 @@ def test_predict_is_the_stock_pipelines_call_bit_for_bit(
     _, calls = stock(backbone, mode, monkeypatch, guidance_scale=1.0)
     assert len(calls) == 3
     if name in EXPERTS:
-        own = [backbone.pipe.transformer, backbone.pipe.transformer, backbone.pipe.transformer_2]
-        assert [call["module"] for call in calls] == own, (
-            "with the shift of the Hub's scheduler it would be one and two"
-        )
+        high = {"wan2.2-t2v-a14b": 2, "wan2.2-i2v-a14b": 1}[name]
+        own = [*[backbone.pipe.transformer] * high, *[backbone.pipe.transformer_2] * (3 - high)]
+        assert [call["module"] for call in calls] == own, "with the scheduler's own shift it would be the other number"
     for call in calls:
         text = call["encoder_hidden_states"]
         condition = Condition(
@@ -240,7 +240,28 @@ def test_what_the_rows_of_two_experts_say() -> None:
     """The official code's figures: (high noise, low noise), boundary, shift."""
     own = {name: (s.guidance_scale, s.guidance_scale_2, s.boundary_ratio, s.flow_shift, s.num_inference_steps)
            for name in EXPERTS for s in [find_spec(name)]}  # fmt: skip
-    assert own == {"wan2.2-t2v-a14b": (4.0, 3.0, 0.875, 12.0, 40), "wan2.2-i2v-a14b": (3.5, 3.5, 0.9, 5.0, 40)}
+    assert own == {"wan2.2-t2v-a14b": (4.0, 3.0, 0.875, 12.0, 40), "wan2.2-i2v-a14b": (3.5, 3.5, 0.9, 3.0, 40)}
+
+
+def test_a_shift_that_does_not_fit_the_size_is_said() -> None:
+    def said(name: str, height: int, width: int, flow_shift: float | None = None) -> str | None:
+        return unfitting_shift(find_spec(name), find_spec(name).shape(None, height, width), flow_shift)
+
+    for name in (spec.name for spec in backbones.SPECS.values() if spec.family == "wan"):
+        own = find_spec(name).default_shape
+        assert said(name, own.height, own.width) is None, "the row's own fits its own size"
+    large = (
+        "720x1280 is nearest to {}'s 720x1280, for which noise levels are shifted by 5, and here it is 3: flow_shift 5"
+    )
+    for name in ("wan2.1-t2v-1.3b", "wan2.1-t2v-14b", "wan2.2-i2v-a14b"):
+        assert (said(name, 720, 1280) or "").startswith(large.format(name))
+        assert said(name, 720, 1280, 5.0) is None
+        assert said(name, 1280, 720, 5.0) is None, "turned, it is the same size"
+        assert "shifted by 3, and here it is 5: flow_shift 3 fits" in (said(name, 832, 480, 5.0) or "")
+    assert said("wan2.2-t2v-a14b", 720, 1280) is None
+    assert "it is 3: flow_shift 12 fits" in (said("wan2.2-t2v-a14b", 480, 832, 3.0) or "")
+    assert unfitting_shift(find_spec("puppet-hunyuan"), find_spec("puppet-hunyuan").default_shape, 2.0) is None
+    assert "published for 1280x704 and 704x1280 alone" in find_spec("wan2.2-ti2v-5b").knows
 
 
 def test_the_second_experts_guidance_is_its_own_unless_one_is_chosen() -> None:
@@ -262,10 +283,10 @@ def test_both_experts_get_their_share_of_steps_and_of_training(name: str) -> Non
     assert spec.boundary_ratio is not None
     sampler = default_sampler(backbone)
     levels = backbone.solver(40, sampler.shape, flow_shift=sampler.flow_shift).sigmas[:-1]
-    assert int((levels >= spec.boundary_ratio).sum()) == {"wan2.2-t2v-a14b": 26, "wan2.2-i2v-a14b": 15}[name]
+    assert int((levels >= spec.boundary_ratio).sum()) == {"wan2.2-t2v-a14b": 26, "wan2.2-i2v-a14b": 11}[name]
     drawn = backbone.diffusion.sample_sigmas(20_000, torch.Generator().manual_seed(0))
     share = float((drawn >= spec.boundary_ratio).float().mean())
-    assert abs(share - {"wan2.2-t2v-a14b": 0.70, "wan2.2-i2v-a14b": 0.28}[name]) < 0.01
+    assert abs(share - {"wan2.2-t2v-a14b": 0.70, "wan2.2-i2v-a14b": 0.136}[name]) < 0.01
 
 
 @every_pair

@@ -167,7 +167,7 @@ def _wan_t2v_experts_folder(folder: Path) -> None:
 
 
 def _wan_i2v_experts_folder(folder: Path) -> None:
-    _save_wan(folder, WanImageToVideoPipeline, in_channels=4 + 4 + 4, experts=2, boundary_ratio=0.9)
+    _save_wan(folder, WanImageToVideoPipeline, flow_shift=5.0, in_channels=4 + 4 + 4, experts=2, boundary_ratio=0.9)
 
 
 def _save_wan(

@@ -6,17 +6,19 @@ import hashlib
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synmotion_core.backbones import find_spec
+from synmotion_core.backbones import find_spec, load_backbone
 from synmotion_core.config import from_dict, to_dict
 from synmotion_core.errors import ConfigError
+from synmotion_core.precision import Precision
 from synmotion_core.training import priors
+from synmotion_core.training.cache import content_key
 from synmotion_core.training.priors import left_out_prompts, plan_priors
 from synmotion_core.training.settings import PriorConfig
 from synmotion_core.types import Progress, Prompt, Sampled
@@ -111,6 +113,7 @@ def test_wrong_types_are_refused(given: Any, says: str) -> None:
 
 class _Backbone:
     fingerprint = "one"
+    weights = "bf16"
 
 
 def _draw(plan: list[tuple[Prompt, int]], root: Path) -> tuple[list[int], list[int], int]:
@@ -149,3 +152,16 @@ def test_only_replacements_are_drawn_and_all_are_shown(tmp_path: Path) -> None:
     for prompt, seed in changed:
         path = priors.prior_path(backbone, prompt, seed, tmp_path, "s")
         assert priors.read_prior(path).item() == seed
+
+
+def test_quantised_weights_draw_priors_of_their_own(tmp_path: Path) -> None:
+    """Files of before stay the whole weights' own."""
+    prompt = Prompt(subject="a cat", motion="walks")
+    paths = {}
+    choices: tuple[Literal["bf16", "fp8"], ...] = ("bf16", "fp8")
+    for weights in choices:
+        backbone = load_backbone("puppet-hunyuan", device="cpu", precision=Precision(weights=weights))
+        paths[weights] = priors.prior_path(backbone, prompt, 3, tmp_path, "s")
+        key = content_key(backbone.fingerprint, prompt.text, 3, "s")
+        assert (paths[weights].stem == key) == (weights == "bf16")
+    assert paths["bf16"] != paths["fp8"]

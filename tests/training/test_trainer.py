@@ -23,7 +23,7 @@ from synmotion_core.storage import read_tensors
 from synmotion_core.training import trainer, wishes
 from synmotion_core.training.settings import TrainConfig
 from synmotion_core.training.trainer import TrainingSet
-from synmotion_core.types import Event, Progress, Prompt, Saved, Stopped, Warned
+from synmotion_core.types import Condition, Event, Progress, Prompt, Saved, Stopped, Warned
 from tests.models import PROMPTS, plain, puppet_backbone, shake
 
 SMALL = SynMotionConfig(rank=2, refiner_layers=1, refiner_width=32)
@@ -103,6 +103,22 @@ def test_image_to_video_learns_nothing_from_the_frame_that_is_given(tmp_path: Pa
     list(run(tmp_path / "text", settings(num_steps=4)))
     text_to_video = weights(tmp_path / "text")
     assert any(not torch.equal(plain_run[k], text_to_video[k]) for k in plain_run)
+
+
+def test_the_denoiser_is_told_the_trainings_guidance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In steps towards the clips and towards the base; without one it is left to the backbone."""
+    backbone: Any = puppet_backbone()
+    own, told = backbone.predict, []
+
+    def predict(latents: torch.Tensor, sigmas: torch.Tensor, condition: Condition) -> torch.Tensor:
+        told.append(condition.guidance)
+        return own(latents, sigmas, condition)
+
+    monkeypatch.setattr(backbone, "predict", predict, raising=False)
+    for guidance in (None, 6.0):
+        list(run(tmp_path / str(guidance), settings(num_steps=4, training_guidance=guidance)))
+        assert set(told) == {guidance}
+        told.clear()
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
