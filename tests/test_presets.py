@@ -55,6 +55,17 @@ def test_the_papers_prior_steps_are_those_of_its_method_only() -> None:
         find_preset("fast", spec)
 
 
+@pytest.mark.parametrize("backbone", ["puppet-hunyuan", "hunyuanvideo"])
+def test_what_is_said_of_a_preset_is_of_its_own_settings(backbone: str) -> None:
+    """The paper's prior steps move e^l_sub alone: ours do not, and say so; figures are of the very settings."""
+    found = presets_for(find_spec(backbone))
+    moved = from_dict(find_method("synmotion").config, found["paper"].method_settings("synmotion")).prior_updates
+    assert set(moved) > {"subject_embedding"}
+    assert "prior_updates" in found["paper"].about
+    assert "%" not in found["first-look"].about, "README's figures of 350 steps are of 4 clips and another rate"
+    assert "better" not in found["paper"].about, "intervals that overlap are within noise"
+
+
 def test_the_rate_is_the_papers_on_large_backbones_alone() -> None:
     assert train_run(f"{BASE} --preset paper --backbone hunyuanvideo").train.learning_rate == 2e-5
     assert train_run(f"{BASE} --preset paper").train.learning_rate is None

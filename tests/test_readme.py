@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from synmotion_core.clips import video
+from synmotion_core.evaluation.figures import Figure, mean_figure
 from synmotion_core.workspace import Workspace
 
 ROOT = Path(__file__).parents[1]
@@ -45,6 +46,33 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(ROOT / "assets" / "clips", tmp_path / "assets" / "clips")
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def test_what_is_said_of_redrawn_motions_is_of_the_table_above_it() -> None:
+    """77 % is with seed 0, which settings were chosen on: beside it stands what other seeds and motions redrawn say."""
+    text = (ROOT / "README.md").read_text()
+    trainings: dict[str, dict[int, list[float]]] = {}
+    method = ""
+    for name, *cells in re.findall(r"^\| (.*?) ?\| ([012])" + r" \| (\d+)" * 7 + r" \|$", text, re.M):
+        method = name or method
+        trainings.setdefault(method, {})[int(cells[0])] = list(map(float, cells[1:-1]))
+    assert {name: sorted(own) for name, own in trainings.items()} == {"SynMotion": [0, 1, 2], "plain LoRA": [0, 1, 2]}
+
+    def figure(seeds: tuple[int, ...], redrawn: bool, *names: str) -> Figure:
+        values = [[trainings[name][seed][m] for name in names] for m in range(6) for seed in seeds]
+        groups = [[own[0] - sum(own[1:])] for own in values]
+        of = [m for m in range(6) for _ in seeds] if redrawn else None
+        return mean_figure("x", groups, of=of, seeds=seeds, seconds=0.0)
+
+    for seeds, words in (((0, 1, 2), "all three seeds"), ((1, 2), "seeds 1 and 2 alone")):
+        for redrawn, how in ((False, "trainings as independent"), (True, "motions redrawn")):
+            own, other = (figure(seeds, redrawn, name) for name in ("SynMotion", "plain LoRA"))
+            both = figure(seeds, redrawn, "SynMotion", "plain LoRA")
+            cells = [f"{f.value:.0f} % [{f.low:.0f}, {f.high:.0f}]" for f in (own, other)]
+            line = " | ".join([f"{words}, {how}", *cells, f"{both.value:+.1f} [{both.low:.1f}, {both.high:.1f}]"])
+            assert f"| {line} |" in text
+    assert "Seed 0 is the development seed" in text
+    assert "bench run puppets-ablation --seeds 1 2 3" in text
 
 
 def test_the_library_in_ten_lines(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,8 +7,10 @@
     methods.<method>.seconds           training, priors not counted (they are drawn once and shared)
     methods.<method>.motion.<motion>   the motion's accuracy, motion by motion
 
-Units (units.py) that share a seed share clips and noise, so intervals redraw whole units (figures.cluster_interval).
-All methods have the same steps and batch, unless a row says otherwise.
+Units (units.py) of one motion are alike, and those of one seed share noise: most of what differs between units is the
+motion. So intervals are for motions in general and redraw motions, then units within them (figures.cluster_interval);
+reports say those for these motions beside them. All methods have the same steps and batch, unless a row says otherwise.
+Species that were never in the clips are those that the base's prior videos show (tasks.UNSEEN).
 """
 
 from __future__ import annotations

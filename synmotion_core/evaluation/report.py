@@ -1,12 +1,14 @@
 """A folder of results as pages: report.md for a README; report.html with plots and videos, one file, no network.
 
 Numbers are those of results.json, as `results.figures` makes them. What is said is the same on both pages: `sections`.
+Intervals and verdicts are about motions in general, with the suite's as a sample of them; where each motion has several
+trainings, tables of their own answer the narrower question, about these motions alone.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +28,8 @@ from synmotion_core.evaluation.results import (
 from synmotion_core.evaluation.suite import Suite
 from synmotion_core.storage import replacing
 
-ENOUGH = 6  # trainings that all lean one way: 2^-5, as good as the 2.5 % at each end of an interval
+ENOUGH = 6  # motions that all lean one way: 2^-5, as good as the 2.5 % at each end of an interval
+THESE = "for these motions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +80,12 @@ def table_of(results: Results) -> Table:
     return Table(rows, tuple(c for c in columns if rows and all(c.name in found for found in rows.values())))
 
 
-def verdict(column: Column, figure: Figure, trainings: int = ENOUGH) -> str:
-    """What a difference over so many trainings says: an interval with 0 in it is within the noise.
+def verdict(column: Column, figure: Figure, count: int = ENOUGH, what: str = "motion") -> str:
+    """What a difference over so many motions says: an interval with 0 in it is within the noise.
 
     Of fewer than ENOUGH no interval says better or worse: that all n lean one way has a chance of 2^(1-n) where there
-    is nothing, and redrawing groups that all lean one way never crosses 0.
+    is nothing, and redrawing groups that all lean one way never crosses 0. Seeds of one motion are no further motions;
+    where the interval is for these motions, what was repeated are trainings.
 
     >>> verdict(COLUMNS["error"], Figure(name="x", value=-1, low=-2, high=-0.5, n=9, seeds=(0,), seconds=0))
     'better'
@@ -89,8 +93,8 @@ def verdict(column: Column, figure: Figure, trainings: int = ENOUGH) -> str:
     even = 0.5 if column.name == "wins" else 0.0
     if figure.low <= even <= figure.high:
         return "within noise"
-    if trainings < ENOUGH:
-        return f"of {trainings} training{'s' * (trainings > 1)} only"
+    if count < ENOUGH:
+        return f"of {count} {what}{'s' * (count > 1)} only"
     if column.better in ("one", "neither"):
         return "more" if figure.value > even else "less"
     return "better" if (figure.value < even) == (column.better == "less") else "worse"
@@ -122,6 +126,12 @@ def sections(results: Results, table: Table) -> list[Section]:
         ),
         Section(title="Rows", notes=tuple(_rows(results))),
     ]
+    these = [name for name, own in table.rows.items() if any(f.here is not None for f in own.values())]
+    if these:
+        rows = [[name, *(cell(c, table.rows[name][c.name].for_these()) for c in table.columns)] for name in these]
+        said = "How sure each value is of these motions, which are kept: trainings are redrawn within each. It says "
+        said += "nothing about other motions."
+        found.insert(1, Section(title=f"The same, {THESE}", said=(said,), head=found[0].head, rows=rows))
     compared = [name for name in table.rows if suite.against is not None and name != suite.against]
     if compared:
         columns = [
@@ -129,15 +139,23 @@ def sections(results: Results, table: Table) -> list[Section]:
             for c in (*COLUMNS.values(), *DERIVED.values())
             if all(f"{c.name}-{suite.against}" in table.rows[name] for name in compared)
         ]
-        rows, trainings = [], len(suite.motions) * len(suite.seeds)
-        for name in compared:
-            pairs = [(c, table.rows[name][f"{c.name}-{suite.against}"]) for c in columns]
-            rows.append([name, *(f"{cell(c, figure)} {verdict(c, figure, trainings)}" for c, figure in pairs)])
-        said = f"Differences are to {suite.against}, video by video: the same clips, prompts and noise. Half of the "
-        said += "videos in which both or neither are right count as won."
-        found.append(
-            Section(title=f"Against {suite.against}", said=(said,), head=("", *(c.title for c in columns)), rows=rows)
-        )
+        head = ("", *(c.title for c in columns))
+        pairs = {name: [(c, table.rows[name][f"{c.name}-{suite.against}"]) for c in columns] for name in compared}
+        rows = [
+            [name, *(f"{cell(c, f)} {verdict(c, f, len(suite.motions))}" for c, f in own)]
+            for name, own in pairs.items()
+        ]
+        said = (*_shared(suite, compared), "Half of the videos in which both or neither are right count as won.")
+        found.append(Section(title=f"Against {suite.against}", said=said, head=head, rows=rows))
+        if any(f.here is not None for own in pairs.values() for _, f in own):
+            count = len(suite.motions) * len(suite.seeds)
+            rows = [
+                [name, *(f"{cell(c, f)} {verdict(c, f, count, 'training')}" for c, f in
+                         ((c, f.for_these()) for c, f in own))]
+                for name, own in pairs.items()
+            ]  # fmt: skip
+            said = ("The same differences with these motions kept, trainings redrawn within each.",)
+            found.append(Section(title=f"Against {suite.against}, {THESE}", said=said, head=head, rows=rows))
     if all(f"motion.{motion}" in own for own in table.rows.values() for motion in suite.motions):
         rows = [
             [name, *(cell(COLUMNS["motion"], own[f"motion.{m}"]) for m in suite.motions)]
@@ -146,14 +164,34 @@ def sections(results: Results, table: Table) -> list[Section]:
         found.append(Section(title="By motion", head=("", *suite.motions), rows=rows))
     agree = list(agreement(results))
     if agree:
-        said = "Spearman's rank correlation with the accuracy of the motion, over rows and motions: what a metric is "
-        said += "worth where the truth is known. 1 ranks alike."
+        said = "Spearman's rank correlation with the accuracy of the motion: what a metric is worth where the truth "
+        said += "is known, which here is the judge's verdict. 1 ranks rows alike. Within motions: over rows, the mean "
+        said += "of all motions; over rows' means: of all motions together. The backbone alone is left out."
         rows = [
-            [column_of(f.name.removeprefix("agreement.")).title, f"{f.value:.2f} [{f.low:.2f}, {f.high:.2f}]"]
-            for f in agree
-        ]
-        found.append(Section(title="Which metrics agree", said=(said,), head=("", f"n = {agree[0].n}"), rows=rows))
+            [column_of(one.name.removeprefix("agreement.")).title,
+             *(f"{f.value:.2f} [{f.low:.2f}, {f.high:.2f}]" for f in (one, means))]
+            for one, means in agree
+        ]  # fmt: skip
+        head = ("", f"within motions, n = {agree[0][0].n}", f"over rows' means, n = {agree[0][1].n}")
+        found.append(Section(title="Which metrics agree", said=(said,), head=head, rows=rows))
     return found
+
+
+def _shared(suite: Suite, compared: Sequence[str]) -> list[str]:
+    """What rows share with the one they are compared with: noise and clips only where both are drawn from the same."""
+    first = suite.units(suite.against or "")[0]
+    units = {name: suite.units(name)[0] for name in compared}
+    noise = [name for name, own in units.items() if own.sampling.noise_prior != first.sampling.noise_prior]
+    clips = [name for name, own in units.items() if (own.num_clips, own.mode) != (first.num_clips, first.mode)]
+    said = [f"Differences are to {suite.against}, video by video: the same prompts"]
+    if len(clips) < len(units):
+        said[0] += ", clips"
+    said[0] += f" and {'seeds of the noise' if noise else 'noise'}."
+    if clips:
+        said.append(f"Trained on other clips (another number, or in another mode): {', '.join(clips)}.")
+    if noise:
+        said.append(f"Drawn from another share of a clip's noise: {', '.join(noise)}.")
+    return said
 
 
 def _sentences(results: Results, table: Table) -> list[str]:
@@ -167,7 +205,7 @@ def _sentences(results: Results, table: Table) -> list[str]:
         f"{suite.backbone}, {mode}. Trainings a row: {len(units)} (motions: "
         f"{len(suite.motions)}, seeds: {', '.join(map(str, suite.seeds))}), {clips} clips "
         f"{'' if suite.footage else 'of a person '}each, {suite.num_videos} videos of {others}. Intervals are 95 %, "
-        "over " + ("trainings." if len(units) > 1 else "the videos of one training: another one may differ by more."),
+        f"{_over(suite, len(units))}",
     ]
     unmet = suite.unmet({f"{name}.{key}": f.value for name, own in table.rows.items() for key, f in own.items()})
     if suite.expects and not missing:
@@ -175,6 +213,16 @@ def _sentences(results: Results, table: Table) -> list[str]:
     if missing:
         said.append(f"Not done yet: {', '.join(missing)}.")
     return said + not_measured([outcome for row in results.rows for outcome in row.outcomes])
+
+
+def _over(suite: Suite, units: int) -> str:
+    """What intervals are over, and so which question they answer."""
+    if units == 1:
+        return "over the videos of one training: another one may differ by more."
+    if len(suite.motions) == 1:
+        return f"over trainings of {suite.motions[0]}: they say nothing about other motions."
+    within = ", then trainings within each" if len(suite.seeds) > 1 else ""
+    return f"for motions in general: motions are redrawn{within}."
 
 
 def _rows(results: Results) -> list[str]:
@@ -206,7 +254,11 @@ def curves_of(results: Results) -> dict[str, list[list[tuple[str, float]]]]:
             value = own.get(key)
             if isinstance(value, bool) or not isinstance(value, int | float):
                 continue
-            rest = json.dumps({k: v for k, v in own.items() if k != key}, sort_keys=True)
+            same = {k: v for k, v in own.items() if k != key}
+            steps = same.get("steps")
+            if key == "config.alpha" and isinstance(steps, int | float):  # alike in their reference steps
+                same["steps"] = round(steps * value)
+            rest = json.dumps(same, sort_keys=True)
             groups.setdefault(rest, {}).setdefault(float(value), name)
         lines = [[(name, value) for value, name in sorted(one.items())] for one in groups.values() if len(one) > 2]
         if lines:

@@ -16,20 +16,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from synmotion_core.errors import ConfigError, MissingError, unknown
 from synmotion_core.evaluation.figures import (
     Figure,
+    agreement_figures,
     grouped_rate_figure,
     harmonic_figure,
     mean_figure,
     share_figure,
-    spearman_figure,
 )
 from synmotion_core.evaluation.metrics import COLUMNS, METRICS, Column, find_metric
 from synmotion_core.evaluation.suite import Suite, suite_from_dict, suite_to_dict
 from synmotion_core.storage import replacing
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 ACCURACIES = (("motion", "species"), ("vqa_motion", "vqa_subject"))  # for motion and subject, the surest judges first
 DERIVED = {
@@ -114,9 +119,10 @@ def figures(suite: Suite, row: RowResult, against: RowResult | None = None) -> I
     """`methods.<row>.<what>`: the metrics' columns, then `hit` and `harmonic` of motion and subject, differences to
     another row and `wins` against it, and the rate of each motion.
 
+    Intervals are about motions in general: motions redrawn, then trainings within them; `Figure.here` is about these.
     Rates take the wider of two intervals: whole units redrawn, and Wilson's over all videos.
     """
-    how: dict[str, Any] = {"seeds": suite.seeds, "seconds": row.seconds}
+    how = _how(suite, row)
     name, outcomes = f"methods.{row.name}", row.outcomes
     for key in columns_of(outcomes):
         figure = grouped_rate_figure if COLUMNS[key].rate else mean_figure
@@ -132,7 +138,14 @@ def figures(suite: Suite, row: RowResult, against: RowResult | None = None) -> I
         units = suite.units(row.name)
         for motion in suite.motions:
             own = [o for unit, o in zip(units, outcomes, strict=True) if unit.motion == motion]
-            yield grouped_rate_figure(f"{name}.motion.{motion}", _values(own, pair[0]), **how)
+            seen = _values(own, pair[0])
+            yield grouped_rate_figure(f"{name}.motion.{motion}", seen, seeds=suite.seeds, seconds=row.seconds)
+
+
+def _how(suite: Suite, row: RowResult) -> dict[str, Any]:
+    """What figures of a row's units need beside their values."""
+    motions = [unit.motion for unit in suite.units(row.name)]
+    return {"seeds": suite.seeds, "seconds": row.seconds, "of": motions}
 
 
 def expected_figures(suite: Suite, row: str) -> list[str]:
@@ -200,7 +213,7 @@ def differences(suite: Suite, row: RowResult, other: RowResult, called: str) -> 
     half of those in which both or neither are                                                                    (16)
     """
     there = columns_of([*row.outcomes, *other.outcomes])
-    how: dict[str, Any] = {"seeds": suite.seeds, "seconds": row.seconds}
+    how = _how(suite, row)
     for key in there:
         pairs = zip(_values(row.outcomes, key), _values(other.outcomes, key), strict=True)
         found = [[a - b for a, b in zip(one, two, strict=True)] for one, two in pairs]
@@ -212,35 +225,43 @@ def differences(suite: Suite, row: RowResult, other: RowResult, called: str) -> 
         yield share_figure(f"methods.{row.name}.wins-{called}", wins, **how)
 
 
-def agreement(results: Results) -> Iterator[Figure]:
-    """`agreement.<column>`: Spearman's rank correlation of a column with the motion's accuracy over rows x motions.
+def agreement(results: Results) -> Iterator[tuple[Figure, Figure]]:
+    """`agreement.<column>` within motions and `agreement.<column>.means` over rows' means: `figures.agreement_figures`
+    of a column with the accuracy of the motion, which is the judge's verdict.
 
-    What a metric is worth as a judge of motion, where the truth is known: 1 ranks alike, -1 the other way round. For a
-    column whose better end is less, or nearness to 1, the sign is turned, so that 1 is always the good one.
+    What a metric is worth where the truth is known: 1 ranks rows alike, -1 the other way round. For a column whose
+    better end is less, or nearness to 1, the sign is turned, so that 1 is always the good one. The backbone alone is
+    no row of it: that it is behind all others is no merit of a metric.
     """
-    rows = results.rows
+    suite = results.suite
+    rows = [row for row in results.rows if not _alone(suite, row.name)]
     everything = [o for row in rows for o in row.outcomes]
     pair = accuracies(everything)
     if pair is None:
         return
-    cells: list[list[Outcome]] = []
-    for row in rows:
-        units = results.suite.units(row.name)
-        for motion in results.suite.motions:
-            cells.append([o for unit, o in zip(units, row.outcomes, strict=True) if unit.motion == motion])
-    if len(cells) < 3:
-        return
-    truth = [_mean(cell, pair[0]) for cell in cells]
-    for key in columns_of(everything):
+
+    def table(key: str) -> NDArray[Any]:
+        cells = []
+        for row in rows:
+            units = list(zip(suite.units(row.name), row.outcomes, strict=True))
+            cells.append([_mean([o for unit, o in units if unit.motion == m], key) for m in suite.motions])
+        values = np.array(cells)
         column = COLUMNS[key]
-        if key == pair[0] or column.per == "known" or key == pair[1]:
-            continue
-        found = [_mean(cell, key) for cell in cells]
-        if column.better == "less":
-            found = [-value for value in found]
-        if column.better == "one":
-            found = [-abs(value - 1) for value in found]
-        yield spearman_figure(f"agreement.{key}", truth, found, seeds=results.suite.seeds)
+        return -values if column.better == "less" else -abs(values - 1) if column.better == "one" else values
+
+    truth = table(pair[0])
+    for key in columns_of(everything):
+        if COLUMNS[key].per != "known" and key not in pair:
+            names = (f"agreement.{key}", f"agreement.{key}.means")
+            found = agreement_figures(names, truth, table(key), seeds=suite.seeds)
+            if found is not None:
+                yield found
+
+
+def _alone(suite: Suite, name: str) -> bool:
+    """Whether a row's videos are the backbone's own: no adapter, no clip's noise."""
+    drawn = suite.units(name)[0].sampling
+    return drawn.adapter_until == 0 and not drawn.noise_prior
 
 
 def _mean(outcomes: Sequence[Outcome], key: str) -> float:

@@ -53,10 +53,10 @@ def make_study(folder: Path, rows: Sequence[str], *, pairs: int = 20, seed: int 
         raise ConfigError(f"pairs must be at most {len(common)}, as many videos as both rows have, got {pairs}")
     chosen = [common[i] for i in rng.permutation(len(common))[:pairs]]
     shown, key = [], []
-    for prompt, *videos in chosen:
+    for motion, prompt, *videos in chosen:
         first = int(rng.integers(2))
         shown.append({"prompt": prompt, "left": _data(videos[first]), "right": _data(videos[1 - first])})
-        key.append({"prompt": prompt, "left": rows[first], "right": rows[1 - first]})
+        key.append({"prompt": prompt, "motion": motion, "left": rows[first], "right": rows[1 - first]})
     with replacing(folder / KEY) as partial:
         partial.write_text(json.dumps({"rows": list(rows), "pairs": key}, indent=1), encoding="utf-8")
     with replacing(folder / PAGE) as partial:
@@ -64,15 +64,16 @@ def make_study(folder: Path, rows: Sequence[str], *, pairs: int = 20, seed: int 
     return folder / PAGE
 
 
-def _pairs(results: Results, rows: Sequence[str], folder: Path) -> list[tuple[str, Path, Path]]:
-    """(prompt, video of the first row, of the second), of the rare motions; of those videos that were kept."""
+def _pairs(results: Results, rows: Sequence[str], folder: Path) -> list[tuple[str, str, Path, Path]]:
+    """(motion, prompt, video of the first row, of the second), of the rare motions; of those videos that were kept."""
     one, other = (results.row(name).outcomes for name in rows)
     found = []
-    for a, b in zip(one, other, strict=True):
+    for unit, a, b in zip(results.suite.units(rows[0]), one, other, strict=True):
         for index in range(a.num_videos):
             if not (a.videos[index] and b.videos[index]):  # `bench merge --set videos=N`
                 continue
-            found.append((a.prompts[index], _video(folder, a.videos[index]), _video(folder, b.videos[index])))
+            one_video, other_video = _video(folder, a.videos[index]), _video(folder, b.videos[index])
+            found.append((unit.motion, a.prompts[index], one_video, other_video))
     return found
 
 
@@ -88,8 +89,10 @@ def _data(path: Path) -> str:
 
 
 def answers(folder: Path, files: Sequence[Path]) -> Iterator[Figure]:
-    """`study.<question>.<row>`: (15) of the first row; intervals redraw pairs, since many people see the same ones.
+    """`study.<question>.<row>`: (15) of the first row; intervals redraw motions, then pairs within them.
 
+    Pairs, not answers, since many people see the same ones. A key of before motions were kept in it has pairs alone:
+    these are redrawn. Intervals say nothing about other people than those who answered.
     files: a CSV a person. Raises MissingError without a key, ConfigError for a file that is not of this study.
     """
     key = _key(folder)
@@ -100,9 +103,11 @@ def answers(folder: Path, files: Sequence[Path]) -> Iterator[Figure]:
             value = 0.5 if answer == "same" else float(side[answer] == key["rows"][0])
             found.setdefault((question, pair), []).append(value)
     for question in QUESTIONS:
-        groups = [values for (own, _), values in sorted(found.items()) if own == question]
+        groups = {pair: values for (own, pair), values in sorted(found.items()) if own == question}
         if groups:
-            yield share_figure(f"study.{question}.{key['rows'][0]}", groups, seeds=(), seconds=0.0)
+            motions = [key["pairs"][pair].get("motion", "") for pair in groups]
+            of = motions if all(motions) else None
+            yield share_figure(f"study.{question}.{key['rows'][0]}", [*groups.values()], seeds=(), seconds=0.0, of=of)
 
 
 def _key(folder: Path) -> dict[str, Any]:
@@ -114,7 +119,9 @@ def _key(folder: Path) -> dict[str, Any]:
         rows, pairs = key["rows"], key["pairs"]
         if len(rows) != 2 or any({pair["left"], pair["right"]} != set(rows) for pair in pairs):
             raise ValueError("its rows do not fit its pairs")
-    except (ValueError, TypeError, KeyError) as error:
+        if not all(isinstance(pair.get("motion", ""), str) for pair in pairs):
+            raise ValueError("its motions are no words")
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from error
     return key
 

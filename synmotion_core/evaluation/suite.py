@@ -93,8 +93,9 @@ class Suite:
     mode "i2v" trains and draws videos from first pictures, of puppets that stand, and its clips begin with a person who
     stands; drawn_mode draws in another mode. num_videos are of the unseen species in turn; num_common more are
     of motions that the base knows, with the adapter at work: what it forgets (text to video only).
-    against: a row that all others are compared with. Its units share clips, prompts and noise with theirs, so the
-    differences say more than two intervals beside each other: one around 0 is within the noise.
+    against: a row that all others are compared with. Its units share prompts and noise with theirs, and clips where
+    both have as many in the same mode, so the differences say more than two intervals beside each other: one around 0
+    is within the noise.
     prior: PriorConfig, how many subject prior videos and of what; they are drawn as the backbone draws by itself.
     sampling: how the adapters' videos are drawn.
     metrics: what looks at the videos, rows of `metrics.METRICS`.

@@ -1,6 +1,8 @@
 """What a method is asked: to learn a rare motion from clips of a person, and to draw others doing it.
 
-The others are the puppets' unseen species, whose every truth is known, or subjects of one's own (footage.py).
+The others are the puppets' unseen species, whose every truth is known, or subjects of one's own (footage.py). "Unseen"
+is by the clips alone: a method with subject priors has videos of exactly these species doing common motions
+(`PRIORS_SHOW`), drawn by the base, which knows them; what no training has seen is their doing the rare motion.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ BACKBONE = "puppet-hunyuan"
 REFERENCE = "person"
 SHARES = (0.25, 0.5, 0.75, 1.0)  # of a training, after which an adapter can be looked at
 UNSEEN = tuple(name for name in SPECIES if name != REFERENCE)
+PRIORS_SHOW = UNSEEN  # of those who are tested, the species in prior videos too: declared, for it is all of them
 
 
 def check_backbone(name: str) -> None:

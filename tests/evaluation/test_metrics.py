@@ -29,6 +29,7 @@ from synmotion_core.puppets.captions import subject_phrase
 from synmotion_core.puppets.kinematics import FPS
 from synmotion_core.puppets.motions import MOTIONS
 from synmotion_core.puppets.stage import Scene, render
+from synmotion_core.run.yardstick import score_of
 from synmotion_core.types import Prompt
 
 SEEN = ("squat", "salute", "spin", "dance", "clap")
@@ -205,6 +206,31 @@ def test_fidelity_tells_motions_of_other_species_apart_and_knows_its_floor() -> 
         means = {other: float(np.mean(found["fidelity"])) for other, found in scores.items()}
         assert max(means, key=lambda other: means[other]) == motion, means
         assert means[motion] > float(np.mean(scores[motion]["fidelity_floor"])) + 0.1
+
+
+def test_fidelity_does_not_tell_small_motions_apart_and_says_so() -> None:
+    """What its docs warn of: a lifted arm is as near to salutes as a salute, a squat above the floor of a prayer."""
+    found = {}
+    for true, other in (("salute", "liftarm"), ("pray", "squat")):
+        clips = people(true, 4)
+        for shown in (true, other):
+            shots = [shot(species, shown, 70 + i) for i, species in enumerate(("cat", "frog", "robot"))]
+            found[true, shown] = of("fidelity", shots, references=clips)
+    for words, own in found.items():
+        print(words, own)
+    assert np.mean(found["salute", "liftarm"]["fidelity"]) > 0.5
+    assert np.mean(found["pray", "squat"]["fidelity"]) > np.mean(found["pray", "squat"]["fidelity_floor"]) + 0.15
+    said = fidelity.__doc__ or ""
+    assert "not small ones of the hands" in said
+    assert all(name in said for name in ("pray", "squat", "salute", "lifted arm", "clap"))
+
+
+def test_where_no_track_is_left_the_score_is_that_of_chance() -> None:
+    """0 then means not measured: its floor is 0, too, so that no checkpoint wins or loses by it."""
+    clip = people("clap", 1)[0]
+    found = of("fidelity", [still(clip)], references=(clip,))
+    assert found == {"fidelity": [0], "fidelity_floor": [0]}
+    assert score_of("fidelity", {name: values[0] for name, values in found.items()}) == 0
 
 
 def test_more_frames_of_the_same_performance_are_the_same_motion() -> None:

@@ -14,7 +14,7 @@ from synmotion_core.evaluation.plots import Axis, Point, bars, curves, scatter
 from synmotion_core.evaluation.report import curves_of
 from synmotion_core.evaluation.report_page import plots_html
 from synmotion_core.evaluation.results import Outcome, Results, RowResult
-from synmotion_core.evaluation.suite import Row, Suite
+from synmotion_core.evaluation.suite import Row, Suite, read_suite
 
 PERCENT = Axis(title="motion, %", percent=True)
 
@@ -83,6 +83,14 @@ def test_settings_that_vary_alone_are_found() -> None:
         "steps": [[("quarter", 25.0), ("half", 50.0), ("full", 100.0)]],
     }
     assert curves_of(Results(suite=dataclasses.replace(suite, against="full"), rows=tuple(results[:2]))) == {}
+
+
+def test_rows_of_alpha_are_a_curve_at_equal_reference_steps() -> None:
+    """They differ in their steps, too, so that reference steps are as many."""
+    suite = read_suite("puppets-ablation")
+    results = [RowResult(name=name, outcomes=(), seconds=1.0) for name in suite.rows]
+    (line,) = curves_of(Results(suite=suite, rows=tuple(results)))["config.alpha"]
+    assert line == [("alpha-50", 0.5), ("full", 0.75), ("alpha-90", 0.9), ("no-priors", 1.0)]
 
 
 def test_values_below_zero_are_drawn_where_they_are() -> None:

@@ -129,9 +129,13 @@ def test_the_tables_say_what_the_figures_say(folder: Path) -> None:
     assert "Trainings a row: 4 (motions: 2, seeds: 0, 1), 20 clips of a person each" in text
     assert "- plain: lora\n- small: lora, rank=4\n" in text
     small = next(line for line in text.split("## Against plain")[1].splitlines() if line.startswith("| small"))
-    assert small.split("|")[2].strip() == "50 % [50, 50] of 4 trainings only"
+    assert small.split("|")[2].strip() == "50 % [50, 50] of 2 motions only"
     assert small.split("|")[3].strip() == "0 % [0, 0] within noise"
-    assert small.split("|")[6].strip().endswith("of 4 trainings only"), "a smaller error"
+    assert small.split("|")[6].strip().endswith("of 2 motions only"), "a smaller error"
+    assert "Intervals are 95 %, for motions in general: motions are redrawn, then trainings within each." in text
+    assert "| plain | 50 %" in text.split("## The same, for these motions")[1]
+    kept = text.split("## Against plain, for these motions")[1].split("## By motion")[0]
+    assert "| small | 50 % [50, 50] of 4 trainings only | 0 % [0, 0] within noise |" in kept
     assert "| plain | 50 %" in text.split("## By motion")[1]
 
 
@@ -172,7 +176,44 @@ def test_what_a_difference_says() -> None:
     few = [
         verdict(COLUMNS["motion"], figure(0.1, low, 0.2), n) for low, n in ((0.02, 5), (0.02, 1), (-0.02, 5), (0.02, 6))
     ]
-    assert few == ["of 5 trainings only", "of 1 training only", "within noise", "better"]
+    assert few == ["of 5 motions only", "of 1 motion only", "within noise", "better"]
+    assert verdict(COLUMNS["motion"], figure(0.1, 0.02, 0.2), 4, "training") == "of 4 trainings only"
+
+
+def test_seeds_do_not_make_a_few_motions_enough(rows: list[RowResult], tmp_path: Path) -> None:
+    """Two motions and three seeds are six trainings, and two motions."""
+    suite = dataclasses.replace(SUITE, seeds=(0, 1, 2))
+    more = [dataclasses.replace(row, outcomes=(*row.outcomes, *row.outcomes[:2])) for row in rows]
+    write_results(tmp_path / "six", suite, more, tmp_path / "kept", "")
+    text = markdown(read_results(tmp_path / "six"))
+    general, kept = text.split("## Against plain\n")[1].split("## Against plain, for these motions\n")
+    assert "| small | 50 % [50, 50] of 2 motions only |" in general
+    assert "better" not in general
+    assert "worse" not in general
+    assert "| small | 50 % [50, 50] better |" in kept
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({}, "video by video: the same prompts, clips and noise.\n\nHalf"),
+        ({"num_clips": 3}, "the same prompts, clips and noise.\n\nTrained on other clips (another number, or in "
+         "another mode): small.\n\nHalf"),
+        ({"mode": "i2v"}, "other clips (another number, or in another mode): small.\n\nHalf"),
+        ({"sampling": {"noise_prior": 0.5}}, "the same prompts, clips and seeds of the noise.\n\nDrawn from another "
+         "share of a clip's noise: small.\n\nHalf"),
+    ],
+)  # fmt: skip
+def test_the_same_is_said_of_what_is_the_same(
+    changed: dict[str, Any], said: str, rows: list[RowResult], tmp_path: Path
+) -> None:
+    suite = dataclasses.replace(SUITE, rows={**ROWS, "small": dataclasses.replace(ROWS["small"], **changed)})
+    write_results(tmp_path / "own", suite, [*rows, dataclasses.replace(rows[0], name="later")], tmp_path / "kept", "")
+    assert said in markdown(read_results(tmp_path / "own"))
+    only = {name: row for name, row in suite.rows.items() if name != "later"}
+    write_results(tmp_path / "two", dataclasses.replace(suite, rows=only), rows, tmp_path / "kept", "")
+    others = "num_clips" in changed or "mode" in changed
+    assert ("the same prompts and noise." in markdown(read_results(tmp_path / "two"))) == others
 
 
 class _Page(HTMLParser):

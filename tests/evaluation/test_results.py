@@ -55,28 +55,58 @@ def test_a_win_is_a_win_against_the_same_video() -> None:
 
 
 def test_metrics_that_agree_with_the_judge_are_told_from_those_that_do_not() -> None:
-    """Cells are rows x motions: 1/8 .. of motion right in each; a column's better end decides which way is up."""
-    share = [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]]
-    seen = [share[0], share[1], share[1], share[2], share[3], share[2]]
+    """Ranks are over rows, motion by motion; a column's better end decides which way is up."""
+    share = [[0, 0, 0, 0], [1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]]
+    seen = [share[0], share[2], share[1], share[3], share[2], share[4]]  # squat and spin of each row: spin is easier
     rate = [sum(own) / 4 for own in seen]
     columns: dict[str, list[list[float]]] = {
-        "error": [[1 - r] * 4 for r in rate],  # less is better, and it is less
+        "error": [[1 - r + 2 * (i % 2)] * 4 for i, r in enumerate(rate)],  # less is better; spin's is the larger
         "amplitude": [[1 + (1 - r) * (1 if i % 2 else -1)] * 4 for i, r in enumerate(rate)],  # nearer to 1, from both
         "fidelity": [[1 - r] * 4 for r in rate],  # more is better, and it is the wrong way round
-        "colour": [[1] * 4] * 6,  # says nothing
+        "colour": [[i % 2] * 4 for i in range(6)],  # follows the motion alone: nothing about rows
     }
     rows = []
     for index, name in enumerate(ROWS):
         own = slice(2 * index, 2 * index + 2)
         rows.append(row(name, seen[own], [[1] * 4] * 2, **{key: values[own] for key, values in columns.items()}))
     results = Results(suite=SUITE, rows=tuple(rows))
-    found = {figure.name: figure for figure in agreement(results)}
+    found = {figure.name: figure for pair in agreement(results) for figure in pair}
+    one = {"agreement.error": 1, "agreement.amplitude": 1, "agreement.fidelity": -1, "agreement.colour": 0}
     assert {name: figure.value for name, figure in found.items()} == pytest.approx(
-        {"agreement.error": 1, "agreement.amplitude": 1, "agreement.fidelity": -1, "agreement.colour": 0}
+        one | {f"{name}.means": value for name, value in one.items()}
     )
-    assert found["agreement.error"].n == 6
-    assert found["agreement.error"].low > 0.5
-    assert list(agreement(dataclasses.replace(results, rows=tuple(rows[:1])))) == [], "two pairs rank anything alike"
+    assert (found["agreement.error"].n, found["agreement.error.means"].n) == (6, 3)
+    assert list(agreement(dataclasses.replace(results, rows=tuple(rows[:2])))) == [], "two rows rank alike by chance"
+    base = {**ROWS, "base": Row(method="lora", sampling={"adapter_until": 0})}
+    none = row("base", [[0] * 4] * 2, [[1] * 4] * 2, error=[[0.0] * 4] * 2)  # the best by its error, and no method
+    more = Results(suite=dataclasses.replace(SUITE, rows=base), rows=(*rows, none))
+    assert next(one for one, _ in agreement(more) if one.name == "agreement.error").value == pytest.approx(1)
+
+
+def test_intervals_of_rows_are_for_motions_in_general() -> None:
+    """All seeds of a motion are alike: three of them say no more than one."""
+    motions = ("squat", "salute", "spin", "pray", "handstand", "dance")
+    hits = [[1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 0, 0], [1, 0, 0, 0], [1, 1, 1, 1], [0, 0, 0, 0]]
+    error, all_right = [[1 - sum(own) / 4] * 4 for own in hits], [[1] * 4] * 6
+    found = {}
+    for seeds in ((0,), (0, 1, 2)):
+        suite = dataclasses.replace(SUITE, motions=motions, seeds=seeds)
+        best, worst = (
+            row(name, *([own for own in values for _ in seeds] for values in (seen, all_right)),
+                error=[own for own in error for _ in seeds])
+            for name, seen in (("best", hits), ("worst", [[0] * 4] * 6))
+        )  # fmt: skip
+        found[seeds] = {f.name: f for f in figures(suite, best, worst)}
+    few, many = found.values()
+    for name in ("error", "hit", "motion", "motion-worst", "wins-worst", "harmonic"):
+        one, other = few[f"methods.best.{name}"], many[f"methods.best.{name}"]
+        assert (other.low, other.high) == pytest.approx((one.low, one.high), abs=0.01), name
+        assert one.here is None
+        assert other.here is not None
+    here = many["methods.best.motion-worst"].here
+    assert here is not None
+    assert here[1] - here[0] < 0.01, "of these motions everything is known"
+    assert many["methods.best.motion.squat"].here is None
 
 
 def test_what_was_not_asked_the_same_is_not_compared(tmp_path: Path) -> None:

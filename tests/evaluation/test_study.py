@@ -57,6 +57,29 @@ def test_answers_are_shares_of_the_first_row(study: Path) -> None:
     assert set(QUESTIONS) == {"motion", "subject", "quality"}
 
 
+def test_pairs_of_one_motion_are_no_further_motions(study: Path) -> None:
+    """One motion all won, the other all lost: two motions, however many pairs; an old key knows its pairs alone."""
+    key = key_of(study)
+    assert {pair["motion"] for pair in key["pairs"]} == {"squat", "spin"}
+    for i, pair in enumerate(key["pairs"]):
+        pair["motion"] = ("squat", "spin")[i % 2]
+    (study / KEY).write_text(json.dumps(key))
+    sides = ["left" if (pair["left"] == "small") == (i % 2 == 0) else "right" for i, pair in enumerate(key["pairs"])]
+    own = written(study, "own.csv", [f"{i},motion,{side}" for i, side in enumerate(sides)])
+    (found,) = answers(study, [own])
+    assert (found.value, found.low, found.high) == (0.5, 0, 1)
+    for pair in key["pairs"]:
+        del pair["motion"]
+    (study / KEY).write_text(json.dumps(key))
+    (old,) = answers(study, [own])
+    assert old.value == 0.5
+    assert 0 < old.low < old.high < 1
+    key["pairs"][0]["motion"] = 3
+    (study / KEY).write_text(json.dumps(key))
+    with pytest.raises(ConfigError, match="its motions are no words"):
+        list(answers(study, [own]))
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from synmotion_core import cli
+from synmotion_core.backbones import find_spec
 from synmotion_core.clips import video
 from synmotion_core.errors import ConfigError, IncompatibleError, MissingError, UserInputError
 from synmotion_core.evaluation import bench
@@ -16,7 +17,7 @@ from synmotion_core.evaluation import bench_methods as bench_methods_module
 from synmotion_core.evaluation.bench_methods import bench_methods
 from synmotion_core.evaluation.results import Outcome, read_results
 from synmotion_core.evaluation.suite import Row, Suite, read_suite, shipped, suite_from_dict, suite_to_dict
-from synmotion_core.evaluation.tasks import reference_clips
+from synmotion_core.evaluation.tasks import PRIORS_SHOW, UNSEEN, reference_clips
 
 
 def a_file(folder: Path, text: str) -> str:
@@ -57,6 +58,34 @@ def test_suites_that_ship_can_be_run() -> None:
         budgets = {(u.train.num_steps, u.train.batch_size, u.num_clips) for u in plain}
         assert len(budgets) == (1 if plain else 0), "and the same budget"
         assert suite_from_dict(suite_to_dict(suite), name) == suite
+
+
+def _nouns(subjects: Any) -> set[str]:
+    return {subject.casefold().split()[-1] for subject in subjects}
+
+
+def test_who_is_tested_is_in_no_prior_video_or_is_declared() -> None:
+    """A figure of "unseen" subjects is of the clips alone where a training has seen them in its prior videos."""
+    for name in shipped():
+        suite = read_suite(name)
+        shown = suite.prior.get("subjects") or find_spec(suite.backbone).options.get("prior_subjects", ())
+        tested = _nouns(suite.subjects or UNSEEN)
+        assert tested & _nouns(shown) == (set() if suite.subjects else set(PRIORS_SHOW)), name
+
+
+def test_reference_steps_of_alpha_are_as_many_in_every_row() -> None:
+    """What a row is about is the priors beside them; with fewer reference steps it would be about less training."""
+    suite = read_suite("puppets-ablation")
+    units = {name: suite.units(name)[0] for name in ("full", "alpha-50", "alpha-90", "no-priors")}
+    steps = {name: own.train.num_steps * own.method_config.alpha for name, own in units.items()}
+    assert units["full"].train.num_steps == 650
+    assert steps == pytest.approx(dict.fromkeys(steps, steps["full"]), abs=0.5)
+    assert suite.units("mot")[0].method_config.alpha == 1, "a prior step of it would train nothing"
+    for name in suite.rows:
+        config = suite.units(name)[0].method_config
+        learns = {"subject_embedding": config.subject_embedding, "subject_zero": config.subject_embedding,
+                  "refiner": config.refiner_layers > 0, "adapters": config.rank > 0}  # fmt: skip
+        assert config.alpha == 1 or any(learns[group] for group in config.prior_updates), name
 
 
 def test_off_is_a_word_and_false_is_not(tmp_path: Path) -> None:

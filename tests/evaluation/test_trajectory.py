@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from synmotion_core.clips import video
+from synmotion_core.evaluation.metrics import COLUMNS
 from synmotion_core.evaluation.metrics.trajectory import Trajectories
 from synmotion_core.puppets.judge import Judge
 from synmotion_core.puppets.kinematics import FPS
@@ -32,6 +33,15 @@ def test_a_true_performance_is_near_and_moves_as_much(trajectories: Trajectories
         fits = trajectories.fit(made, [s for s in SPECIES for _ in range(2)], motion)
         assert np.mean([f.error for f in fits]) < 0.055, motion
         assert 0.8 < np.mean([f.amplitude for f in fits]) < 1.2, motion
+
+
+def test_small_motions_of_the_hands_are_not_told_apart_by_the_error_alone(trajectories: Trajectories) -> None:
+    """What the docs say: 0.07 to 0.5 is of large motions, a lifted arm is as near to a salute as a true one may be."""
+    for asked, shown, least, most in (("salute", "liftarm", 0.02, 0.06), ("squat", "spin", 0.07, 0.5)):
+        fits = trajectories.fit([clip(species, shown, 1) for species in SPECIES], SPECIES, asked)
+        assert all(least < fit.error < most for fit in fits), (asked, [fit.error for fit in fits])
+    assert "not small ones" in COLUMNS["error"].about
+    assert "not small ones" in COLUMNS["fidelity"].about
 
 
 def test_the_nearest_motion_is_the_true_one(trajectories: Trajectories) -> None:

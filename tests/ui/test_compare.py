@@ -98,7 +98,7 @@ def test_tables_and_plots_are_the_reports(own: Path, workspace: Workspace) -> No
     assert "Not done yet: later." in summary
     figures = shown.table.rows["small"]
     assert report.cell(shown.table.columns[0], figures["motion"]) in summary
-    assert "50 % [50, 50] of 4 trainings only" in numbers
+    assert "50 % [50, 50] of 2 motions only" in numbers
     assert '0 % [0, 0] <span class="even">within noise</span>' in numbers
     assert numbers.count("<svg") == 7
     assert "<h3>Against plain</h3>" in numbers

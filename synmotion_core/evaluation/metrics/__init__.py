@@ -156,7 +156,7 @@ METRICS: dict[str, MetricRow] = {
                     title="error of joints",
                     better="less",
                     about="distance of the joints from the nearest true performance, in body heights: 0.02 to 0.05 for "
-                    "true ones",
+                    "true ones; tells large motions apart, not small ones of the hands (salute, pray)",
                 ),
                 Column(
                     name="amplitude",
@@ -221,7 +221,8 @@ METRICS: dict[str, MetricRow] = {
                     name="fidelity",
                     title="motion fidelity",
                     about="how alike points move in the video and in the nearest clip, -1 to 1 (Yatim et al., both "
-                    "ways); read it beside its floor",
+                    "ways); read it beside its floor: tells large motions apart, not small ones of the hands (salute, "
+                    "pray, clap), and 0 is also where no track is left to follow",
                 ),
                 Column(
                     name="fidelity_floor",

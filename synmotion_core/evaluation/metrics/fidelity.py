@@ -10,6 +10,16 @@ Tracks: a regular grid on the first frame, followed by pyramidal Lucas-Kanade (O
 those that get lost or do not come back are dropped, and those that hardly move. The common script drops neither, is
 one-sided and takes an identity matrix off, so that a video scores 0.52 against itself; here that is 1. A video in
 which nothing moves agrees with nothing: 0. Maxima over many points are high by chance, too, so the floor belongs to it.
+
+It separates large motions of the body, not small ones of the hands. True renders by unseen species, clips of a person:
+
+    asked to pray, shown a squat        0.52 to 0.70 (floor 0.22 to 0.30)
+    asked to salute, shown a lifted arm 0.54 to 0.82
+    asked to salute, shown a salute     0.62 to 0.91, with a floor of 0.54 to 0.72
+    asked to clap, shown a clap         0.00 to 0.76
+
+The floor is high where a clip moves alike in every step. 0 is also said of a small motion of which no track is left (a
+clap of short arms): not measured rather than wrong, and so is its floor, so that the difference of the two is 0.
 """
 
 from __future__ import annotations
