@@ -141,7 +141,7 @@ def _loras(adapter: Path, tensors: Mapping[str, Tensor], info: AdapterInfo) -> d
         raise AdapterError(f"{adapter.name} has settings that {info.method} does not know: {error}") from error
     own: Any = getattr(settings, "modules", {})
     out = {}
-    for key, a in tensors.items():
+    for key, a in sorted(tensors.items()):  # the same header each time
         if key.startswith("transformer.") and key.endswith(".lora_A.weight"):
             name = key.removeprefix("transformer.").removesuffix(".lora_A.weight")
             b = tensors.get(f"transformer.{name}.lora_B.weight")

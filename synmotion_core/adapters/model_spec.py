@@ -6,7 +6,7 @@ The date is that of the adapter's file, so that exporting again says the same.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 
 from synmotion_core.adapters.file import AdapterInfo
@@ -28,7 +28,7 @@ def model_spec(
     architecture, origin = _FAMILIES.get(spec.family, (spec.family, _DIFFUSERS))
     title = adapter.stem + (f" ({expert.replace('_', ' ')})" if expert else "")
     trigger = _line(words.removeprefix(info.subject))
-    made = datetime.fromtimestamp(int(adapter.stat().st_mtime), UTC)
+    made = datetime.fromtimestamp(int(adapter.stat().st_mtime), timezone.utc)
     return {
         "modelspec.sai_model_spec": "1.0.0",
         "modelspec.architecture": f"{architecture}/lora",

@@ -200,7 +200,8 @@ def test_the_header_says_what_it_is(format: Any, tmp_path: Path) -> None:
         "license": puppet_backbone().spec.licence,
         "usage_hint": "Trigger words: zwx waves. Prompt, with any subject: a person zwx waves",
     }
-    assert datetime.fromisoformat(header["modelspec.date"]).timestamp() == int(adapter.stat().st_mtime)
+    date = datetime.fromisoformat(header["modelspec.date"].replace("Z", "+00:00"))  # Python 3.10 reads no Z
+    assert date.timestamp() == int(adapter.stat().st_mtime)
     assert header["ss_output_name"] == "my-wave"
     again = export(adapter, tmp_path / "again.safetensors", format=format)
     assert read_metadata(again.path) == header
