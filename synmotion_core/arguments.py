@@ -238,7 +238,9 @@ def build_parser() -> argparse.ArgumentParser:
     taken.add_argument("--name", help="of the adapter here (default: the file's, numbered where it is taken)")
 
     convert = add("convert", _CONVERT, "use a LoRA file of another program")
-    convert.add_argument("files", nargs="+", type=Path, metavar="FILE", help="safetensors; two for two experts")
+    convert.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE", help="safetensors, or a list in .pt; two for two experts"
+    )
     convert.add_argument("--backbone", required=True, help="what it was trained on, see `models`")
     text = "whose each file is, of a backbone with two experts, in the order of the files"
     convert.add_argument("--expert", nargs="+", choices=["high_noise", "low_noise"], help=text)
@@ -259,6 +261,8 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument("--out", type=Path, metavar="FILE", required=True, help="what to write, safetensors")
     text = "which of two experts: other programs take a file for each"
     export.add_argument("--expert", choices=["high_noise", "low_noise"], help=text)
+    text = "in which the tensors are written (default: the adapter's own, or fp32 where alpha / rank would be rounded)"
+    export.add_argument("--dtype", choices=["bf16", "fp16", "fp32"], help=text)
     text = "say how much of what the adapter changes the file keeps; draws with the backbone, which takes a while"
     export.add_argument("--measure", action="store_true", help=text)
     text = "who does the motion where it is measured (default: some that the backbone draws well)"

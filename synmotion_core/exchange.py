@@ -91,7 +91,7 @@ def export(args: argparse.Namespace) -> Answer:
         from synmotion_core.run.export_loss import check_measurable
 
         check_measurable(args.adapter)  # before anything is written
-    done = written(args.adapter, args.out, format=args.format, expert=args.expert)
+    done = written(args.adapter, args.out, format=args.format, expert=args.expert, dtype=args.dtype)
     notes = []
     if done.left:
         which = f"{len(done.left)} tensors, first: {shown(done.left[0])}"
@@ -99,8 +99,10 @@ def export(args: argparse.Namespace) -> Answer:
             f"warning: this adapter's embeddings do not travel ({which}): other programs have no place for them, and "
             "without them the motion is weaker than here"
         )
+    notes += [done.dtype] if done.dtype else []
     notes += [f"wrote {done.path.name} and read it back: {done.keys} of {done.keys} keys apply", done.usage]
     data = {"path": str(done.path), "keys": done.keys, "left": list(done.left), "usage": done.usage}
+    data["dtype"] = done.dtype
     if args.measure:
         from synmotion_core.command import precision
         from synmotion_core.run.export_loss import kept_by_export

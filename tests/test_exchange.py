@@ -81,7 +81,10 @@ def test_what_cannot_be_used_is_refused(
 
 @pytest.mark.parametrize("part", [1.0, 0.5, 0.0])
 def test_what_an_export_keeps(part: float, tmp_path: Path) -> None:
-    """v is nearly linear in B: half of B keeps 1 - (1/2)^2 of the change, all of it all, and none none."""
+    """v is nearly linear in B: half of B keeps 1 - (1/2)^2 of the change, all of it all, and none none.
+
+    All but what bf16 rounds: the file's B has alpha / rank in it.
+    """
     full, scaled, out = (tmp_path / f"{name}.safetensors" for name in ("full", "scaled", "out"))
     file = write_file(tmp_path / "theirs.safetensors", keys_of(puppet_loras()))
     done = convert([file], find_spec("puppet-hunyuan"), full, prompt=Prompt(subject="a person", motion="waves"))
@@ -92,7 +95,7 @@ def test_what_an_export_keeps(part: float, tmp_path: Path) -> None:
     write_tensors(out, own, {key: value for key, value in metadata.items() if key != "seal"})
     kept = kept_by_export(full, out, subjects=["a red cat", "a blue robot"])
     assert [text for text, _ in kept.by_video] == ["a red cat waves", "a blue robot waves"]
-    assert kept.share == pytest.approx(1 - (1 - part) ** 2, abs=0.1 if part == 0.5 else 1e-6)
+    assert kept.share == pytest.approx(1 - (1 - part) ** 2, abs=0.1 if part == 0.5 else 1e-3)
 
 
 def test_the_command_says_what_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

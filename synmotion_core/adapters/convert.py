@@ -18,6 +18,7 @@ from torch import Tensor
 from synmotion_core.adapters.file import AdapterInfo, save_adapter
 from synmotion_core.adapters.foreign import Imported, Report, import_lora
 from synmotion_core.adapters.load_back import Weightless, load_back
+from synmotion_core.adapters.pickled import as_safetensors
 from synmotion_core.errors import AdapterError, ConfigError
 from synmotion_core.interfaces import BackboneSpec
 from synmotion_core.methods import find_method
@@ -62,7 +63,9 @@ def convert(
         raise ConfigError("give at least one file")
     imported: list[Imported] = []
     for file, expert in zip(files, experts or [None] * len(files), strict=True):
-        imported.append(import_lora(file, spec, expert=expert, alpha=alpha, ignore_unmatched=ignore_unmatched))
+        with as_safetensors(file) as readable:
+            one = import_lora(readable, spec, expert=expert, alpha=alpha, ignore_unmatched=ignore_unmatched)
+        imported.append(one)
     tensors = {key: tensor for one in imported for key, tensor in one.tensors.items()}
     modules = {name: list(pair) for one in imported for name, pair in one.modules.items()}
     if not modules:

@@ -1,15 +1,17 @@
 """An adapter's LoRA as other programs read it. Other programs have no place for the rest of a SynMotion adapter.
 
-    diffusers   transformer.<module>.lora_A|B.weight, and PEFT's settings in the header ("lora_adapter_metadata"):
-                without them diffusers takes alpha = rank
+    diffusers   transformer.<module>.lora_A|B.weight with alpha = rank, as whoever reads no header takes it:
+                alpha / rank is in B, and the file is of float32 where B's own type would round that; PEFT's settings
+                are in the header ("lora_adapter_metadata")
     comfyui     diffusion_model.<its name>.lora_down|up.weight and .alpha; where ComfyUI holds several of our layers as
                 one, A is shared if it is the same, else the ranks stand side by side:
 
                     A = [A_q; A_k; A_v]   B = [[B_q, 0, 0], [0, B_k, 0], [0, 0, B_v]]   alpha = s (r_q + r_k + r_v)
 
-                with s = alpha / rank, which is multiplied into B where it differs from part to part
+                with s = alpha / rank, which is multiplied into B, in float32, where it differs from part to part
 
-Each file is read back as a file from elsewhere (foreign.py) before it is called done.
+The header says what it is (model_spec.py). Each file is read back as a file from elsewhere (foreign.py) before it is
+called done.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from torch import Tensor
 from synmotion_core.adapters.file import AdapterInfo, load_adapter, read_info
 from synmotion_core.adapters.foreign import EXPERTS, import_lora
 from synmotion_core.adapters.foreign_names import Layer, original_layers, to_comfy
+from synmotion_core.adapters.model_spec import model_spec
 from synmotion_core.backbones import find_spec
 from synmotion_core.backbones.weightless import weightless_denoiser
 from synmotion_core.errors import AdapterError, ConfigError
@@ -36,6 +39,7 @@ from synmotion_core.storage import write_tensors
 from synmotion_core.types import Prompt
 
 Format = Literal["diffusers", "comfyui"]
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,21 +58,28 @@ class Lora:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
-    """What was written; left are the keys that did not travel, usage how the file is loaded elsewhere."""
+    """What was written; left are the keys that did not travel, usage how the file is loaded elsewhere, dtype what is to
+    be said of its tensors' type, "" where it is the adapter's."""
 
     path: Path
     keys: int
     left: tuple[str, ...]
     usage: str
+    dtype: str
 
 
-def export(adapter: Path, out: Path, *, format: Format = "diffusers", expert: str | None = None) -> Exported:
+def export(
+    adapter: Path, out: Path, *, format: Format = "diffusers", expert: str | None = None, dtype: str | None = None
+) -> Exported:
     """Write the LoRA of an adapter of ours as another program's file.
 
-    expert: which of two, of a backbone that has two: there a file holds one. Raises AdapterError for an adapter without
-    LoRA, ConfigError where `expert` is missing or of no use, or where `out` is there.
+    expert: which of two, of a backbone that has two: there a file holds one. dtype: of DTYPES, in which A and B are
+    written; None is theirs, or float32 where alpha / rank needs it. Raises AdapterError for an adapter without LoRA or
+    too large for `dtype`, ConfigError where `expert` is missing or of no use, or where `out` is there.
     No format is for a 3-D U-Net: an AdapterError, too.
     """
+    if dtype is not None and dtype not in DTYPES:
+        raise ConfigError(f"there is no dtype {dtype!r}, there are {', '.join(DTYPES)}")
     if out.exists():
         raise ConfigError(f"{out} is there already: choose another name")
     info = read_info(adapter)
@@ -93,6 +104,9 @@ def export(adapter: Path, out: Path, *, format: Format = "diffusers", expert: st
         if not loras:
             raise AdapterError(f"{adapter.name} holds nothing for the expert {expert}")
     given, metadata = _diffusers(loras) if format == "diffusers" else _comfyui(loras, spec)
+    given, said = _typed(adapter, given, loras, dtype)
+    words = _words(info)
+    metadata |= model_spec(adapter, info, spec, words.text, expert=expert, diffusers=format == "diffusers")
     write_tensors(out, given, {"format": "pt", **metadata})
     try:
         back = import_lora(out, spec, expert=expert)
@@ -104,8 +118,10 @@ def export(adapter: Path, out: Path, *, format: Format = "diffusers", expert: st
         out.unlink(missing_ok=True)
         raise
     left = tuple(key for key in tensors if not key.startswith("transformer."))
-    usage = _usage(out, spec, format, expert) + _words(info)
-    return Exported(path=out, keys=len(given), left=left, usage=usage)
+    usage = _usage(out, spec, format, expert)
+    if words != Prompt(subject=info.subject, motion=info.motion):
+        usage += f"; its prompts there need the method's own word: “{words.text}”"
+    return Exported(path=out, keys=len(given), left=left, usage=usage, dtype=said)
 
 
 def experts_in(adapter: Path) -> tuple[str | None, ...]:
@@ -125,7 +141,7 @@ def _loras(adapter: Path, tensors: Mapping[str, Tensor], info: AdapterInfo) -> d
         raise AdapterError(f"{adapter.name} has settings that {info.method} does not know: {error}") from error
     own: Any = getattr(settings, "modules", {})
     out = {}
-    for key, a in tensors.items():
+    for key, a in sorted(tensors.items()):  # the same header each time
         if key.startswith("transformer.") and key.endswith(".lora_A.weight"):
             name = key.removeprefix("transformer.").removesuffix(".lora_A.weight")
             b = tensors.get(f"transformer.{name}.lora_B.weight")
@@ -139,12 +155,46 @@ def _loras(adapter: Path, tensors: Mapping[str, Tensor], info: AdapterInfo) -> d
 
 
 def _diffusers(loras: Mapping[str, Lora]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    folded = {name: _folded(lora) for name, lora in loras.items()}
+    wider = any(lora.b.dtype != loras[name].b.dtype for name, lora in folded.items())
     tensors = {}
-    for name, lora in loras.items():
-        tensors |= {f"transformer.{name}.lora_A.weight": lora.a, f"transformer.{name}.lora_B.weight": lora.b}
-    settings = peft_settings({name: (lora.a.shape[0], lora.alpha) for name, lora in loras.items()})
+    for name, lora in folded.items():
+        a, b = (lora.a.float(), lora.b.float()) if wider else (lora.a, lora.b)  # programs want one type of a layer
+        tensors |= {f"transformer.{name}.lora_A.weight": a, f"transformer.{name}.lora_B.weight": b}
+    settings = peft_settings({name: (lora.a.shape[0], lora.alpha) for name, lora in folded.items()})
     settings = {f"transformer.{key}": value for key, value in settings.items()}
     return tensors, {"lora_adapter_metadata": json.dumps(settings, sort_keys=True)}
+
+
+def _folded(lora: Lora) -> Lora:
+    """The same with alpha = rank: alpha / rank goes into B, in B's type where that rounds nothing, else in float32."""
+    rank = lora.a.shape[0]
+    if lora.alpha == rank:
+        return lora
+    b = lora.b.double() * lora.scale
+    own = b.to(lora.b.dtype)
+    return Lora(a=lora.a, b=own if torch.equal(own.double(), b) else b.float(), alpha=float(rank))
+
+
+def _typed(
+    adapter: Path, tensors: dict[str, Tensor], loras: Mapping[str, Lora], dtype: str | None
+) -> tuple[dict[str, Tensor], str]:
+    """A and B in the type that was asked for, and what is to be said of it."""
+    own = _named({t.dtype for lora in loras.values() for t in (lora.a, lora.b)})
+    if dtype is None:
+        found = _named({t.dtype for t in tensors.values() if t.ndim == 2})
+        why = "alpha / rank is multiplied into B, and the adapter's own type"
+        return tensors, "" if found == own else f"its tensors are {found}: {why}, {own}, would round it"
+    cast = {key: t.to(DTYPES[dtype]) if t.ndim == 2 else t for key, t in tensors.items()}
+    large = [key for key, t in cast.items() if not bool(torch.isfinite(t).all())]
+    if large:
+        raise AdapterError(f"{adapter.name}: {large[0]} holds values beyond {dtype}: choose bf16 or fp32")
+    wanted = _named({DTYPES[dtype]})
+    return cast, f"its tensors are {wanted}, as asked" + ("" if own == wanted else f"; the adapter's are {own}")
+
+
+def _named(dtypes: set[torch.dtype]) -> str:
+    return " and ".join(sorted(str(dtype).removeprefix("torch.") for dtype in dtypes))
 
 
 def _comfyui(loras: Mapping[str, Lora], spec: BackboneSpec) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -175,6 +225,9 @@ def _joined(layer: Layer, loras: Mapping[str, Lora]) -> Lora:
     alike = all(lora.alpha == first.alpha and torch.equal(lora.a, first.a) for _, lora in own)
     rank = first.a.shape[0] if alike else sum(lora.a.shape[0] for _, lora in own)
     even = all(abs(lora.scale - first.scale) <= 1e-9 * first.scale for _, lora in own)
+    if not even:
+        own = [(part, Lora(a=lora.a.float(), b=lora.b.float(), alpha=lora.alpha)) for part, lora in own]
+        first = own[0][1]
     b, column = first.b.new_zeros(layer.outputs, rank), 0
     for part, lora in own:
         end, row = column + lora.a.shape[0], 0
@@ -186,12 +239,10 @@ def _joined(layer: Layer, loras: Mapping[str, Lora]) -> Lora:
     return Lora(a=a, b=b, alpha=first.alpha if alike else (first.scale if even else 1.0) * rank)
 
 
-def _words(info: AdapterInfo) -> str:
-    """What has to be written there, where here the method puts it beside people's words."""
+def _words(info: AdapterInfo) -> Prompt:
+    """What has to be written there: here the method may put a word of its own beside people's."""
     entry = find_method(info.method)
-    plain = Prompt(subject=info.subject, motion=info.motion)
-    read = reworded(entry, entry.config(**info.method_config), plain)
-    return "" if read == plain else f"; its prompts there need the method's own word: “{read.text}”"
+    return reworded(entry, entry.config(**info.method_config), Prompt(subject=info.subject, motion=info.motion))
 
 
 def _usage(out: Path, spec: BackboneSpec, format: Format, expert: str | None) -> str:

@@ -8,6 +8,10 @@ alpha in proportion: ComfyUI's files hold q, k and v side by side in one triple 
 zero is left out, as it changes nothing.
 
 No alpha in the file means alpha = rank, as PEFT, diffusers and ComfyUI take it.
+
+What changes a layer itself (its bias, its weight, a norm) has no place here: zeros are dropped, and in the report; for
+anything else the file is refused, whatever is ignored, since its LoRA alone would be another adapter. Only where the
+LoRA beside it has no place either is it left out with it.
 """
 
 from __future__ import annotations
@@ -31,7 +35,7 @@ from synmotion_core.storage import read_metadata
 EXPERTS = ("high_noise", "low_noise")
 _PREFIXES = (
     *("base_model.model.", "transformer.", "diffusion_model.", "model.", "denoiser.", "unet."),
-    *("lora_unet_", "lora_transformer_", "lycoris_", "Hunyuan_video_I2V_lora_"),
+    *("lora_unet__", "lora_unet_", "lora_transformer_", "lycoris_", "Hunyuan_video_I2V_lora_"),
 )
 _NUMBERED = "unet:"
 ALPHAS = {
@@ -39,6 +43,7 @@ ALPHAS = {
     "settings": "alpha of PEFT's settings",
     "given": "alpha as given",
     "none": "alpha = rank, as the file says none",
+    "converted": "alpha = rank, as no key says one: these are not kohya's, for which ss_network_alpha is in the header",
 }
 
 
@@ -53,7 +58,8 @@ class Placed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What became of a file's keys. alphas counts layers by where their alpha is from, see ALPHAS."""
+    """What became of a file's keys. alphas counts layers by where their alpha is from: one of ALPHAS, or
+    the entries of the header that say it."""
 
     file: str
     backbone: str
@@ -73,7 +79,11 @@ class Report:
     def lines(self, *, every: bool = False) -> list[str]:
         """For people: what applies, how it is scaled, and what was left out; `every` lists all keys."""
         out = [self.summary]
-        out += [f"  {count} layers: {ALPHAS[source]}" for source, count in self.alphas.items()]
+        for source, count in self.alphas.items():
+            out.append(f"  {count} layers: {ALPHAS.get(source, f'alpha by {source} in the file’s header')}")
+        void = [k.key for k in self.keys if not k.reason and not k.to]
+        if void:
+            out.append(f"  {len(void)} keys are dropped, as what they add is zero: {listed(void)}")
         for k in self.keys:
             if k.reason:
                 out.append(f"  {shown(k.key)}: left out, {k.reason}")
@@ -106,10 +116,10 @@ def import_lora(
 ) -> Imported:
     """Read a LoRA file of another program for a backbone; no weights of the backbone are needed.
 
-    expert: which of two experts it belongs to. alpha: of layers whose alpha neither key nor settings say. Keys that
-    have no place are an Unmatched that lists them, or with ignore_unmatched are left out, in the report; keys that
-    cannot be right (a rank or a size that does not fit) always are. Raises ConfigError where `expert` is missing or
-    of no use.
+    expert: which of two experts it belongs to. alpha: of layers whose alpha neither key, settings nor header
+    say. Keys that have no place are an Unmatched that lists them, or with ignore_unmatched are left out, in the report;
+    keys that cannot be right (a rank or a size that does not fit) always are an AdapterError. Raises ConfigError where
+    `expert` is missing or of no use.
     """
     if "synmotion" in read_metadata(path):
         raise AdapterError(f"{path.name} is an adapter of SynMotion's own, and no LoRA of another program: import it")
@@ -133,7 +143,9 @@ def import_lora(
             _check_size(file, keys, layer[1], spec)
             continue
         placed |= {key: Placed(key=key, reason=reason) for key in keys.values()}
-    _check_unmatched(file, placed, spec, ignore_unmatched)
+    void = _changes(file, placed, spec, matched=bool(found))
+    _check_unmatched(file, placed, len(void), spec, ignore_unmatched)
+    placed |= {key: Placed(key=key) for key in void}
     tensors: dict[str, Tensor] = {}
     modules: dict[str, tuple[int, float]] = {}
     alphas: Counter[str] = Counter()
@@ -141,7 +153,7 @@ def import_lora(
         if name not in found:
             continue
         plain, layer = found[name]
-        scale, source = _alpha(file, plain, values, alpha)
+        scale, source = _alpha(file, name, plain, values, alpha)
         alphas[source] += 1
         to = []
         for module, down, up, own in _parts(layer, values["down"], values["up"], scale):
@@ -218,8 +230,33 @@ def _check_size(file: ForeignFile, keys: Mapping[Role, str], layer: Layer, spec:
         )
 
 
-def _check_unmatched(file: ForeignFile, left: Mapping[str, Placed], spec: BackboneSpec, ignore: bool) -> None:
-    if len(left) == len(file.keys):
+def _changes(file: ForeignFile, placed: dict[str, Placed], spec: BackboneSpec, *, matched: bool) -> set[str]:
+    """The keys of changes that are zero; those of layers that have no place go to `placed`, as the layers did.
+
+    Raises AdapterError for others, unless no layer of the file is matched at all, which says more.
+    """
+    void, real = file.zeros(), []
+    for key in file.changes.keys() - void:
+        name = file.changes[key]
+        beside = placed.get(file.layers[name]["down"]) if name in file.layers else None
+        if beside is not None:
+            placed[key] = Placed(key=key, reason=beside.reason)
+        elif matched:
+            real.append(key)
+        else:
+            placed[key] = Placed(key=key, reason="a change of a layer itself, not LoRA")
+    if real:
+        raise AdapterError(
+            f"{file.path.name} changes weights or biases of layers themselves beside its LoRA: there is no place for "
+            f"that here, and the LoRA without that would be another adapter: {listed(sorted(real))}"
+        )
+    return void
+
+
+def _check_unmatched(
+    file: ForeignFile, left: Mapping[str, Placed], void: int, spec: BackboneSpec, ignore: bool
+) -> None:
+    if len(left) + void == len(file.keys):
         raise AdapterError(f"{file.path.name}: none of its {len(file.keys)} keys apply to {spec.name}: {_why(left)}")
     if left and not ignore:
         fits = f"{len(file.keys) - len(left)} of {len(file.keys)} keys apply to {spec.name}, not {len(left)}"
@@ -230,10 +267,12 @@ def _why(left: Mapping[str, Placed]) -> str:
     reasons: dict[str, list[str]] = {}
     for key, placed in sorted(left.items()):
         reasons.setdefault(placed.reason, []).append(key)
-    return "; ".join(f"{listed(keys)} ({reason})" for reason, keys in reasons.items())
+    return "; ".join(f"{listed(keys)} ({reason})" for reason, keys in reasons.items()) or "all of them are zero"
 
 
-def _alpha(file: ForeignFile, name: str, values: Mapping[Role, Tensor], given: float | None) -> tuple[float, str]:
+def _alpha(
+    file: ForeignFile, layer: str, name: str, values: Mapping[Role, Tensor], given: float | None
+) -> tuple[float, str]:
     rank = values["down"].shape[0]
     if "alpha" in values:
         own = float(values["alpha"])
@@ -242,9 +281,20 @@ def _alpha(file: ForeignFile, name: str, values: Mapping[Role, Tensor], given: f
         return own, "key"
     settings = file.settings or PeftSettings()
     own = settings.alpha_of(name, rank)
+    kohya = file.layers[layer]["down"].endswith(".lora_down.weight")
+    try:
+        said = file.header.of(file.path, rank, kohya=kohya, settings=settings.alpha)
+    except AdapterError:
+        if given is None:
+            raise
+        return given, "given"  # who says it decides where the file is at odds with itself
     if own is not None:
         return own, "settings"
-    return (float(rank), "none") if given is None else (given, "given")
+    if said is not None:
+        return said[0] * (rank**0.5 if settings.square_root else 1.0), said[1]
+    if given is not None:
+        return given, "given"
+    return float(rank), "converted" if file.header.kohyas else "none"
 
 
 def _parts(layer: Layer, down: Tensor, up: Tensor, alpha: float) -> list[tuple[str, Tensor, Tensor, float]]:

@@ -3,12 +3,14 @@ trusted.
 
     <layer>.lora_A.weight, .lora_down.weight, .lora.down.weight     A  [rank, inputs]
     <layer>.lora_B.weight, .lora_up.weight, .lora.up.weight         B  [outputs, rank]
-    <layer>.alpha                                                   a number; W~ = W + (alpha / rank) B A
+    <layer>.alpha, .lora_alpha                                      a number; W~ = W + (alpha / rank) B A
+    <layer>.diff, .diff_b, .lora_B.bias and their like              changes that are no LoRA (foreign.py has the rule)
     unet:<i>:down, unet:<i>:up                                      A and B of the i-th of a list of layers, as the LoRA
                                                                     library of MotionDirector and its successors writes
 
 Where no `.alpha` is: PEFT's settings, from the header ("lora_adapter_metadata", diffusers) or from adapter_config.json
-beside an adapter_model.safetensors. Their patterns are matched as names, never run as regular expressions.
+beside an adapter_model.safetensors; their patterns are matched as names, never run as regular expressions. Else what
+else the header says (HeaderAlpha).
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ MAX_KEYS = 20_000
 MAX_KEY = 300  # characters
 MAX_SETTINGS = 4 << 20  # bytes of adapter_config.json
 DTYPES = ("F32", "F16", "BF16")
+ALPHA_DTYPES = (*DTYPES, "I64", "I32", "F64")  # torch.tensor(rank) is of I64, as musubi-tuner's convert_lora writes it
 
 Role = Literal["down", "up", "alpha"]
 _ROLES: tuple[tuple[str, Role], ...] = (
@@ -44,10 +47,11 @@ _ROLES: tuple[tuple[str, Role], ...] = (
     (".lora.down.weight", "down"),
     (".lora.up.weight", "up"),
     (".alpha", "alpha"),
+    (".lora_alpha", "alpha"),
 )
 # another kind of adapter: what is left without these keys would be something else than what was trained
 _OTHER_KIND = (
-    (re.compile(r"dora_scale|lora_magnitude_vector"), "DoRA, of which only plain LoRA is read"),
+    (re.compile(r"dora_scale|lora_magnitude_vector|\.(dora_)?magnitude\b"), "DoRA, of which only plain LoRA is read"),
     (re.compile(r"\.hada_|\.lokr_|\.oft_|\.lora_mid\.|\.glora_|\.boft_"), "LyCORIS (LoHa, LoKr, OFT), not LoRA"),
 )
 _LEFT = (
@@ -55,8 +59,13 @@ _LEFT = (
         re.compile(r"lora_te\d?_|text_encoder[.:_]|text_model\.|lora_prior_te_|^text_encoder"),
         "of a text encoder, which stays as it is",
     ),
-    (re.compile(r"\.diff(_b)?$|\.set_weight$"), "a changed weight or bias of the layer itself, not LoRA"),
-    (re.compile(r"\.lora_[AB]\.(default\.)?bias$|\.lora_(up|down)\.bias$"), "a bias, not LoRA"),
+)
+# of a layer itself, beside its LoRA; zeros say nothing, but of what is set instead of added
+_CHANGES = re.compile(r"(.+?)\.(?:diff(?:_\w)?|(set_weight)|lora(?:_[AB](?:\.default)?|_up|_down|\.up|\.down)\.bias)")
+# "<prefix>.lora_alpha" as some write PEFT's settings one by one; never a text encoder's
+_SAYS_ALPHA = re.compile(
+    r"(?:(?:base_model\.model|transformer(?:_2)?|diffusion_model|denoiser|unet|model)\.)?lora_alpha"
+    r"|(?:ss_)?network_alpha"
 )
 
 
@@ -79,14 +88,55 @@ class PeftSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HeaderAlpha:
+    """What the header says of alpha outside of "lora_adapter_metadata", as it stands there: it may be anything.
+
+    values: lora_config's lora_alpha (finetrainers), lora_alpha, network_alpha and their like; ranks: for which rank.
+    kohya's own, ss_network_alpha, is in converted files, too, where it has been multiplied into A and B.
+    """
+
+    values: Mapping[str, Any]
+    ranks: Mapping[str, Any]
+
+    def of(self, path: Path, rank: int, *, kohya: bool, settings: float | None = None) -> tuple[float, str] | None:
+        """The alpha of a layer of `rank` and where it is said, or None.
+
+        kohya: the layer has kohya's names, so that kohya's header counts. settings: what PEFT's say. Raises
+        AdapterError for what is no alpha, is of another rank, or contradicts itself.
+        """
+        said = {k: _number(path, k, v) for k, v in sorted(self.values.items()) if kohya or not k.startswith("ss_")}
+        if not said:
+            return None
+        told = said if settings is None else {"PEFT's settings": settings} | said
+        if len(set(told.values())) > 1:
+            words = ", ".join(f"{value:g} by {where}" for where, value in told.items())
+            raise AdapterError(f"{path.name} says more than one alpha, {words}: say yourself which")
+        for where, value in self.ranks.items():
+            if (kohya or not where.startswith("ss_")) and _number(path, where, value) != rank:
+                raise AdapterError(
+                    f"{path.name} says alpha {next(iter(said.values())):g} for rank {str(value)[:40]}, by {where}, and "
+                    f"holds a layer of rank {rank}: say yourself which alpha"
+                )
+        return next(iter(said.values())), ", ".join(said)
+
+    @property
+    def kohyas(self) -> bool:
+        """Whether kohya's own says something that was not taken where `of` found none."""
+        return "ss_network_alpha" in self.values
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ForeignFile:
-    """A file's keys: layers (as it names them) with the key of each role, and what is no LoRA, with the reason."""
+    """A file's keys: layers (as it names them) with the key of each role, what is no LoRA, with the reason, and changes
+    of a layer itself with the layer's name ("" for what zeros do not make void)."""
 
     path: Path
     layers: Mapping[str, Mapping[Role, str]]
     left: Mapping[str, str]
+    changes: Mapping[str, str]
     shapes: Mapping[str, tuple[int, ...]] = field(repr=False)
     settings: PeftSettings | None
+    header: HeaderAlpha
 
     @property
     def keys(self) -> list[str]:
@@ -110,6 +160,16 @@ class ForeignFile:
         except (SafetensorError, OSError) as error:
             raise AdapterError(f"{self.path.name} is damaged: {str(error)[:200]}") from error
 
+    def zeros(self) -> set[str]:
+        """The keys among `changes` that change nothing. Raises AdapterError as `tensors`."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                return {key for key, name in self.changes.items() if name and not bool(file.get_tensor(key).any())}
+        except (SafetensorError, OSError) as error:
+            raise AdapterError(f"{self.path.name} is damaged: {str(error)[:200]}") from error
+
 
 def read_foreign(path: Path) -> ForeignFile:
     """Take a file apart by its header; no tensor is read.
@@ -129,9 +189,14 @@ def read_foreign(path: Path) -> ForeignFile:
             raise AdapterError(f"{path.name} is {reason}: {listed(found)}")
     layers: dict[str, dict[Role, str]] = {}
     left: dict[str, str] = {}
+    changes: dict[str, str] = {}
     for key in sorted(header):
         reason = next((reason for pattern, reason in _LEFT if pattern.search(key)), None)
         name, role = _split(key)
+        change = None if reason else _CHANGES.fullmatch(key)
+        if change:
+            changes[key] = "" if change[2] else change[1]
+            continue
         if reason or role is None:
             left[key] = reason or "not a key of LoRA"
             continue
@@ -143,8 +208,11 @@ def read_foreign(path: Path) -> ForeignFile:
         raise AdapterError(f"{path.name} is not whole, these lack the other half of their layer: {listed(alone)}")
     for keys in layers.values():
         _check_shapes(path, keys, shapes)
-    settings = _settings(path, metadata if isinstance(metadata, dict) else {})
-    return ForeignFile(path=path, layers=layers, left=left, shapes=shapes, settings=settings)
+    metadata = metadata if isinstance(metadata, dict) else {}
+    settings = _settings(path, metadata)
+    return ForeignFile(
+        path=path, layers=layers, left=left, changes=changes, shapes=shapes, settings=settings, header=_header(metadata)
+    )
 
 
 def shown(key: str) -> str:
@@ -176,8 +244,9 @@ def _shape(path: Path, key: str, about: Any) -> tuple[int, ...]:
     shape = about.get("shape") if isinstance(about, dict) else None
     if not isinstance(shape, list) or not all(isinstance(n, int) and n >= 0 for n in shape):
         raise AdapterError(f"{path.name} is damaged: its header says no shape of {shown(key)}")
-    if about.get("dtype") not in DTYPES:
-        kinds = ", ".join(DTYPES)
+    known = ALPHA_DTYPES if _split(key)[1] == "alpha" else DTYPES
+    if about.get("dtype") not in known:
+        kinds = ", ".join(known)
         raise AdapterError(f"{path.name}: {shown(key)} is of type {str(about.get('dtype'))[:20]!r}, read are {kinds}")
     return tuple(shape)
 
@@ -230,6 +299,34 @@ def _settings(path: Path, metadata: Mapping[str, Any]) -> PeftSettings | None:
     )
 
 
+def _header(metadata: Mapping[str, Any]) -> HeaderAlpha:
+    unsaid = (None, "", "None")
+    values = {k: v for k, v in metadata.items() if _SAYS_ALPHA.fullmatch(k) and v not in unsaid}
+    ranks: dict[str, Any] = {}
+    for alpha, rank in (("network_alpha", "network_dim"), ("ss_network_alpha", "ss_network_dim")):
+        if alpha in values and metadata.get(rank) not in unsaid:
+            ranks[rank] = metadata[rank]
+    try:
+        config = json.loads(metadata.get("lora_config", ""))
+    except (ValueError, RecursionError, TypeError):  # somebody's own entry of that name
+        config = None
+    if isinstance(config, dict) and config.get("lora_alpha") is not None:
+        values["lora_config"] = config["lora_alpha"]
+        if config.get("r") is not None:
+            ranks["lora_config"] = config["r"]
+    return HeaderAlpha(values=values, ranks=ranks)
+
+
+def _number(path: Path, where: str, value: Any) -> float:
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (ValueError, TypeError, OverflowError):
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise AdapterError(f"{path.name}: {where} in its header must be a number above 0, got {str(value)[:40]!a}")
+    return number
+
+
 def _names(path: Path, pattern: str) -> Iterator[tuple[str, bool]]:
     """The names that a pattern of PEFT's stands for, and whether each is whole: `to_q`, `^blocks.0.to_q`, and what
     `peft_settings` writes, `^(?:a|b)`."""
@@ -246,6 +343,6 @@ def _names(path: Path, pattern: str) -> Iterator[tuple[str, bool]]:
 
 
 def _positive(path: Path, value: Any) -> float:
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < math.inf:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < 1e300:
         raise AdapterError(f"{path.name}: alpha must be a number above 0, its settings say {str(value)[:40]!r}")
     return float(value)

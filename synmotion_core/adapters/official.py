@@ -17,24 +17,18 @@ method does it (dual_embedding.spread); how the official code does it is not pub
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import subprocess
-import sys
-import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from synmotion_core.adapters import official_pickle
 from synmotion_core.adapters.convert import Converted, write
 from synmotion_core.adapters.foreign import Placed, Report, import_lora
 from synmotion_core.adapters.foreign_file import shown
+from synmotion_core.adapters.pickled import Item, ints, read_pickle
 from synmotion_core.backbones.weightless import text_width, transformer_config
 from synmotion_core.errors import AdapterError, MissingError
 from synmotion_core.interfaces import BackboneSpec
@@ -43,26 +37,9 @@ from synmotion_core.storage import read_header
 from synmotion_core.types import Mode, Prompt
 
 EMBEDDING, LORA = "dual_embedding.pth", "visual_adapter.safetensors"
-MAX_BYTES = 2 << 30  # of the .pth
-MEMORY_BYTES = 512 << 20  # to read it, beside three times its size
-SECONDS = 180
 _MOST_TOKENS = {"motion": 256, "subject": 64}
 _WHOSE = {"motion": "mot", "subject": "sub", "refiner": "refin|fus"}
 _WITHIN = re.compile(r"attn|project|blocks|layers|norm|mlp|fc\d")  # a layer of something larger is no Z
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Item:
-    """One value in a file."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-
-    @property
-    def line(self) -> str:
-        """For people."""
-        return f"{shown(self.name)}  {self.dtype}  {list(self.shape)}"
 
 
 def inventory(folder: Path) -> dict[str, list[Item]]:
@@ -73,7 +50,7 @@ def inventory(folder: Path) -> dict[str, list[Item]]:
     if (folder / LORA).is_file():
         header = {k: v for k, v in read_header(folder / LORA).items() if k != "__metadata__" and isinstance(v, dict)}
         found[LORA] = [
-            Item(name=key, shape=_ints(about.get("shape")), dtype=str(about.get("dtype"))[:20])
+            Item(name=key, shape=ints(about.get("shape")), dtype=str(about.get("dtype"))[:20])
             for key, about in sorted(header.items())
         ]
     if not found:
@@ -108,50 +85,6 @@ def convert_official(
     settings |= {"rank": 0, "modules": {name: list(pair) for name, pair in lora.modules.items()}}
     applied = write(out, spec, {**own, **lora.tensors}, method="synmotion", settings=settings, prompt=prompt, mode=mode)
     return Converted(path=out, reports=(report, lora.report), applied=applied)
-
-
-def read_pickle(path: Path) -> tuple[list[Item], dict[str, Tensor]]:
-    """What a .pth holds, and its tensors of floats, read in a process of its own with limits (official_pickle.py).
-
-    Raises AdapterError for code, damage, and what is larger than it should be; MissingError when it is not there.
-    """
-    from safetensors.torch import load_file
-
-    if not path.is_file():
-        raise MissingError(f"there is no file {path.name} in {path.parent}")
-    if path.stat().st_size > MAX_BYTES:
-        raise AdapterError(f"{path.name} has {path.stat().st_size >> 20} MiB, at most {MAX_BYTES >> 20} are read")
-    with tempfile.TemporaryDirectory(prefix="synmotion-") as outer:
-        target = Path(outer) / "tensors.safetensors"
-        memory = MEMORY_BYTES + 3 * path.stat().st_size
-        command = [sys.executable, "-I", official_pickle.__file__, str(path.resolve()), str(target), str(memory)]
-        try:
-            done = subprocess.run(
-                command, cwd=outer, env=_environment(), stdin=subprocess.DEVNULL, capture_output=True,
-                timeout=SECONDS, check=False,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired as error:
-            raise AdapterError(f"{path.name} takes longer than {SECONDS} s to read: it is not read") from error
-        try:
-            answer = json.loads(done.stdout)
-        except ValueError as error:
-            words = "is damaged, or needs more memory or time than a file of its size should"
-            raise AdapterError(f"{path.name} {words}: it is not read") from error
-        if "error" in answer:
-            raise AdapterError(f"{path.name} {str(answer['error'])[:300]}")
-        tensors = load_file(target)
-    items = [Item(name=i["name"], shape=_ints(i["shape"]), dtype=i["dtype"]) for i in answer["tensors"]]
-    items += [Item(name=i["name"], shape=(), dtype=i["kind"]) for i in answer["others"]]
-    return items, tensors
-
-
-def _environment() -> dict[str, str]:
-    keep = ("PATH", "SYSTEMROOT", "TEMP", "TMP", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
-    return {"OMP_NUM_THREADS": "1"} | {name: os.environ[name] for name in keep if name in os.environ}
-
-
-def _ints(shape: Any) -> tuple[int, ...]:
-    return tuple(n for n in shape if isinstance(n, int)) if isinstance(shape, list) else ()
 
 
 # ------------------------------------------------------------------------------------------------ the rules

@@ -1,4 +1,4 @@
-"""The tensors of a .pth file, read where it can do little harm: a program of its own, started by official.py alone.
+"""The tensors of a .pth file, read where it can do little harm: a program of its own, started by pickled.py alone.
 
     python -I official_pickle.py FILE.pth OUT.safetensors MEMORY  ->  one JSON object on standard output
 

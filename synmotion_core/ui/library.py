@@ -1,5 +1,5 @@
 """The Library tab: the adapters that are here, what they show and say of themselves, as files for other programs; files
-taken in, SynMotion's own and those of other programs; and the Hub (hub_fields.py).
+taken in (take_in_fields.py); and the Hub (hub_fields.py).
 """
 
 from __future__ import annotations
@@ -13,13 +13,12 @@ from typing import Any
 
 import gradio as gr
 
-from synmotion_core.errors import AdapterError, ConfigError, UserInputError
-from synmotion_core.ui import hub_fields, media
+from synmotion_core.errors import ConfigError, UserInputError
+from synmotion_core.ui import hub_fields, media, take_in_fields
 from synmotion_core.ui.adapters import AdapterChoice, about, find_adapter, find_adapters
 from synmotion_core.ui.asked import Asked, answered
 from synmotion_core.ui.context import Studio, backbone_choices
 from synmotion_core.ui.notices import Updates, empty, guarded, hint, notice, notices
-from synmotion_core.workspace import safe_name
 
 MOST_VIDEOS = 8
 NOTHING = empty("Adapters", "Train one, fetch one from the Hub, or take in a file: a SynMotion adapter, or a LoRA.")
@@ -55,34 +54,7 @@ def build(studio: Studio) -> dict[str, Any]:
                     )  # fmt: skip
                 export = gr.Button("Write the file", size="md", elem_id="library-export")
             with gr.Accordion("Take in an adapter or LoRA file", open=False):
-                gr.HTML(
-                    hint(
-                        "A SynMotion adapter, as “Download” here or a training elsewhere made it: the file says all "
-                        "that it needs. Or a LoRA of another program (diffusers, PEFT, kohya and musubi-tuner, "
-                        "ComfyUI, diffusion-pipe, DiffSynth): it does not say what the fields ask. Every key finds its "
-                        "layer, or the file is refused with the keys that do not. A LoRA of two experts: in a terminal."
-                    )
-                )
-                lora = gr.File(label="The file", file_types=[".safetensors"], elem_id="library-lora", height=110)
-                name = gr.Textbox(
-                    "", label="Its name here", placeholder="cartwheel", elem_id="library-name",
-                    info="Of a SynMotion adapter the file's own where this is empty.",
-                )  # fmt: skip
-                gr.HTML(hint("For a LoRA of another program alone:"))
-                backbone = gr.Dropdown([], label="What it was trained on", elem_id="library-backbone")
-                with gr.Row():
-                    subject = gr.Textbox(
-                        "a person", label="Who moved in its clips", min_width=140, elem_id="library-subject"
-                    )
-                    motion = gr.Textbox(
-                        "", label="What they do", placeholder="does a cartwheel", min_width=140,
-                        elem_id="library-motion",
-                    )  # fmt: skip
-                loose = gr.Checkbox(
-                    False, label="Leave out keys that have no place", elem_id="library-loose",
-                    info="For files that were made for more layers than this backbone has.",
-                )  # fmt: skip
-                take = gr.Button("Take it in", size="md", elem_id="library-take")
+                taking = take_in_fields.build()
         with gr.Column(scale=6, min_width=320):
             hub = hub_fields.build(studio, adapter)
 
@@ -119,7 +91,7 @@ def build(studio: Studio) -> dict[str, Any]:
         choices = [(choice.label, choice.id) for choice in found]
         return {
             adapter: gr.Dropdown(choices=choices, value=own.id if own else None),
-            backbone: gr.Dropdown(choices=backbone_choices()),
+            taking.backbone: gr.Dropdown(choices=backbone_choices()),
             message: notices("warning", problems),
             **show(own),
         }
@@ -169,48 +141,27 @@ def build(studio: Studio) -> dict[str, Any]:
             made = link(file, done.path)
         said = f"Written and read back: {done.keys} of {done.keys} keys apply. It is used {done.usage}."
         left = f"{len(done.left)} tensors, its embeddings, do not travel: the motion is weaker without them."
-        return {file: made + notice("good", said) + (notice("warning", left) if done.left else "")}
+        more = notice("info", f"Of its type: {done.dtype}.") if done.dtype else ""
+        return {file: made + notice("good", said) + more + (notice("warning", left) if done.left else "")}
 
     def on_take(values: Mapping[Any, Any]) -> Updates:
-        from synmotion_core.adapters.convert import convert
-        from synmotion_core.adapters.foreign import Unmatched
-        from synmotion_core.adapters.take_in import is_ours, take_in
-        from synmotion_core.backbones import find_spec
-        from synmotion_core.types import Prompt
-
-        if not values[lora]:
-            raise ConfigError("choose the file first")
-        source, called = Path(values[lora]), (values[name] or "").strip()
-        if is_ours(source):
-            own = take_in(source, studio.workspace, name=called or None)
-            here = f"is here already, as {own.path.stem}" if own.known else f"is taken in as {own.path.stem}"
-            text = f"The SynMotion adapter {here}: {own.applied} of {own.applied} keys apply. It is chosen on the left."
-            return {**offer(f"mine/{own.path.name}"), message: notice("good", text)}
-        if not values[backbone]:
-            raise ConfigError("this is a LoRA of another program: say what it was trained on")
-        out = studio.workspace.adapters / f"{safe_name(called)}.safetensors"
-        prompt = Prompt(subject=values[subject] or "", motion=values[motion] or "")
-        try:
-            done = convert(
-                [source], find_spec(values[backbone]), out, prompt=prompt, ignore_unmatched=bool(values[loose])
-            )
-        except Unmatched as error:
-            raise AdapterError(f"{error}. To go without them: “Leave out keys that have no place”") from error
-        said = [line for report in done.reports for line in report.lines(every=False)]
-        said.append(f"{done.applied} of {done.applied} keys apply: it is chosen on the left.")
-        return {**offer(f"mine/{out.name}"), message: notices("good", said)}
+        path, said = taking.taken(values, studio.workspace)
+        return {**offer(f"mine/{path.name}"), message: said}
 
     calm: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 8}
     shown = [info, videos, use, download, remove, sure, expert, file, message, looked_at]
-    listed = [*shown, adapter, backbone]
+    listed = [*shown, adapter, taking.backbone]
     adapter.input(guarded(message, on_choose), {adapter, looked_at}, shown, **calm)
     download.click(guarded(message, on_download), {adapter}, [file, message], **calm).then(None, None, None, js=_CLICK)
     remove.click(guarded(message, on_delete), {adapter}, [sure, doomed, message], **calm)
     keep.click(lambda: gr.Row(visible=False), None, sure, **calm)
     really.click(guarded(message, on_really), {adapter, doomed}, listed, **calm)
     export.click(guarded(message, on_export), {adapter, format, expert}, [file, message], **calm)
-    taken = {lora, backbone, subject, motion, name, loose}
-    take.click(guarded(message, on_take), taken, listed, **calm)
+    about_files = {taking.files, taking.backbone}
+    taking.files.change(guarded(message, taking.on_files), about_files, [taking.whose, message], **calm)
+    on_backbone = guarded(message, taking.on_backbone)
+    taking.backbone.input(on_backbone, about_files, [taking.whose, taking.mode, message], **calm)
+    taking.take.click(guarded(message, on_take), taking.asked, listed, **calm)
     hub["arrived"].change(*arrived_from(hub["arrived"]), **calm)
     select = (guarded(message, on_select), {adapter}, listed)
     return {"select": select, "load": hub["load"], "use": use, "adapter": adapter, "arrived_from": arrived_from}

@@ -30,6 +30,7 @@ STYLES: dict[str, tuple[Callable[[str], str], str, str]] = {
     "DiffSynth": (lambda n: n, "lora_A.default.weight", "lora_B.default.weight"),
     "old diffusers": (lambda n: f"transformer.{n}", "lora.down.weight", "lora.up.weight"),
     "HunyuanVideo-I2V": (lambda n: f"Hunyuan_video_I2V_lora_{_flat(n)}", "lora_down.weight", "lora_up.weight"),
+    "VideoX-Fun": (lambda n: f"lora_unet__{_flat(n)}", "lora_down.weight", "lora_up.weight"),
     "OneTrainer": (lambda n: f"lora_transformer_{_flat(n)}", "lora_down.weight", "lora_up.weight"),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from synmotion_core.config import to_dict
 from synmotion_core.errors import AdapterError, ConfigError
 from synmotion_core.interfaces import Backbone
 from synmotion_core.methods import find_method
+from synmotion_core.storage import read_metadata, read_tensors
 from tests.adapters.foreign_files import keys_of, random_loras, write_file
 from tests.adapters.predictions import PROMPT, SIGMAS, predict, puppet_loras
 from tests.backbones.tiny import tiny_backbone
@@ -100,6 +102,111 @@ def test_ranks_and_alphas_of_their_own_travel(tmp_path: Path) -> None:
     close(as_diffusers_does(backbone, done.path), predict(backbone, adapter), predict(backbone))
 
 
+def of_rank(path: Path, alpha: float, dtype: torch.dtype, rank: int = 4) -> Path:
+    """The puppets' adapter of one type, as a file from elsewhere leaves it."""
+    theirs = random_loras(LAYERS, ["double_blocks.1.img_attn_proj", "single_blocks.0.linear1"], rank=rank, alpha=alpha)
+    typed = {name: (a.to(dtype), b.to(dtype), alpha) for name, (a, b, alpha) in theirs.items()}
+    file = write_file(path.with_name(f"theirs-{path.name}"), keys_of(typed))
+    return convert([file], puppet_backbone().spec, path, prompt=PROMPT).path
+
+
+LAYERS = original_layers("hunyuan_video", weightless.weightless_denoiser(find_spec("puppet-hunyuan")))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("alpha", [128.0, 1.5])  # scales of 32 and 3/8, and of others for layers of rank 5
+def test_whoever_reads_no_header_scales_as_we_do(tmp_path: Path, alpha: float, dtype: torch.dtype) -> None:
+    adapter = of_rank(tmp_path / "ours.safetensors", alpha, dtype)
+    done = export(adapter, tmp_path / "theirs.safetensors")
+    (theirs, header), (ours, info) = read_tensors(done.path), load_adapter(adapter, puppet_backbone().spec)
+    said = "alpha / rank is multiplied into B, and the adapter's own type"
+    assert done.dtype == (
+        "" if dtype == torch.float32 else f"its tensors are float32: {said}, {NAMES[dtype]}, would round it"
+    )
+    assert {t.dtype for t in theirs.values()} == {torch.float32}
+    for name, pair in info.method_config["modules"].items():
+        found = change(theirs, name, (1, 1.0))
+        torch.testing.assert_close(found, change(ours, name, tuple(pair)), rtol=1e-5, atol=1e-5)
+        assert torch.equal(
+            theirs[f"transformer.{name}.lora_A.weight"], ours[f"transformer.{name}.lora_A.weight"].float()
+        )
+    settings = json.loads(header["lora_adapter_metadata"])
+    assert settings["transformer.r"] == settings["transformer.lora_alpha"]
+    assert {(rank, alpha) for rank, alpha in import_lora(done.path, puppet_backbone().spec).modules.values()} == {
+        (4, 4.0),
+        (5, 5.0),
+    }
+
+
+NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
+
+
+def test_a_scale_that_rounds_nothing_keeps_the_type(tmp_path: Path) -> None:
+    """A power of two, and alpha = rank, where the file has the adapter's very tensors."""
+    for alpha, rank in ((8.0, 4), (4.0, 4)):
+        path = tmp_path / f"{alpha:g}.safetensors"
+        one = random_loras(LAYERS, ["double_blocks.1.img_attn_proj"], rank=rank, alpha=alpha)
+        typed = {name: (a.bfloat16(), b.bfloat16(), own) for name, (a, b, own) in one.items()}
+        file = write_file(tmp_path / "theirs.safetensors", keys_of(typed))
+        adapter = convert([file], puppet_backbone().spec, path, prompt=PROMPT).path
+        done = export(adapter, tmp_path / f"out-{path.name}")
+        ours, theirs = load_adapter(adapter, puppet_backbone().spec)[0], read_tensors(done.path)[0]
+        assert done.dtype == ""
+        assert {t.dtype for t in theirs.values()} == {torch.bfloat16}
+        key = "transformer.transformer_blocks.1.attn.to_out.0.lora_B.weight"
+        assert torch.equal(theirs[key], ours[key] * (alpha / rank))
+
+
+@pytest.mark.parametrize("format", ["diffusers", "comfyui"])
+@pytest.mark.parametrize("dtype", ["bf16", "fp16", "fp32"])
+def test_the_type_that_was_asked_for(
+    format: str, dtype: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    adapter, out = of_rank(tmp_path / "ours.safetensors", 1.5, torch.float32), tmp_path / "out.safetensors"
+    assert cli.main(["export", str(adapter), "--out", str(out), "--format", format, "--dtype", dtype]) == cli.OK
+    name = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}[dtype]
+    own = "" if dtype == "fp32" else "; the adapter's are float32"
+    assert f"its tensors are {name}, as asked{own}" in capsys.readouterr().err.splitlines()
+    theirs = read_tensors(out)[0]
+    assert {str(t.dtype) for t in theirs.values() if t.ndim == 2} == {f"torch.{name}"}
+    back, ours = import_lora(out, puppet_backbone().spec), load_adapter(adapter, puppet_backbone().spec)[0]
+    for module_name, pair in back.modules.items():
+        expected = change(ours, module_name, (pair[0], 1.5))
+        torch.testing.assert_close(change(back.tensors, module_name, pair), expected, rtol=0.02, atol=0.02)
+
+
+def test_values_beyond_a_type_are_refused(tmp_path: Path) -> None:
+    adapter = of_rank(tmp_path / "ours.safetensors", 4e5, torch.float32)
+    with pytest.raises(AdapterError, match="holds values beyond fp16: choose bf16 or fp32"):
+        export(adapter, tmp_path / "x.safetensors", dtype="fp16")
+    with pytest.raises(ConfigError, match="there is no dtype 'fp8', there are bf16, fp16, fp32"):
+        export(adapter, tmp_path / "x.safetensors", dtype="fp8")
+    assert not (tmp_path / "x.safetensors").exists()
+
+
+@pytest.mark.parametrize("format", ["diffusers", "comfyui"])
+def test_the_header_says_what_it_is(format: Any, tmp_path: Path) -> None:
+    adapter = trained(tmp_path / "my-wave.safetensors", puppet_backbone(), "dreambooth", rank=2, identifier="zwx")
+    done = export(adapter, tmp_path / "out.safetensors", format=format)
+    header = read_metadata(done.path)
+    origin = "huggingface/diffusers" if format == "diffusers" else "Tencent/HunyuanVideo"
+    assert {k.removeprefix("modelspec."): v for k, v in header.items() if k.startswith("modelspec.")} == {
+        "sai_model_spec": "1.0.0",
+        "architecture": "hunyuan-video/lora",
+        "implementation": f"https://github.com/{origin}",
+        "title": "my-wave",
+        "description": f"“waves”, learnt from a person: a motion for {puppet_backbone().spec.title}",
+        "date": header["modelspec.date"],
+        "license": puppet_backbone().spec.licence,
+        "usage_hint": "Trigger words: zwx waves. Prompt, with any subject: a person zwx waves",
+    }
+    date = datetime.fromisoformat(header["modelspec.date"].replace("Z", "+00:00"))  # Python 3.10 reads no Z
+    assert date.timestamp() == int(adapter.stat().st_mtime)
+    assert header["ss_output_name"] == "my-wave"
+    again = export(adapter, tmp_path / "again.safetensors", format=format)
+    assert read_metadata(again.path) == header
+
+
 @pytest.mark.parametrize("expert", ["high_noise", "low_noise"])
 def test_a_file_for_each_expert(tmp_path: Path, tiny_sizes: None, expert: str) -> None:
     backbone = tiny_backbone("wan2.2-t2v-a14b")
@@ -108,6 +215,9 @@ def test_a_file_for_each_expert(tmp_path: Path, tiny_sizes: None, expert: str) -
         export(adapter, tmp_path / "x.safetensors")
     done = export(adapter, tmp_path / "x.safetensors", expert=expert)
     second = expert == "low_noise"
+    about = read_metadata(done.path)
+    assert about["modelspec.title"] == f"ours ({expert.replace('_', ' ')})"
+    assert about["modelspec.architecture"] == "wan2.1/lora"
     assert ("load_into_transformer_2=True" in done.usage) == second
     base, both = predict(backbone), predict(backbone, adapter)
     found = as_diffusers_does(backbone, done.path, load_into_transformer_2=second)

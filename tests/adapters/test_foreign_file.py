@@ -44,27 +44,53 @@ def test_keys_without_a_place_are_listed_and_counted(tmp_path: Path) -> None:
     strange = {k: v for i in range(7) for k, v in lora(f"diffusion_model.blocks.{i}.cross_attn.k_img").items()}
     clip = lora("lora_te_text_model_encoder_layers_0_mlp_fc1", kind=("down", "up"))
     changed = {f"{ONE}.diff_b": torch.zeros(WIDTH), f"{ONE}.lora_B.bias": torch.zeros(WIDTH)}
+    beside = {"diffusion_model.blocks.0.cross_attn.k_img.diff_b": torch.ones(WIDTH)}  # of a layer that goes as well
     conv = {"lora_unet_img_in_proj.lora_down.weight": torch.zeros(2, 16, 1, 2, 2),
             "lora_unet_img_in_proj.lora_up.weight": torch.zeros(WIDTH, 2, 1, 1, 1)}  # fmt: skip
-    every = {**lora(), **strange, **clip, **changed, **conv}
+    every = {**lora(), **strange, **clip, **changed, **conv, **beside}
     said = refusal(tmp_path, every)
     for words in (
-        "x.safetensors: 2 of 22 keys apply to puppet-hunyuan, not 20: ",
+        "x.safetensors: 4 of 23 keys apply to puppet-hunyuan, not 19: ",
         "'diffusion_model.blocks.0.cross_attn.k_img.lora_A.weight'",
-        "and 9 more (puppet-hunyuan has no such layer)",
+        "and 10 more (puppet-hunyuan has no such layer)",
         "'lora_te_text_model_encoder_layers_0_mlp_fc1.lora_up.weight' (of a text encoder",
-        f"'{ONE}.diff_b' (a changed weight or bias",
-        f"'{ONE}.lora_B.bias' (a bias, not LoRA)",
         "(of a convolution, and only linear layers are adapted)",
     ):
         assert words in said, words
     report = import_lora(tmp_path / "x.safetensors", SPEC, ignore_unmatched=True).report
-    assert (report.applied, len(report.keys)) == (2, 22)
+    assert (report.applied, len(report.keys)) == (4, 23)
     left = [line for line in report.lines() if "left out" in line]
-    assert len(left) == 20
+    assert len(left) == 19
+    assert f"  2 keys are dropped, as what they add is zero: '{ONE}.diff_b', '{ONE}.lora_B.bias'" in report.lines()
     whole = report.lines(every=True)
     assert f"  '{ONE}.lora_A.weight' -> transformer_blocks.0.attn.to_out.0" in whole
-    assert len(whole) == 2 + 22
+    assert len(whole) == 3 + 23
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        (f"{ONE}.diff_b", 1e-3),
+        (f"{ONE}.diff", 1e-3),
+        (f"{ONE}.set_weight", 0.0),
+        (f"{ONE}.lora_B.bias", 1e-3),
+        (f"{ONE}.lora_up.bias", 1e-3),
+        ("diffusion_model.double_blocks.0.img_norm1.diff", 1e-3),
+        ("diffusion_model.double_blocks.0.diff_m", 1e-3),
+    ],
+)
+@pytest.mark.parametrize("loose", [False, True])
+def test_a_change_of_a_layer_itself_is_never_left_out(tmp_path: Path, key: str, value: float, loose: bool) -> None:
+    said = refusal(tmp_path, {**lora(), key: torch.full((WIDTH,), value)}, ignore_unmatched=loose)
+    assert "the LoRA without that would be another adapter" in said
+    assert f"'{key}'" in said
+
+
+def test_a_file_of_another_model_is_said_to_be_one_whatever_it_changes(tmp_path: Path) -> None:
+    every = {**lora("diffusion_model.blocks.0.ffn.0"), "diffusion_model.blocks.0.norm3.diff": torch.ones(4)}
+    assert "none of its 3 keys apply to puppet-hunyuan" in refusal(tmp_path, every, ignore_unmatched=True)
+    zero = {f"{ONE}.diff_b": torch.zeros(WIDTH)}
+    assert "none of its 1 keys apply to puppet-hunyuan: all of them are zero" in refusal(tmp_path, zero)
 
 
 def test_nothing_that_applies_is_an_error_in_any_case(tmp_path: Path) -> None:
@@ -77,6 +103,7 @@ def test_nothing_that_applies_is_an_error_in_any_case(tmp_path: Path) -> None:
     [
         ({**lora(), f"{ONE}.dora_scale": torch.ones(1, WIDTH)}, "DoRA"),
         ({**lora(), f"{ONE}.lora_magnitude_vector": torch.ones(WIDTH)}, "DoRA"),
+        ({**lora(), f"{ONE}.magnitude": torch.ones(WIDTH)}, "DoRA"),
         ({f"{ONE}.hada_w1_a": torch.ones(2, 2)}, "LoHa"),
         ({f"{ONE}.lokr_w1": torch.ones(2, 2)}, "LoKr"),
         ({**lora(), f"{ONE}.lora_mid.weight": torch.ones(2, 2)}, "LyCORIS"),
@@ -181,6 +208,77 @@ def test_alpha_beside_a_peft_file(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text(json.dumps({"r": 2, "lora_alpha": 6}))
     assert set(alphas(write_file(tmp_path / "adapter_model.safetensors", lora())).values()) == {(2, 6.0)}
     assert set(alphas(write_file(tmp_path / "other.safetensors", lora())).values()) == {(2, 2.0)}
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("ending", ["alpha", "lora_alpha"])
+def test_alpha_may_be_a_whole_number(tmp_path: Path, dtype: torch.dtype, ending: str) -> None:
+    """As torch.tensor(rank) is."""
+    path = write_file(tmp_path / "x.safetensors", {**lora(), f"{ONE}.{ending}": torch.tensor(4, dtype=dtype)})
+    assert set(alphas(path).values()) == {(2, 4.0)}
+    assert import_lora(path, SPEC).report.alphas == {"key": 1}
+    whole = {k: v.to(torch.int64) for k, v in lora().items()}
+    assert "is of type 'I64', read are F32, F16, BF16" in refusal(tmp_path, whole)
+
+
+@pytest.mark.parametrize(
+    ("header", "expected", "source"),
+    [
+        ({"lora_config": json.dumps({"r": 2, "lora_alpha": 8})}, 8.0, "lora_config"),
+        ({"lora_alpha": "8"}, 8.0, "lora_alpha"),
+        ({"network_alpha": "8", "network_dim": "2"}, 8.0, "network_alpha"),
+        ({"transformer.lora_alpha": "8.0"}, 8.0, "transformer.lora_alpha"),
+        ({"lora_alpha": "8", "network_alpha": "8"}, 8.0, "lora_alpha, network_alpha"),
+        ({"lora_adapter_metadata": json.dumps({"lora_alpha": 8}), "lora_alpha": "8"}, 8.0, "settings"),
+        ({"lora_adapter_metadata": json.dumps({"use_rslora": True}), "lora_alpha": "8"}, 8 * 2**0.5, "lora_alpha"),
+        ({"text_encoder.lora_alpha": "8", "network_alpha": "None", "lora_config": "[1]"}, 2.0, "none"),
+        ({"lora_config": json.dumps({"rank": 2})}, 2.0, "none"),
+        ({"ss_network_alpha": "8", "ss_network_dim": "2"}, 2.0, "converted"),
+    ],
+)
+def test_alpha_of_the_header(tmp_path: Path, header: dict[str, str], expected: float, source: str) -> None:
+    path = write_file(tmp_path / "x.safetensors", lora(), header)
+    found = import_lora(path, SPEC)
+    assert set(found.modules.values()) == {(2, expected)}
+    assert found.report.alphas == {source: 1}
+    assert len(found.report.lines()) == 2
+    keyed = write_file(path, {**lora(), f"{ONE}.alpha": torch.tensor(1.0)}, header)
+    assert set(alphas(keyed).values()) == {(2, 1.0)}, "keys win"
+
+
+def test_kohyas_header_counts_for_kohyas_keys_alone(tmp_path: Path) -> None:
+    """Converted files keep it, with alpha multiplied into A and B: taken again it would count twice."""
+    tensors, header = lora(kind=("X", "Y")), {"ss_network_alpha": "8", "ss_network_dim": "2"}
+    tensors = {k.replace("lora_X", "lora_down").replace("lora_Y", "lora_up"): v for k, v in tensors.items()}
+    report = import_lora(write_file(tmp_path / "x.safetensors", tensors, header), SPEC).report
+    assert report.lines()[1] == "  1 layers: alpha by ss_network_alpha in the file’s header"
+    report = import_lora(write_file(tmp_path / "x.safetensors", lora(), header), SPEC).report
+    assert "alpha = rank" in report.lines()[1]
+    assert "ss_network_alpha" in report.lines()[1]
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ({"lora_alpha": "8", "network_alpha": "4"}, "says more than one alpha, 8 by lora_alpha, 4 by network_alpha"),
+        ({"lora_adapter_metadata": '{"lora_alpha": 4}', "lora_alpha": "8"}, "4 by PEFT's settings, 8 by lora_alpha"),
+        ({"lora_alpha": "0"}, "lora_alpha in its header must be a number above 0, got '0'"),
+        ({"lora_alpha": "\x1b[31m"}, r"got '\x1b[31m'"),
+        ({"network_alpha": "Dynamic"}, "network_alpha in its header must be a number above 0, got 'Dynamic'"),
+        ({"lora_config": '{"lora_alpha": 1' + "0" * 400 + "}"}, "lora_config in its header must be a number above 0"),
+        ({"lora_config": '{"r": 4, "lora_alpha": 4}'}, "says alpha 4 for rank 4, by lora_config, and holds a layer of"),
+    ],
+)
+def test_a_header_at_odds_with_itself_is_refused_unless_alpha_is_given(
+    tmp_path: Path, header: dict[str, str], words: str
+) -> None:
+    path = write_file(tmp_path / "x.safetensors", lora(), header)
+    with pytest.raises(AdapterError) as caught:
+        import_lora(path, SPEC)
+    assert words in str(caught.value)
+    assert set(alphas(path, alpha=3.0).values()) == {(2, 3.0)}
+    keyed = write_file(path, {**lora(), f"{ONE}.alpha": torch.tensor(1.0)}, header)
+    assert set(alphas(keyed).values()) == {(2, 1.0)}
 
 
 def test_an_alpha_that_is_given_is_for_files_that_say_none(tmp_path: Path) -> None:

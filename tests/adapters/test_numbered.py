@@ -111,6 +111,48 @@ def test_a_list_goes_where_its_library_puts_it(
         assert (backbone.predict(x, s, text) - theirs).abs().max() > 1e-2
 
 
+def test_a_pickled_list_is_the_same_adapter(tmp_path: Path, tiny_sizes: None) -> None:
+    """As MotionDirector's trainings leave it: torch.save of [up, down, up, down, ...], parameters among them."""
+    file, pairs = written(tmp_path / "list.safetensors", walked(tiny_backbone(NAME).denoiser, ALL))
+    flat = [nn.Parameter(t) if i % 3 else t for i, t in enumerate(t for down, up in pairs for t in (up, down))]
+    torch.save(flat, tmp_path / "500_unet.pt")
+    one, other = (
+        convert([path], tiny_spec(NAME), tmp_path / f"{i}.safetensors", prompt=PROMPT)
+        for i, path in enumerate((file, tmp_path / "500_unet.pt"))
+    )
+    assert other.reports[0].summary == one.reports[0].summary.replace("list.safetensors", "500_unet.pt")
+    (tensors, info), (pickled, said) = (load_adapter(done.path, tiny_spec(NAME)) for done in (one, other))
+    assert info == said
+    assert tensors.keys() == pickled.keys()
+    assert all(torch.equal(tensors[key], pickled[key]) for key in tensors)
+
+
+class Code:
+    """What a pickle runs when it is read without care."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return print, ("ran",)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ([torch.ones(4, 2)], "no list of LoRA's up and down"),
+        ({"a.lora_A.weight": torch.ones(2, 4)}, "it holds 1 values, first: 'a.lora_A.weight'"),
+        ([torch.ones(4, 2), 3], "no list of LoRA's up and down"),
+        ([torch.ones(4, 2), torch.ones(2, 4).long()], "no list of LoRA's up and down"),
+        ([torch.ones(4, 2), Code()], "so it is not read"),
+        ([torch.ones(4, 2), torch.ones(2, 4)], "is a list of 1 layers"),
+    ],
+    ids=["odd", "names", "a number", "whole numbers", "code", "too short"],
+)
+def test_another_pickle_is_refused(content: Any, words: str, tmp_path: Path, tiny_sizes: None) -> None:
+    torch.save(content, tmp_path / "x.pt")
+    with pytest.raises(AdapterError, match=words):
+        convert([tmp_path / "x.pt"], tiny_spec(NAME), tmp_path / "out.safetensors", prompt=PROMPT)
+    assert not (tmp_path / "out.safetensors").exists()
+
+
 def test_a_list_of_another_length_or_size_is_refused(tmp_path: Path, tiny_sizes: None) -> None:
     layers = walked(tiny_backbone(NAME).denoiser, KO)
     short, _ = written(tmp_path / "short.safetensors", layers[:-1])

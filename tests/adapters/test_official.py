@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from synmotion_core import cli
-from synmotion_core.adapters import official
+from synmotion_core.adapters import pickled
 from synmotion_core.adapters.file import load_adapter
 from synmotion_core.adapters.foreign_names import original_layers
-from synmotion_core.adapters.official import EMBEDDING, LORA, convert_official, inventory, read_pickle
+from synmotion_core.adapters.official import EMBEDDING, LORA, convert_official, inventory
+from synmotion_core.adapters.pickled import read_pickle
 from synmotion_core.backbones import find_spec
 from synmotion_core.config import from_dict
 from synmotion_core.errors import AdapterError, MissingError
@@ -216,7 +217,7 @@ def test_a_bomb_hits_the_memory_limit(tmp_path: Path, monkeypatch: pytest.Monkey
         for entry in source.infolist():
             target.writestr(entry.filename, source.read(entry))
     assert path.stat().st_size < 1 << 20
-    monkeypatch.setattr(official, "MEMORY_BYTES", 64 << 20)
+    monkeypatch.setattr(pickled, "MEMORY_BYTES", 64 << 20)
     assert refusal(path) == "x.pth needs more memory than a file of its size should"
 
 
@@ -240,10 +241,10 @@ def test_depth_and_number_are_limited(tmp_path: Path) -> None:
 
 def test_the_reader_has_no_secrets_and_a_time_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "secret")
-    assert "HF_TOKEN" not in official._environment()
+    assert "HF_TOKEN" not in pickled._environment()
     path = tmp_path / "x.pth"
     torch.save(embeddings(), path)
-    monkeypatch.setattr(official, "SECONDS", 0.01)
+    monkeypatch.setattr(pickled, "SECONDS", 0.01)
     assert "takes longer than" in refusal(path)
 
 

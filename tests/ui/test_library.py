@@ -13,13 +13,15 @@ import torch
 from playwright.sync_api import Page, expect
 
 from synmotion_core.adapters.export import export
-from synmotion_core.adapters.file import read_info
+from synmotion_core.adapters.file import load_adapter, read_info
 from synmotion_core.adapters.hub import Hub
 from synmotion_core.adapters.parcel import pack
+from synmotion_core.backbones import find_spec
 from synmotion_core.storage import read_tensors, write_tensors
 from synmotion_core.types import Prompt
 from synmotion_core.ui.adapters import AdapterChoice
 from synmotion_core.ui.library import videos_of
+from synmotion_core.ui.take_in_fields import guessed, whose_choices
 from tests.hub_server import HubServer
 from tests.ui.studio import Site, write_adapter
 from tests.ui.test_page import tab, unfolded
@@ -269,6 +271,111 @@ def test_an_adapter_that_was_mailed_is_taken_in(open_page: Any, site: Site, tmp_
     page.locator("#library-take").click()
     expect(message).to_contain_text("96 of 96 keys apply", timeout=SLOW)
     expect(chosen(page)).to_have_value("more: squats (taken in)")
+
+
+def tiny_wan_pair(folder: Path, names: tuple[str, str]) -> list[Path]:
+    """LoRAs of rank 1 for a layer of each of Wan 2.2 A14B's experts, of which neither says alpha."""
+    key, made = "lora_unet__blocks_0_self_attn_q.lora_{}.weight", []
+    for value, name in enumerate(names, 1):
+        tensors = {key.format("down"): torch.ones(1, 5120), key.format("up"): torch.full((5120, 1), float(value))}
+        made.append(folder / name)
+        write_tensors(made[-1], tensors, {})
+    return made
+
+
+def take_in_for(page: Page, files: list[Path], backbone: str, name: str) -> None:
+    """The part that takes files in, filled but for what the files alone ask."""
+    page.get_by_text("Take in an adapter or LoRA file").click()
+    unfolded(page, "#library-take")
+    page.locator("#library-lora input[type=file]").set_input_files(files)
+    expect(page.locator("#library-lora")).to_contain_text(files[-1].stem[:8], timeout=SLOW)
+    page.locator("#library-backbone input").click()
+    page.get_by_role("option", name=backbone).first.click()
+    field(page, "#library-motion").fill("waves")
+    field(page, "#library-name").fill(name)
+
+
+def test_files_of_two_experts_become_one_adapter(open_page: Any, site: Site, tmp_path: Path) -> None:
+    """Whose each is, is read off its name, and can be said otherwise; alpha can be told."""
+    page = open_page()
+    library(page)
+    files = tiny_wan_pair(tmp_path, ("wave_low_noise.safetensors", "wave_high_noise.safetensors"))
+    take_in_for(page, files, "Wan 2.2 2x14B, from text", "both")
+    whose = page.locator("#library-whose")
+    right = whose.get_by_label("wave_low_noise.safetensors: low noise, wave_high_noise.safetensors: high noise")
+    expect(right).to_be_checked(timeout=SLOW)
+    expect(page.locator("#library-mode")).to_be_hidden()
+    message = page.locator("#library-message")
+    field(page, "#library-alpha").fill("-1")
+    page.locator("#library-take").click()
+    expect(message).to_contain_text("alpha must be a number above 0, got '-1'", timeout=SLOW)
+    field(page, "#library-alpha").fill("0.5")
+    page.locator("#library-take").click()
+    expect(message).to_contain_text("4 of 4 keys apply", timeout=SLOW)
+    expect(chosen(page)).to_have_value("both: waves (taken in)")
+    tensors, info = load_adapter(site.workspace.adapters / "both.safetensors", find_spec("wan2.2-t2v-a14b"))
+    layer = "blocks.0.attn1.to_q"
+    assert info.method_config["modules"] == {f"{e}.{layer}": [1, 0.5] for e in ("high_noise", "low_noise")}
+    ups = {e: tensors[f"transformer.{e}.{layer}.lora_B.weight"].unique().tolist() for e in ("high_noise", "low_noise")}
+    assert ups == {"low_noise": [1.0], "high_noise": [2.0]}
+
+    field(page, "#library-name").fill("swapped")
+    whose.get_by_label("wave_low_noise.safetensors: high noise, wave_high_noise.safetensors: low noise").check()
+    page.locator("#library-take").click()
+    expect(chosen(page)).to_have_value("swapped: waves (taken in)", timeout=SLOW)
+    swapped, _ = load_adapter(site.workspace.adapters / "swapped.safetensors", find_spec("wan2.2-t2v-a14b"))
+    assert swapped[f"transformer.high_noise.{layer}.lora_B.weight"].unique().tolist() == [1.0]
+
+
+def test_a_file_that_names_no_expert_is_asked_about(open_page: Any, site: Site, tmp_path: Path) -> None:
+    page = open_page()
+    library(page)
+    files = tiny_wan_pair(tmp_path, ("wave-one.safetensors", "wave-two.safetensors"))[:1]
+    take_in_for(page, files, "Wan 2.2 2x14B, from text", "one")
+    whose, message = page.locator("#library-whose"), page.locator("#library-message")
+    expect(whose.get_by_label("wave-one.safetensors: low noise")).to_be_visible(timeout=SLOW)
+    page.locator("#library-take").click()
+    expect(message).to_contain_text("has two experts: say whose the file is", timeout=SLOW)
+    whose.get_by_label("wave-one.safetensors: low noise").check()
+    page.locator("#library-take").click()
+    expect(message).to_contain_text("2 of 2 keys apply", timeout=SLOW)
+    info = read_info(site.workspace.adapters / "one.safetensors")
+    assert list(info.method_config["modules"]) == ["low_noise.blocks.0.attn1.to_q"]
+
+
+def test_what_a_file_was_trained_to_draw_is_told(open_page: Any, site: Site, tmp_path: Path) -> None:
+    """Where the backbone has both."""
+    export(SQUAT, tmp_path / "own.safetensors")
+    page = open_page()
+    library(page)
+    take_in_for(page, [tmp_path / "own.safetensors"], "Puppets (ships with the studio", "drawn")
+    mode = page.locator("#library-mode")
+    expect(mode.get_by_label("from text")).to_be_checked(timeout=SLOW)
+    expect(page.locator("#library-whose")).to_be_hidden()
+    mode.get_by_label("from a picture").check()
+    page.locator("#library-take").click()
+    expect(page.locator("#library-message")).to_contain_text("96 of 96 keys apply", timeout=SLOW)
+    assert read_info(site.workspace.adapters / "drawn.safetensors").mode == "i2v"
+
+
+@pytest.mark.parametrize(
+    ("names", "experts"),
+    [
+        (["a_high_noise", "a_low_noise"], "high_noise low_noise"),
+        (["a-LOW", "a-HighNoise"], "low_noise high_noise"),
+        (["a_high", "b"], "high_noise low_noise"),
+        (["low"], "low_noise"),
+        (["slowly", "highway"], None),
+        (["a_high", "b_high"], None),
+        (["high_low"], None),
+        (["a"], None),
+    ],
+)
+def test_whose_files_are_by_their_names(names: list[str], experts: str | None) -> None:
+    files = [Path(f"{name}.safetensors") for name in names]
+    found = guessed(files)
+    assert found == (experts and "|".join([experts, *(file.name for file in files)]))
+    assert found is None or found in [answer for _, answer in whose_choices(files)]
 
 
 def test_a_damaged_adapter_is_said_and_the_others_are_shown(open_page: Any, site: Site) -> None:
