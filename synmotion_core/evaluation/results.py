@@ -237,7 +237,7 @@ def agreement(results: Results) -> Iterator[tuple[Figure, Figure]]:
     rows = [row for row in results.rows if not _alone(suite, row.name)]
     everything = [o for row in rows for o in row.outcomes]
     pair = accuracies(everything)
-    if pair is None:
+    if pair is None or not rows:
         return
 
     def table(key: str) -> NDArray[Any]:
