@@ -29,6 +29,7 @@ from synmotion_core.errors import (
     ConfigError,
     ExpectationError,
     MissingError,
+    StorageError,
     TrainingDiverged,
     UserInputError,
 )
@@ -38,6 +39,7 @@ from synmotion_core.training import together
 if TYPE_CHECKING:
     from synmotion_core.evaluation.figures import Figure
     from synmotion_core.exchange import Answer
+    from synmotion_core.locks import FileLock
     from synmotion_core.types import Event
 
 R = TypeVar("R", bound=TrainRun | GenerateRun)
@@ -88,6 +90,7 @@ def main(argv: list[str] | None = None) -> int:
 def _train(args: argparse.Namespace) -> int:
     from synmotion_core import pace, run
     from synmotion_core.adapters.shelf import publish
+    from synmotion_core.locks import FileLock
     from synmotion_core.planning import room
     from synmotion_core.storage import replacing
     from synmotion_core.types import Saved, Stopped
@@ -102,11 +105,13 @@ def _train(args: argparse.Namespace) -> int:
                 for _ in run.train(config, out, cache=Workspace().cache, cancel=cancel, resume=args.resume):
                     pass
         return OK
-    workspace, stopwatch, begun = Workspace(), pace.Stopwatch(config), False
+    workspace, stopwatch, begun, lock = Workspace(), pace.Stopwatch(config), False, FileLock(out / "owner.lock")
 
     def watch(event: Event) -> None:
         nonlocal begun
         if not begun:  # a run that was refused leaves nothing in the way of the next try
+            out.mkdir(parents=True, exist_ok=True)
+            _keep_out_others(lock)
             with replacing(out / RUN_FILE) as temporary:
                 temporary.write_text(json.dumps(to_dict(config), indent=1) + "\n", encoding="ascii")
             _note(f"training {config.name!r} in {out}")
@@ -116,9 +121,14 @@ def _train(args: argparse.Namespace) -> int:
         if isinstance(event, Saved) and event.applied is not None:
             _note(f"saved {event.path.name} and loaded it back: {event.applied} of {event.applied} keys apply")
 
-    with _interruptible() as cancel, room.told(config):
-        events = run.train(config, out, cache=workspace.cache, cancel=cancel, resume=args.resume)
-        last = _follow(events, args.json, watch)
+    try:
+        if args.resume:
+            _keep_out_others(lock)
+        with _interruptible() as cancel, room.told(config):
+            events = run.train(config, out, cache=workspace.cache, cancel=cancel, resume=args.resume)
+            last = _follow(events, args.json, watch)
+    finally:
+        lock.release()
     stopwatch.note(workspace)
     if isinstance(last, Stopped):
         resume = f"{PROGRAM} train --resume --out {shlex.quote(str(out))}"
@@ -138,6 +148,17 @@ def _train(args: argparse.Namespace) -> int:
         example += command.drawing_arguments(config)
         _note(f"Use it with:\n  {PROGRAM} {shlex.join(example)}")
     return OK
+
+
+def _keep_out_others(lock: FileLock) -> None:
+    """Of two processes that train in one folder, each would write the other's checkpoints over: the second is
+    refused."""
+    try:
+        if lock.held or lock.acquire():
+            return
+    except OSError as error:
+        raise StorageError(f"{lock.path} cannot be written: {error.strerror or error}") from error
+    raise ConfigError(f"{lock.holder()} trains in {lock.path.parent} at this moment: wait for it, or end it first")
 
 
 def _run_folder(args: argparse.Namespace) -> tuple[Path, TrainRun]:

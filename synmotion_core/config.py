@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import math
 import types
 import typing
@@ -278,11 +279,16 @@ def from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
             close = difflib.get_close_matches(str(key), fields, n=1)
             hint = f": did you mean {close[0]!r}?" if close else f": it has {', '.join(fields)}"
             raise ConfigError(f"{cls.__name__} has no setting {key!r}{hint}")
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)
     try:
         return cls(**{k: _convert(hints[k], v, f"{cls.__name__}.{k}") for k, v in values.items()})
     except TypeError as error:
         raise ConfigError(f"{cls.__name__}: {error}") from error
+
+
+@functools.cache  # as slow as all the rest of it, for each line of an event log
+def _hints(cls: type[Any]) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:

@@ -93,6 +93,33 @@ def find_folder(workspace: Workspace, job_id: str) -> Path:
     return workspace.jobs / job_id
 
 
+def says_live(folder: Path) -> bool:
+    """Whether a job's status, as it is written, says that it waits or runs. Raises ConfigError where it cannot be
+    read."""
+    return _read_json(folder / "status.json").get("status") in LIVE
+
+
+def doomed(workspace: Workspace, job_id: str) -> Path:
+    """What a job's folder is called from its deletion on, until everything of it is gone."""
+    return workspace.jobs / f".deleted-{job_id}"
+
+
+def deleted(workspace: Workspace) -> list[str]:
+    """Jobs whose deletion is not over; the end of a process may have broken it off."""
+    names = [path.name.removeprefix(".deleted-") for path in workspace.jobs.glob(".deleted-*")]
+    return [name for name in names if _ID.fullmatch(name)]
+
+
+def remove(workspace: Workspace, job_id: str) -> None:
+    """Everything of a deleted job, its folder last. Another process may do the same. Raises OSError."""
+    for folder in (workspace.videos / job_id, workspace.exports(job_id), doomed(workspace, job_id)):
+        while folder.exists():
+            try:
+                shutil.rmtree(folder)
+            except FileNotFoundError:  # the other was quicker with a part of it
+                continue
+
+
 class JobFolder:
     """A job as this process knows it. Not thread-safe: the caller locks."""
 

@@ -17,14 +17,13 @@ import contextvars
 import dataclasses
 import errno
 import logging
-import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from synmotion_core import pace
+from synmotion_core import job_folder, pace
 from synmotion_core.adapters.shelf import publish
 from synmotion_core.config import GenerateRun, TrainRun
 from synmotion_core.errors import Cancelled, ConfigError, StorageError, TrainingDiverged, UserInputError
@@ -95,7 +94,7 @@ class Jobs:
         self._closing = False
         self._turns = turns or Turns(workspace.jobs / "device.lock")
         self._most_live = most_live
-        self.list()  # settles what a dead process left behind
+        self._settle()
 
     # ------------------------------------------------------------------------------------------------ what a page calls
 
@@ -192,16 +191,16 @@ class Jobs:
                     raise UserInputError(f"job {job_id} is {job.status}: stop it before deleting it")
                 self._own(job)
                 job.lock.release()
-            doomed = folder.with_name(f".deleted-{job_id}")
             try:
-                folder.rename(doomed)  # at once: half a deletion is not half a job
-                shutil.rmtree(doomed)
-                if (self.workspace.videos / job_id).exists():
-                    shutil.rmtree(self.workspace.videos / job_id)
+                folder.rename(job_folder.doomed(self.workspace, job_id))  # at once: half a deletion is not half a job
             except OSError as error:
-                raise StorageError(f"job {job_id} could not be deleted whole: {error}") from error
+                raise StorageError(f"job {job_id} could not be deleted: {error}") from error
             finally:
                 self._jobs.pop(job_id, None)
+        try:  # gigabytes, perhaps: others need not wait
+            job_folder.remove(self.workspace, job_id)
+        except OSError as error:
+            raise StorageError(f"job {job_id} could not be deleted whole: {error}") from error
 
     def snapshot(self, job_id: str, after: int = 0) -> JobView:
         """The job now; its losses only of steps later than `after`."""
@@ -215,7 +214,7 @@ class Jobs:
         """
         views = []
         with self._changed:
-            names = sorted((folder.name for folder in self.workspace.jobs.iterdir() if is_job(folder)), reverse=True)
+            names = self._names()
             live = {job.id for job in self._jobs.values() if job.status in LIVE}
             for name in names if newest is None else [*names[:newest], *(n for n in names[newest:] if n in live)]:
                 try:
@@ -258,6 +257,25 @@ class Jobs:
         self.close()
 
     # ------------------------------------------------------------------------------------------------ who owns a job
+
+    def _names(self) -> list[str]:
+        return sorted((folder.name for folder in self.workspace.jobs.iterdir() if is_job(folder)), reverse=True)
+
+    def _settle(self) -> None:
+        """What a dead process left queued or running is interrupted, what it was deleting goes. The logs of jobs that
+        are over are read when somebody looks at them."""
+        with self._changed:
+            for name in job_folder.deleted(self.workspace):
+                try:
+                    job_folder.remove(self.workspace, name)
+                except OSError as error:
+                    log.warning("what is left of the deleted job %s could not be removed: %s", name, error)
+            for name in self._names():
+                try:
+                    if job_folder.says_live(self.workspace.jobs / name):
+                        self._find(name)
+                except UserInputError as error:
+                    log.warning("%s cannot be read: %s", self.workspace.jobs / name, error)
 
     def _find(self, job_id: str) -> JobFolder:
         find_folder(self.workspace, job_id)

@@ -14,6 +14,7 @@ import hashlib
 import itertools
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -34,7 +35,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Raises StorageError for a full disk or missing permission; what `path` held before is then intact.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")  # threads of one process write, too
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -66,6 +67,28 @@ def link_or_copy(path: Path, target: Path) -> None:
             shutil.copyfile(path, temporary)
 
 
+def claim(path: Path, target: Path) -> None:
+    """The same file under another name too, which nobody has: where it is taken, even since it was looked for, that
+    raises FileExistsError and what is there stays. Else as `link_or_copy`: a name that is there is a whole file.
+    """
+    made = target.with_name(f".{secrets.token_hex(6)}.claim")
+    try:
+        link_or_copy(path, made)
+        _take_name(made, target)
+    finally:
+        made.unlink(missing_ok=True)
+
+
+def _take_name(made: Path, target: Path) -> None:
+    try:
+        os.link(made, target)
+    except FileExistsError:
+        raise
+    except OSError:  # a disk without links: the name is reserved first
+        target.touch(exist_ok=False)
+        os.replace(made, target)
+
+
 def place(made: Path, target: Path) -> Path:
     """Give a finished file the name `target`, or, where that is another file's, the first free of <stem>-2, -3 and so
     on; returns which. One that holds the same bytes is taken as it is. No file is ever replaced. Raises OSError.
@@ -75,13 +98,7 @@ def place(made: Path, target: Path) -> Path:
     for number in itertools.count(1):
         path = target if number == 1 else target.with_name(f"{target.stem}-{number}{target.suffix}")
         try:
-            try:
-                os.link(made, path)
-            except FileExistsError:
-                raise
-            except OSError:  # a disk without links: the name is reserved first
-                path.touch(exist_ok=False)
-                os.replace(made, path)
+            _take_name(made, path)
             return path
         except FileExistsError:
             if path.is_file() and filecmp.cmp(made, path, shallow=False):
@@ -154,6 +171,8 @@ def read_header(path: Path) -> dict[str, Any]:
             header = json.loads(file.read(size))
     except (FileNotFoundError, IsADirectoryError) as error:
         raise AdapterError(f"there is no file {path.name} in {path.parent}") from error
+    except OSError as error:  # no permission, a link to itself, a disk that fails
+        raise AdapterError(f"{path.name} cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
         raise AdapterError(f"{path.name} is not a safetensors file") from error
     if not isinstance(header, dict):

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import shutil
 import unicodedata
 from dataclasses import dataclass, field
@@ -96,10 +97,10 @@ class Workspace:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", Path(self.root).expanduser().absolute())
-        probe = self._made(self.root) / f".probe.{os.getpid()}"
+        probe = self._made(self.root) / f".probe.{secrets.token_hex(6)}"
         try:
             probe.touch()
-            probe.unlink()
+            probe.unlink(missing_ok=True)
         except OSError as error:
             raise _refusal(self.root, error) from error
 
@@ -142,6 +143,10 @@ class Workspace:
     def results(self) -> Path:
         """One folder a measured suite."""
         return self._made(self.root / "results")
+
+    def exports(self, job_id: str) -> Path:
+        """Where files for taking away are made of a generation; they go with it."""
+        return self.cache / "exports" / job_id
 
     def free_bytes(self) -> int:
         """Free bytes for this user on the root's disk."""

@@ -821,6 +821,28 @@ def test_what_a_step_cache_left_out_is_said(tiny: Path, capsys: pytest.CaptureFi
     assert [type(e).__name__ for e in events] == ["Started", "Progress", "Sampled", "Noted", "Finished"]
 
 
+def test_two_do_not_train_in_one_folder(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from synmotion_core.locks import FileLock
+
+    assert cli.main(shlex.split(f"{BASE} --steps 4")) == cli.OK
+    before = {path.name: path.read_bytes() for path in (tiny / "runs/w").iterdir() if path.name != "owner.lock"}
+    first = FileLock(tiny / "runs/w/owner.lock")
+    assert first.acquire(), "given back by the run before"
+    assert cli.main(shlex.split("train --resume --out runs/w")) == cli.REFUSED
+    assert f"process {os.getpid()} trains in runs/w at this moment" in capsys.readouterr().err
+    after = {path.name: path.read_bytes() for path in (tiny / "runs/w").iterdir() if path.name != "owner.lock"}
+    assert after == before
+    (tiny / "runs/v").mkdir()
+    second = FileLock(tiny / "runs/v/owner.lock")
+    assert second.acquire()
+    assert cli.main(shlex.split(f"{BASE} --steps 4 --out runs/v")) == cli.REFUSED
+    assert not (tiny / "runs/v/run.json").exists()
+    second.release()
+    first.release()
+    (tiny / "runs/w/state.txt").write_text("4")
+    assert cli.main(shlex.split("train --resume --out runs/w")) == cli.OK
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [

@@ -9,6 +9,7 @@ import errno
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -923,6 +924,60 @@ def test_a_kill_between_the_last_event_and_the_status_is_no_interruption(
     jobs.close()
     (space.jobs / job_id / "status.json").write_text('{"version": 1, "status": "running", "message": ""}')
     assert open_jobs().snapshot(job_id).status == "finished"
+
+
+def test_opening_reads_no_log_of_a_job_that_is_over(
+    space: Workspace, open_jobs: Callable[..., Jobs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = open_jobs()
+    over, live = jobs.submit(a_training(3)), jobs.submit(a_training(3))
+    for job_id in (over, live):
+        jobs.wait(job_id, 10)
+    jobs.close()
+    (space.jobs / live / "status.json").write_text('{"version": 1, "status": "running", "message": ""}')
+    read: list[str] = []
+
+    def noting(path: Path, *rest: Any) -> Any:
+        read.append(path.parent.name)
+        return read_lines(path, *rest)
+
+    monkeypatch.setattr("synmotion_core.job_folder.read_lines", noting)
+    again = open_jobs()
+    assert set(read) == {live}
+    assert json.loads((space.jobs / live / "status.json").read_text())["status"] == "finished"
+    assert again.snapshot(over).losses == expected_losses(3), "read when somebody looks"
+
+
+def test_a_deletion_keeps_nobody_waiting_and_is_finished_by_the_next_process(
+    space: Workspace, open_jobs: Callable[..., Jobs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = open_jobs()
+    job_id = jobs.submit(A_GENERATION)
+    jobs.wait(job_id, 10)
+    export = space.exports(job_id) / "0.gif"
+    export.parent.mkdir(parents=True)
+    export.write_bytes(b"gif")
+    real, left = shutil.rmtree, space.jobs / f".deleted-{job_id}"
+
+    def dies(path: Path, **_: Any) -> None:
+        other = threading.Thread(target=jobs.list)
+        other.start()
+        other.join(10)
+        assert not other.is_alive(), "another looks meanwhile"
+        raise OSError(errno.EIO, "the process has died")
+
+    monkeypatch.setattr(shutil, "rmtree", dies)
+    with pytest.raises(StorageError, match="could not be deleted whole"):
+        jobs.delete(job_id)
+    assert jobs.list() == ()
+    assert left.is_dir()
+    monkeypatch.setattr(shutil, "rmtree", real)
+    (space.jobs / ".deleted-..").mkdir()  # no job's: what stands there is no path
+    open_jobs()
+    assert not left.exists()
+    assert not export.parent.exists()
+    assert not (space.videos / job_id).exists()
+    assert space.root.exists()
 
 
 # ------------------------------------------------------------------------------------------------ events as text

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from synmotion_core.errors import AdapterError, StorageError
-from synmotion_core.storage import place, read_metadata, read_tensors, replacing, write_tensors
+from synmotion_core.storage import claim, place, read_metadata, read_tensors, replacing, write_tensors
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -131,3 +131,37 @@ def test_a_file_is_placed_beside_others_and_never_over_them(
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
         "a.b.mp4": "one", "a.b-2.mp4": "two", "a.b-3.mp4": "three"
     }  # fmt: skip
+
+
+def test_two_threads_write_one_file_and_each_writes_it_whole(tmp_path: Path) -> None:
+    with replacing(tmp_path / "x") as first:
+        first.write_text("first")
+        with replacing(tmp_path / "x") as second:
+            second.write_text("second")
+        assert (tmp_path / "x").read_text() == "second"
+    assert (tmp_path / "x").read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_name_is_claimed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
+    def no_links(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    if not links:
+        monkeypatch.setattr(os, "link", no_links)
+    mine, home = tmp_path / "mine", tmp_path / "home"
+    mine.write_text("mine")
+    claim(mine, home / "x")
+    (home / "y").write_text("another's")
+    with pytest.raises(FileExistsError):
+        claim(mine, home / "y")
+    assert {path.name: path.read_text() for path in home.iterdir()} == {"x": "mine", "y": "another's"}
+    assert mine.read_text() == "mine"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
+def test_a_link_to_itself_is_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "loop.safetensors").symlink_to("loop.safetensors")
+    with pytest.raises(AdapterError, match=r"loop\.safetensors cannot be read: Too many levels"):
+        read_metadata(tmp_path / "loop.safetensors")

@@ -31,7 +31,7 @@ from synmotion_core.errors import AdapterError, ConfigError, HubError, UserInput
 from synmotion_core.hub_errors import LOG_IN, check_repo_id, told
 from synmotion_core.locks import FileLock
 from synmotion_core.methods import find_method
-from synmotion_core.storage import file_sha256, link_or_copy
+from synmotion_core.storage import claim, file_sha256
 from synmotion_core.wire import Watch, commit_of, fetch, send
 from synmotion_core.workspace import Workspace, safe_name
 
@@ -236,9 +236,10 @@ class Hub:
                 shutil.rmtree(folder, ignore_errors=True)  # it would be taken for done next time
                 raise
             problems = self._beside(remote, path, about_folder(target), watch, cancel)
-            if target.exists():  # a training has ended since, or another fetch
-                raise ConfigError(f"there is an adapter {target.stem!r} now: choose another name")
-            link_or_copy(path, target)  # the last: an adapter that is there is whole
+            try:
+                claim(path, target)  # the last: an adapter that is there is whole
+            except FileExistsError as error:  # a training has ended since, or another fetch
+                raise ConfigError(f"there is an adapter {target.stem!r} now: choose another name") from error
             shutil.rmtree(folder, ignore_errors=True)
         finally:
             lock.release()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import filecmp
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from synmotion_core.errors import StorageError
-from synmotion_core.storage import link_or_copy
+from synmotion_core.storage import claim
 
 
 def publish(
@@ -19,24 +19,35 @@ def publish(
     bytes is the same. Where it cannot be put there it stays where it is, and `warn` hears why.
     """
     stem, count = path.stem, 1
-    while not _free(home, stem, path, best, again):
+    while True:
+        places = {home / f"{stem}{path.suffix}": path} | ({home / f"{stem}-best{best.suffix}": best} if best else {})
+        if all(_free(place, file, again) for place, file in places.items()):
+            put = _put(places, again, warn)
+            if put is not None:
+                return put[0], put[1] if best else None
         count += 1
         stem = f"{path.stem}-{count}"
-    published = _put(path, home / f"{stem}{path.suffix}", warn)
-    return published, None if best is None else _put(best, home / f"{stem}-best{best.suffix}", warn)
 
 
-def _free(home: Path, stem: str, path: Path, best: Path | None, again: bool) -> bool:
-    places = {home / f"{stem}{path.suffix}": path} | ({home / f"{stem}-best{best.suffix}": best} if best else {})
-    return all(
-        not place.exists() or (again and filecmp.cmp(place, file, shallow=False)) for place, file in places.items()
-    )
+def _free(place: Path, file: Path, again: bool) -> bool:
+    return not place.exists() or (again and filecmp.cmp(place, file, shallow=False))
 
 
-def _put(path: Path, target: Path, warn: Callable[[str], None]) -> Path:
-    try:
-        link_or_copy(path, target)
-    except (OSError, StorageError) as error:
-        warn(f"the adapter could not be put into adapters/ ({error}); it is at {path}")
-        return path
-    return target
+def _put(places: Mapping[Path, Path], again: bool, warn: Callable[[str], None]) -> list[Path] | None:
+    """Where the files are now; None, and nothing is put, where one of the names has been taken since."""
+    put, mine = [], []
+    for place, file in places.items():
+        try:
+            claim(file, place)
+            mine.append(place)
+        except FileExistsError:
+            if not _free(place, file, again):
+                for own in mine:
+                    own.unlink(missing_ok=True)
+                return None
+        except (OSError, StorageError) as error:
+            warn(f"the adapter could not be put into adapters/ ({error}); it is at {file}")
+            put.append(file)
+            continue
+        put.append(place)
+    return put

@@ -9,8 +9,12 @@ A set is written beside its place and renamed: it is there whole or not at all. 
 from __future__ import annotations
 
 import json
+import logging
 import os
+import re
+import secrets
 import shutil
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,8 +29,14 @@ from synmotion_core.workspace import nearest_name, safe_name
 if TYPE_CHECKING:
     from synmotion_core.workspace import Workspace
 
+log = logging.getLogger(__name__)
+
 INDEX = "index.json"
 MOST_CLIPS = 200  # of one set
+_OWN = secrets.token_hex(4)  # of this process: in a container, the one before had the same number
+# what a replacement or a deletion works with: .<name>.<process>.<its _OWN>-<number>.<end>; earlier versions stop after
+# the process
+_LEFT = re.compile(r"\.(?P<name>.+?)\.(?P<process>\d+)(\.(?P<own>[0-9a-f]{8})-[0-9a-f]{8})?\.(?P<end>part|old|gone)")
 _CUT = {"start_s": 0.0, "end_s": None, "resample_fps": None}
 
 
@@ -57,10 +67,27 @@ class Datasets:
     def all(self) -> tuple[Dataset, ...]:
         """Every set, by name; a damaged one too, with what is wrong."""
         folder = self.workspace.datasets
+        self._recover(folder)
         names = sorted(
             (p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")), key=str.casefold
         )
         return tuple(self._look(name) for name in names)
+
+    @staticmethod
+    def _recover(folder: Path) -> None:
+        """What a process that died in the middle of a replacement left: the set as it was gets its name back where the
+        new one has not got it; the rest goes."""
+        for left in sorted(folder.glob(".*")):
+            found = _LEFT.fullmatch(left.name)
+            if found is None or not left.is_dir() or _is_alive(int(found["process"]), found["own"]):
+                continue
+            try:
+                if found["end"] == "old" and not (folder / found["name"]).exists():
+                    os.replace(left, folder / found["name"])
+                else:
+                    shutil.rmtree(left)
+            except OSError as error:  # a disk that takes nothing; another process has done it
+                log.warning("%s is left as it is: %s", left, error)
 
     def _look(self, name: str) -> Dataset:
         try:
@@ -106,7 +133,7 @@ class Datasets:
     def delete(self, name: str) -> None:
         """Delete a set for good; clips that are chosen on the page stay."""
         folder = self.folder(name)
-        gone = folder.with_name(f".{folder.name}.{os.getpid()}.gone")
+        gone = _beside(folder, "gone")
         os.replace(folder, gone)  # at once, however many files there are
         shutil.rmtree(gone, ignore_errors=True)
 
@@ -124,9 +151,8 @@ class Datasets:
             raise ConfigError(
                 f"there is a saved set {name!r} already: save it as {self.free_name(name)!r}, or let it be replaced"
             )
-        part, old = (target.with_name(f".{target.name}.{os.getpid()}.{end}") for end in ("part", "old"))
+        part, old = _beside(target, "part"), _beside(target, "old")
         try:
-            shutil.rmtree(part, ignore_errors=True)
             part.mkdir()
             yield part
             if target.exists():
@@ -140,6 +166,26 @@ class Datasets:
         finally:
             shutil.rmtree(part, ignore_errors=True)
             shutil.rmtree(old, ignore_errors=True)
+
+
+def _beside(folder: Path, end: str) -> Path:
+    """A name that no other thread has, and that says which process works with it."""
+    return folder.with_name(f".{folder.name}.{os.getpid()}.{_OWN}-{secrets.token_hex(4)}.{end}")
+
+
+def _is_alive(process: int, own: str | None) -> bool:
+    """Whether a process runs; another may have got its number, and then what is left waits."""
+    if process == os.getpid():
+        return own == _OWN
+    if sys.platform == "win32":  # where asking so would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
 
 
 def write_set(folder: Path, clips: Sequence[ClipSource], called: Mapping[Path, str]) -> None:

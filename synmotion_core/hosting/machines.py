@@ -34,7 +34,7 @@ from synmotion_core.hosting.samples import Samples, fetch_samples
 from synmotion_core.hub_errors import LOG_IN, check_repo_id, told
 from synmotion_core.locks import FileLock
 from synmotion_core.progress_line import printable
-from synmotion_core.storage import file_sha256, link_or_copy
+from synmotion_core.storage import claim, file_sha256
 from synmotion_core.types import Event, Noted
 from synmotion_core.wire import Watch, commit_of, fetch, send
 from synmotion_core.workspace import Workspace, safe_name
@@ -330,10 +330,17 @@ class Machines:
             for _, there in found:  # one may have been made meanwhile
                 _free(there)
             note = Origin(repo_id=own.repo_id, revision=revision, licence="", videos=(), trained_on=own.flavor)
+            mine: list[Path] = []
             for source, there in found:
                 videos = samples.videos if there == target else ()
                 write_origin(about_folder(there), source, replace(note, videos=videos))
-                link_or_copy(source, there)
+                try:
+                    claim(source, there)
+                    mine.append(there)
+                except FileExistsError as error:
+                    for one in mine:  # of a pair both come, or none
+                        one.unlink(missing_ok=True)
+                    raise _taken(there) from error
             shutil.rmtree(folder, ignore_errors=True)
         finally:
             lock.release()
@@ -425,7 +432,11 @@ class Machines:
 
 def _free(path: Path) -> None:
     if path.exists():
-        raise ConfigError(f"there is an adapter {path.stem!r} already: choose another name")
+        raise _taken(path)
+
+
+def _taken(path: Path) -> ConfigError:
+    return ConfigError(f"there is an adapter {path.stem!r} already: choose another name")
 
 
 def _status(error: HubError) -> int | None:

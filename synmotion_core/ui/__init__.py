@@ -11,7 +11,7 @@ from typing import Any
 
 import gradio as gr
 
-from synmotion_core.ui import api, clips, compare, generate, guard, library, log_in, theme, train
+from synmotion_core.ui import answers, api, clips, compare, generate, guard, library, log_in, theme, train
 from synmotion_core.ui.context import IN_TURN, Studio, remembered
 from synmotion_core.ui.desks import Desks
 from synmotion_core.ui.judged import Judged
@@ -60,14 +60,17 @@ def build(desks: Desks) -> gr.Blocks:
             with gr.Tab("5 · Library", id="library", elem_id="tab-library") as at_home:
                 fifth = library.build(studio)
         api.build(studio)
-        quietly: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        answers.build()
+        # the limit is that of the tabs' own events: one handler has one, the least that is given
+        quietly: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 8}
         in_turn = {**quietly, **IN_TURN}  # with what changes the clips
         filling: dict[str, Any] = {**quietly, "concurrency_id": "adapters", "concurrency_limit": 1}
         loads = [*((one, quietly) for one in who), *((one, in_turn) for one in first["load"])]
-        loads += [*((one, quietly) for one in second["load"]), (third["load"][0], filling)]
+        loads += [*((one, quietly) for one in second["load"][1:]), (third["load"][0], filling)]
         loads += [*((one, quietly) for one in third["load"][1:]), (fifth["load"], quietly)]
         for (handler, inputs, outputs), how in loads:
             page.load(handler, inputs, outputs, **how)
+        page.load(*second["load"][0], **quietly).then(*second["anew"], **quietly)
         there = last.select(*third["load"][0], **filling)  # a training may have ended since
         there.then(*third["anew"], **quietly)  # a tab that is just being laid out may miss what was filled in
         of_clips.select(*second["judge"], **in_turn)
@@ -95,6 +98,7 @@ def launch_options() -> dict[str, Any]:
     return {
         "theme": theme.theme(),
         "css": theme.CSS,
+        "head": answers.SCRIPT,
         "max_file_size": MAX_UPLOAD,
         "allowed_paths": [],
         "footer_links": ["settings"],

@@ -56,7 +56,7 @@ def find_adapters(workspace: Workspace, assets: Path = ASSETS) -> tuple[tuple[Ad
 
     found, problems = [], []
     ready = sorted((assets / "adapters").glob("*.safetensors"))
-    mine = sorted(workspace.adapters.glob("*.safetensors"), key=lambda p: p.stat().st_mtime, reverse=True)
+    mine = sorted(workspace.adapters.glob("*.safetensors"), key=_changed, reverse=True)
     for prefix, paths in (("ready", ready), ("mine", mine)):
         for path in paths:
             try:
@@ -64,6 +64,14 @@ def find_adapters(workspace: Workspace, assets: Path = ASSETS) -> tuple[tuple[Ad
             except UserInputError as error:
                 problems.append(str(error))
     return tuple(found), tuple(problems)
+
+
+def _changed(path: Path) -> float:
+    """When a file was; 0 of a link that leads nowhere, and of one that is gone since it was listed."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def find_adapter(workspace: Workspace, wanted: str, assets: Path = ASSETS) -> AdapterChoice:

@@ -27,7 +27,11 @@ def blend_fields() -> dict[str, Any]:
     fields: dict[str, Any] = {}
     with gr.Accordion("Blend with another motion", open=False, elem_id="gen-blend"):
         gr.HTML(hint(_ABOUT))
-        fields["blend_adapter"] = gr.Dropdown(_NONE, value=NONE, label="Other adapter", elem_id="gen-blend-adapter")
+        # what is chosen is looked up when it is used: Gradio would refuse, in no words of ours, an adapter that was
+        # chosen before the list without it has arrived
+        fields["blend_adapter"] = gr.Dropdown(
+            _NONE, value=NONE, label="Other adapter", elem_id="gen-blend-adapter", allow_custom_value=True
+        )
         fields["blend_share"] = gr.Slider(
             0, 1, 0.5, step=0.05, label="Share of the other", info="0 is the adapter above alone, 1 the other alone.",
             elem_id="gen-blend-share", buttons=[],

@@ -9,7 +9,6 @@ when they are asked for, of the decoded frames, in <cache>/exports/<job>/; they 
 from __future__ import annotations
 
 import dataclasses
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
@@ -117,7 +116,6 @@ def build(
     def on_really(values: Mapping[Any, Any]) -> Updates:
         view = generation(studio, answered(values[doomed], values[message]))
         studio.jobs.delete(view.id)
-        shutil.rmtree(exports(studio.workspace, view), ignore_errors=True)
         gone = notice("info", f"The generation of {when(view)} is deleted.")
         return {**look(values[start]), sure: gr.Row(visible=False), doomed: None, message: gone, file: ""}
 
@@ -194,11 +192,6 @@ def button(what: str, view: JobView, label: str, number: str = "") -> str:
 # ------------------------------------------------------------------------------------------------ files
 
 
-def exports(workspace: Workspace, view: JobView) -> Path:
-    """Where files of a generation are made."""
-    return workspace.cache / "exports" / view.id
-
-
 def export(workspace: Workspace, view: JobView, number: str) -> tuple[Path, str | None]:
     """A video as GIF, and what is lost of its rate. Raises MissingError for a number that it has not."""
     from synmotion_core.clips import video
@@ -208,7 +201,7 @@ def export(workspace: Workspace, view: JobView, number: str) -> tuple[Path, str 
         raise MissingError(f"this generation has no video {number[:20]!r}")
     sample = view.samples[int(number)]
     frames, fps = video.read(present(sample))
-    path = exports(workspace, view) / f"{sample.path.stem}.gif"
+    path = workspace.exports(view.id) / f"{sample.path.stem}.gif"
     return write(path, gif(frames, fps)), rounding(len(frames), fps)
 
 
@@ -225,7 +218,7 @@ def sheet(workspace: Workspace, view: JobView) -> tuple[Path, str | None]:
     picture = contact_sheet(frames, labels, scale=max(1, -(-SHEET_PX // frames[0].shape[1])))
     left = len(view.samples) - len(some)
     said = f"The sheet has the first {MOST_ROWS} videos, {left} are left out." if left else None
-    return write(exports(workspace, view) / "contact-sheet.png", png(picture)), said
+    return write(workspace.exports(view.id) / "contact-sheet.png", png(picture)), said
 
 
 def present(sample: Sampled) -> Path:

@@ -50,7 +50,7 @@ START, QUEUE_IT = "Start training", "Queue it"
 
 
 def build(studio: Studio) -> dict[str, Any]:
-    """Lay the tab out and wire it. Returns what others connect to: `to_generate`, `made`, `put`, `judge`, `remote`."""
+    """Lay the tab out and wire it. Returns what others connect to: `load`, `anew`, `to_generate`, `made` and more."""
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=320):
             laid = train_fields.build(train_words.clips_summary(()), studio.left_out)
@@ -273,6 +273,8 @@ def build(studio: Studio) -> dict[str, Any]:
     def fill(values: Mapping[Any, Any], fresh: Mapping[Any, Any] | None = None) -> Updates:
         """Everything that the registries, the clips and the past know; runs after the page has appeared.
 
+        What it leaves is estimated after it, from what the fields hold then.
+
         fresh: what fields hold from now on.
         """
         from synmotion_core.backbones import find_spec
@@ -301,7 +303,6 @@ def build(studio: Studio) -> dict[str, Any]:
                 placeholder=run_name(choices[0].motion) if choices else "made from the motion", **held(name)
             ),
             **memory.describe(spec, new),
-            **estimate(values),
         }
 
     def real_footage(choices: tuple[ClipChoice, ...], spec: BackboneSpec) -> bool:
@@ -404,7 +405,9 @@ def build(studio: Studio) -> dict[str, Any]:
     everything = {*fields.values(), studio.clips, studio.chosen, studio.train_job, presets.choice}
     everything |= {memory.ways, memory.anyway, laid.pictures.chosen, laid.pictures.shown}
     known = [backbone, method, method_settings, mode, knows, summary, earlier, name, learning_rate]
-    filled = [*known, plan_box, command, *memory.parts, *presets.parts, *laid.left_out.parts]
+    filled = [*known, *memory.parts]
+    estimated = [plan_box, command, memory.ways, *presets.parts, *laid.left_out.parts]
+    anew = (quiet(estimate), everything, estimated)
     calm: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 8}
     started = start.click(guarded(message, on_start), everything, shown, **{**calm, **IN_TURN, "trigger_mode": "once"})
     started.then(None, None, None, js=scroll_to("train-status", unless="train-message"))
@@ -413,11 +416,12 @@ def build(studio: Studio) -> dict[str, Any]:
     jobs.rows.select(guarded(message, on_press), watched, [*shown, made], **{**calm, "trigger_mode": "multiple"})
     earlier.input(guarded(message, on_earlier), {earlier}, shown, **calm)
     timer.tick(quiet(on_tick), watched, shown, **calm)
-    studio.chosen.change(quiet(fill), everything, filled, **{**calm, "trigger_mode": "always_last"})
+    refill = studio.chosen.change(quiet(fill), everything, filled, **{**calm, "trigger_mode": "always_last"})
+    refill.then(*anew, **calm)
     preset_sets = [fields[key] for key in preset_fields.SETS]
     new_backbone = list({*filled, *preset_sets, message, sample_subjects, filled_for, studio.judged})
     turn = {**calm, **IN_TURN}  # it says for what clips are judged
-    backbone.input(guarded(message, on_backbone), {*everything, filled_for}, new_backbone, **turn)
+    backbone.input(guarded(message, on_backbone), {*everything, filled_for}, new_backbone, **turn).then(*anew, **calm)
     sizes = [fields[name] for name in SIZES]
     judge = (quiet(on_size), {backbone, *sizes, studio.judged}, studio.judged)
     gr.on([event for part in sizes for event in (part.blur, part.submit)], *judge, **turn)
@@ -425,19 +429,20 @@ def build(studio: Studio) -> dict[str, Any]:
     mode.change(quiet(on_mode), {mode}, laid.pictures.box, **calm)
     shape = [fields["height"], fields["width"]]
     picture_fields.wire(studio, laid.pictures, sample_subjects, seen_by, everything, message, calm, sizes=shape)
-    estimated = [plan_box, command, memory.ways, *presets.parts, *laid.left_out.parts]
     presets.choice.input(guarded(message, on_preset), everything, [*presets.parts, *preset_sets, message], **calm)
-    gr.on(settings, quiet(estimate), everything, estimated, trigger_mode="always_last", **calm)
+    gr.on(settings, *anew, trigger_mode="always_last", **calm)
     method.input(quiet(on_method), {method, backbone}, [rank, method_settings], **calm)
     memory.ways.input(guarded(message, on_way), everything, [*memory.parts, message], **calm)
     refilled = list({*fields.values(), *filled, rank, studio.clips, studio.chosen, filled_for, put, message})
     refilled += [studio.judged, *laid.pictures.parts]
     filled_in = again.click(guarded(message, on_again), {*everything, studio.judged}, refilled, **{**calm, **IN_TURN})
+    filled_in.then(*anew, **calm)
     filled_in.then(None, None, None, js=scroll_to("train-message"))
     prior_fields.wire(studio, priors, laid.left_out, seen, put, fields, message)
     away = remote.build(studio, elsewhere, to_train, everything, backbone)
     loading = [(quiet(fill), everything, filled), (quiet(on_load), watched, [*shown, studio.tabs]), away["load"]]
-    return {"load": loading, "to_generate": to_generate, "made": made, "put": put, "judge": judge, "remote": away}
+    others = {"to_generate": to_generate, "made": made, "put": put, "judge": judge, "remote": away}
+    return {"load": loading, "anew": anew, **others}
 
 
 def _row(view: JobView) -> str:

@@ -262,6 +262,22 @@ def test_a_pull_writes_over_nothing(hub: HubServer, workspace: Workspace, monkey
     assert origin(done.path) is not None
 
 
+def test_a_pull_writes_over_nothing_that_comes_in_the_last_moment(
+    hub: HubServer, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there(hub)
+    real, target = module.claim, workspace.adapters / "squat.safetensors"
+
+    def late(path: Path, wanted: Path) -> None:
+        target.write_bytes(b"a training's")
+        real(path, wanted)
+
+    monkeypatch.setattr(module, "claim", late)
+    with pytest.raises(ConfigError, match="there is an adapter 'squat' now"):
+        Hub(token=False).pull(Hub(token=False).look("ann/squat"), workspace)
+    assert target.read_bytes() == b"a training's"
+
+
 def test_what_arrives_is_what_was_looked_at(
     hub: HubServer, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

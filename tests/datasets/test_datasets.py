@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import stat
+import subprocess
+import sys
 import unicodedata
 import zipfile
 from collections.abc import Callable
@@ -16,10 +19,12 @@ import pytest
 from synmotion_core.arguments import build_parser
 from synmotion_core.command import train_run
 from synmotion_core.config import ClipSource
-from synmotion_core.datasets import Datasets, zipped
+from synmotion_core.datasets import Datasets, write_set, zipped
 from synmotion_core.errors import ClipError, ConfigError, MissingError, StorageError, UserInputError
 from synmotion_core.workspace import Workspace
 from tests.clips.files import H264, encode, numbered
+
+real_kill = os.kill
 
 
 @pytest.fixture
@@ -93,6 +98,30 @@ def test_a_full_disk_changes_nothing(
         datasets.save("flips", clips[:1], replace=True)
     assert told(datasets.clips("flips")) == told(clips)
     assert [p.name for p in datasets.workspace.datasets.iterdir()] == ["flips"]
+
+
+def test_a_set_survives_the_end_of_a_process_that_was_replacing_it(
+    datasets: Datasets, clips: tuple[ClipSource, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, dead = datasets.workspace.datasets, subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    datasets.save("mine.1", clips[:1])
+    datasets.save("whole", clips[:1])
+    (home / "mine.1").rename(home / f".mine.1.{dead.pid}.0123abcd-00000000.old")
+    own = f"{os.getpid()}.0123abcd-00000000"  # of an earlier process in a container, where each has this number
+    for name in (f".mine.1.{own}.part", f".whole.{own}.old", f".gone.{dead.pid}.gone", f".whole.{dead.pid}.old"):
+        (home / name).mkdir()
+    kept = [home / ".whole.1.0123abcd-00000000.part", home / ".git", home / ".whole.x.old"]
+    monkeypatch.setattr(os, "kill", lambda pid, _: None if pid == 1 else real_kill(pid, 0))
+    for folder in kept:
+        folder.mkdir()
+    with datasets.making("whole", replace=True) as part:
+        assert [one.name for one in datasets.all()] == ["mine.1", "whole"]
+        assert part.is_dir(), "of this process"
+        write_set(part, clips[1:], {})
+    assert told(datasets.clips("mine.1")) == told(clips[:1])
+    assert told(datasets.clips("whole")) == told(clips[1:])
+    assert set(home.iterdir()) == {home / "mine.1", home / "whole", *kept}
 
 
 def test_a_damaged_set_is_listed_with_what_is_wrong(datasets: Datasets, clips: tuple[ClipSource, ...]) -> None:

@@ -433,6 +433,23 @@ def test_what_another_sent_is_not_forgotten(
     assert not machines.ledger.all()
 
 
+def test_an_adapter_that_was_made_in_the_last_moment_stays(
+    hub: HubServer, machines: Machines, begun: Handoff, mine: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, target = synmotion(machines, begun), mine.adapters / "my wave.safetensors"
+    result(hub, begun)
+    real = module.claim
+
+    def late(path: Path, wanted: Path) -> None:
+        target.write_bytes(b"a training's")
+        real(path, wanted)
+
+    monkeypatch.setattr(module, "claim", late)
+    with pytest.raises(ConfigError, match="there is an adapter 'my wave' already"):
+        machines.pull(own)
+    assert target.read_bytes() == b"a training's"
+
+
 def test_an_adapter_that_was_made_meanwhile_stays(
     hub: HubServer, machines: Machines, begun: Handoff, mine: Workspace
 ) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
+import gradio as gr
 import numpy as np
 import pytest
 from PIL import Image
@@ -17,7 +19,7 @@ from synmotion_core.config import BlendWith, Footage, GenerateRun
 from synmotion_core.errors import MissingError
 from synmotion_core.precision import Precision
 from synmotion_core.ui.adapters import find_adapters
-from synmotion_core.ui.blend_fields import blend_of
+from synmotion_core.ui.blend_fields import blend_fields, blend_of
 from synmotion_core.ui.chosen import Library
 from synmotion_core.ui.forms import generate_run
 from synmotion_core.ui.noise_fields import noise_clip
@@ -190,6 +192,16 @@ def test_a_second_motion_of_the_same_backbone_goes_into_the_run(open_page: Any, 
     page.get_by_role("option", name="no adapter").click()
     expect(command).not_to_contain_text("--blend", timeout=SLOW)
     expect(page.locator("#gen-blend-adapter")).to_contain_text("There is no adapter that it could be blended with.")
+
+
+def test_a_second_motion_that_the_list_no_longer_has_is_told_in_our_words(workspace: Workspace, assets: Path) -> None:
+    """Gradio compares with the list as it is on the server, before any handler of ours runs."""
+    with gr.Blocks():
+        field: Any = blend_fields()["blend_adapter"]
+    assert field.preprocess("mine/wave.safetensors") == "mine/wave.safetensors"
+    desk: Any = SimpleNamespace(workspace=workspace, assets=assets)
+    with pytest.raises(MissingError, match=r"the adapter 'mine/wave\.safetensors' is not there any more"):
+        blend_of({"blend_adapter": "field"}, {"field": "mine/wave.safetensors"}, desk)
 
 
 # ------------------------------------------------------------------------------------------------ there and back

@@ -163,6 +163,18 @@ def test_a_port_that_is_taken_is_said_with_a_free_one(
     assert not (tmp_path / "home").exists()
 
 
+def test_estimates_come_from_one_handler_each_and_many_at_once(workspace: Workspace, assets: Path) -> None:
+    """Two that show one thing would answer in any order; and one handler has the least of the limits it was given."""
+    from synmotion_core.ui import Desks, build
+
+    page: Any = build(Desks(workspace, assets=assets))
+    for area in ("train-command", "gen-command", "train-plan"):
+        told = [fn for fn in page.fns.values() if any(part.elem_id == area for part in fn.outputs)]
+        assert {fn.name for fn in told} == {"estimate"}
+        assert len({fn.concurrency_id for fn in told}) == 1
+        assert {fn.concurrency_limit for fn in told} == {8}, area
+
+
 def test_what_shows_no_progress_is_told_to_nothing_that_has_looks(workspace: Workspace, assets: Path) -> None:
     """The browser would write each turn of each event to every component that any event puts something into."""
     from synmotion_core.ui import Desks, build
