@@ -61,6 +61,8 @@ def _row(
         ),
         "frame_multiple": 4,
         "size_multiple": 16,
+        "max_frames": 321,
+        "max_pixels": 2560 * 1440,
         "num_inference_steps": 50,
         "guidance_scale": 5.0,
         "negative_prompt": _NEGATIVE,
@@ -106,6 +108,7 @@ SPECS: tuple[BackboneSpec, ...] = (
         transformer=4_999_787_712,
         vae=704_688_668,
         default_shape=VideoShape(num_frames=49, height=480, width=832, fps=24.0),
+        max_frames=481,
         size_multiple=32,  # its autoencoder makes latents 16 times smaller, of which a token takes 2 x 2
         options={"sigma_shift": 5.0, "token_px": 32, "expand_timesteps": True},
     ),
