@@ -21,6 +21,7 @@ from typing import Any, Literal, TypeVar
 from synmotion_core import step_cache
 from synmotion_core.blending import Over
 from synmotion_core.errors import ConfigError
+from synmotion_core.limits import MOST_CLIPS, MOST_SUBJECTS, check_count, check_letters
 from synmotion_core.precision import PLAIN, Precision
 from synmotion_core.training.settings import PriorConfig, TrainConfig
 from synmotion_core.workspace import safe_name
@@ -72,6 +73,11 @@ class ClipSource(Footage):
     subject: str
     motion: str
 
+    def __post_init__(self) -> None:
+        Footage.__post_init__(self)  # slots: super() has no class to go by
+        for name in ("subject", "motion"):
+            check_letters(name, getattr(self, name))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainRun:
@@ -98,6 +104,7 @@ class TrainRun:
     def __post_init__(self) -> None:
         if not self.clips:
             raise ConfigError("a training needs at least one clip")
+        check_count("clips", self.clips, MOST_CLIPS)
         self.precision.check_training()
         if len(self.name) > 80:
             raise ConfigError(f"a name has at most 80 characters, got {len(self.name)}")
@@ -157,6 +164,7 @@ class Sampling:
                 raise ConfigError(f"{name} must be between 0 and {limit}, got {value}")
         if self.flow_shift is not None and not 0 < self.flow_shift <= 100:
             raise ConfigError(f"flow_shift must be above 0 and at most 100, got {self.flow_shift}")
+        check_letters("negative_prompt", self.negative_prompt or "")
         if self.step_cache is not None:
             step_cache.parse(self.step_cache)
 
@@ -209,6 +217,11 @@ class GenerateRun(Sampling):
         Sampling.__post_init__(self)  # slots: super() has no class to go by
         if not self.subjects:
             raise ConfigError("name at least one subject")
+        check_count("subjects", self.subjects, MOST_SUBJECTS)
+        for subject in self.subjects:
+            check_letters("one of subjects", subject)
+        check_letters("motion", self.motion)
+        check_letters("setting", self.setting)
         if self.adapter is None and self.adapter_until != 1:
             raise ConfigError(f"adapter_until {self.adapter_until} has no effect without an adapter: leave it out")
         if self.adapter is None and self.method_config:
@@ -229,6 +242,7 @@ class GenerateRun(Sampling):
             raise ConfigError("videos begin with pictures or with the noise of a clip: leave images or noise_clip out")
         if not self.seeds:
             raise ConfigError("name at least one seed")
+        check_count("seeds", self.seeds, MOST_CLIPS)
         if self.precision.gradient_checkpointing:
             raise ConfigError("gradient_checkpointing saves memory in training only: leave it out of a generation")
         if any(not 0 <= s < 2**63 for s in self.seeds):

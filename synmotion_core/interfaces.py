@@ -10,6 +10,7 @@ the width of the text embeddings, and regular expressions that name the denoiser
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -39,7 +40,8 @@ class BackboneSpec:
     """One row of the registry: everything that can be said of a backbone before any weight is read.
 
     repo is a Hub id ("owner/name") or "assets:<folder>" for what ships; revision pins it. Shapes obey
-    num_frames = frame_multiple * k + 1 and sizes that are multiples of size_multiple.
+    num_frames = frame_multiple * k + 1, at most max_frames, and sizes that are multiples of size_multiple, of at most
+    max_pixels = height * width together: several times what the model was published for, and what a machine survives.
     """
 
     name: str
@@ -54,6 +56,8 @@ class BackboneSpec:
     default_shape: VideoShape
     frame_multiple: int
     size_multiple: int
+    max_frames: int
+    max_pixels: int
     num_inference_steps: int
     guidance_scale: float
     max_prompt_tokens: int
@@ -102,7 +106,18 @@ class BackboneSpec:
 
     def check_shape(self, shape: VideoShape) -> None:
         """Raise ShapeError, naming the nearest valid values, unless the shape fits."""
-        m = self.frame_multiple
+        m, s = self.frame_multiple, self.size_multiple
+        if shape.num_frames > self.max_frames:
+            raise ShapeError(
+                f"{self.name} takes num_frames of at most {self.max_frames}, got {shape.num_frames}: "
+                f"use {self.max_frames}"
+            )
+        if shape.height * shape.width > self.max_pixels:
+            height, width = self._largest(shape)
+            raise ShapeError(
+                f"{self.name} takes height times width of at most {self.max_pixels}, "
+                f"got {shape.height} times {shape.width}: use {height} times {width}"
+            )
         if (shape.num_frames - 1) % m:
             low = (shape.num_frames - 1) // m * m + 1
             near = [n for n in (low, low + m) if n > 1]
@@ -110,13 +125,21 @@ class BackboneSpec:
                 f"{self.name} takes num_frames = {m}k+1, got {shape.num_frames}: use {' or '.join(map(str, near))}"
             )
         for what in ("height", "width"):
-            value, s = getattr(shape, what), self.size_multiple
+            value = getattr(shape, what)
             if value % s:
                 near = [n for n in (value // s * s, value // s * s + s) if n > 0]
                 raise ShapeError(
                     f"{self.name} takes a {what} that is a multiple of {s}, got {value}: "
                     f"use {' or '.join(map(str, near))}"
                 )
+
+    def _largest(self, shape: VideoShape) -> tuple[int, int]:
+        """Height and width of the largest valid picture of about a shape's aspect; whole numbers, for sides may be of
+        any length."""
+        s = self.size_multiple
+        height = math.isqrt(self.max_pixels * shape.height // shape.width) // s * s
+        height = min(max(s, height), self.max_pixels // s // s * s)
+        return height, max(s, min(height * shape.width // shape.height, self.max_pixels // height) // s * s)
 
 
 class NoiseLevels(Protocol):

@@ -120,9 +120,14 @@ def seal(tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name in sorted(tensors):
         t = tensors[name].detach().cpu().contiguous()
-        digest.update(f"{name}|{t.dtype}|{tuple(t.shape)}|".encode())
-        digest.update(t.flatten().view(torch.uint8).numpy().tobytes() if t.numel() else b"")
+        _take_in(digest, name, t)
     return digest.hexdigest()
+
+
+def _take_in(digest: Any, name: str, tensor: Tensor) -> None:
+    digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+    if tensor.numel():
+        digest.update(tensor.flatten().view(torch.uint8).numpy())
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
@@ -148,6 +153,34 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if metadata.get("seal") != seal(tensors):
         raise AdapterError(f"{path.name} is damaged: its contents do not match its seal")
     return tensors, metadata
+
+
+def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor, held against the file's length, without reading one. Raises AdapterError."""
+    with _opened(path) as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+
+
+def check_seal(path: Path) -> None:
+    """Raise AdapterError unless a file's tensors match its seal; holds one of them at a time."""
+    wanted, digest = read_metadata(path).get("seal"), hashlib.sha256()
+    with _opened(path) as file:
+        for name in sorted(file.keys()):
+            _take_in(digest, name, file.get_tensor(name))
+    if wanted != digest.hexdigest():
+        raise AdapterError(f"{path.name} is damaged: its contents do not match its seal")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    from safetensors import SafetensorError, safe_open
+
+    read_header(path)  # at most MAX_HEADER bytes of it
+    try:
+        with safe_open(path, "pt") as file:
+            yield file
+    except SafetensorError as error:
+        raise AdapterError(f"{path.name} is damaged: {error}") from error
 
 
 def read_metadata(path: Path) -> dict[str, str]:

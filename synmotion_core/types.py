@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from synmotion_core.errors import PromptError, ShapeError
+from synmotion_core.limits import check_letters
 
 Pixels = Tensor
 Latents = Tensor
@@ -33,7 +34,7 @@ class Prompt:
 
     A motion may go on after a comma and say what the body does: "squats, bending both knees, arms to the front".
     Words are stripped and inner white space is normalised to single spaces. Raises PromptError when subject or motion
-    is empty, when both are the same words, or when a field holds a line break or a control character.
+    is empty, when both are the same words, or when a field holds a line break or a control character, or is endless.
 
     >>> Prompt(subject="a red cat", motion="waves", setting="in the snow").text
     'a red cat waves in the snow'
@@ -50,6 +51,7 @@ class Prompt:
             raw = getattr(self, name)
             if not isinstance(raw, str):
                 raise PromptError(f"{name} must be text, got {type(raw).__name__}")
+            check_letters(name, raw, PromptError)
             if any(not c.isprintable() for c in raw):
                 raise PromptError(f"{name} must be one line of printable text, got {raw!r}")
             object.__setattr__(self, name, " ".join(raw.split()))

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from synmotion_core.clips.ffmpeg import LIMITS
 from synmotion_core.config import MOST_FPS, BlendWith, ClipSource, Footage, GenerateRun, TrainRun, from_dict, to_dict
 from synmotion_core.errors import ConfigError
+from synmotion_core.limits import MOST_CLIPS, MOST_LETTERS, MOST_SUBJECTS
 from synmotion_core.precision import Precision
 from synmotion_core.training.settings import PriorConfig, TrainConfig
 from synmotion_core.workspace import nearest_name
@@ -189,7 +190,7 @@ def test_the_least_that_can_be_said() -> None:
             "training_guidance must be above 0 and at most 100, got",
         ),
         (TrainRun, TRAIN | {"train": {"mixed_precision": "fp16"}}, 'mixed_precision must be "no" or "bf16", got'),
-        (TrainRun, TRAIN | {"priors": {"per_pair": 0}}, "per_pair must be at least 1, got 0"),
+        (TrainRun, TRAIN | {"priors": {"per_pair": 0}}, "per_pair must be between 1 and 10000, got 0"),
         (ClipSource, CLIP | {"start_s": -1}, "start_s must be at least 0"),
         (ClipSource, CLIP | {"start_s": 2, "end_s": 2}, "end_s must be after start_s (2.0), got 2.0"),
         (GenerateRun, GENERATE | {"subjects": []}, "at least one subject"),
@@ -217,6 +218,42 @@ def test_the_least_that_can_be_said() -> None:
 def test_what_is_refused_and_how(cls: type, values: Any, says: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(says)):
         from_dict(cls, values)
+
+
+LONG = "x" * (MOST_LETTERS + 1)
+
+
+@pytest.mark.parametrize(
+    ("cls", "values", "says"),
+    [
+        (TrainRun, TRAIN | {"clips": [CLIP] * (MOST_CLIPS + 1)}, "clips is a list of at most 10000, got 10001"),
+        (TrainRun, TRAIN | {"priors": {"per_pair": 10**9}}, "per_pair must be between 1 and 10000, got 1000000000"),
+        (PriorConfig, {"subjects": ["a cat"] * (MOST_SUBJECTS + 1)}, "subjects is a list of at most 500, got 501"),
+        (PriorConfig, {"motions": ["walks"] * (MOST_SUBJECTS + 1)}, "motions is a list of at most 500, got 501"),
+        (PriorConfig, {"motions": ["walks", LONG]}, "one of motions has at most 5000 characters, got 5001"),
+        (PriorConfig, {"left_out": list(range(10_001))}, "left_out is a list of at most 10000, got 10001"),
+        (TrainConfig, {"sample_subjects": ["a cat"] * (MOST_SUBJECTS + 1)}, "sample_subjects is a list of at most 500"),
+        (TrainConfig, {"sample_subjects": [LONG]}, "one of sample_subjects has at most 5000 characters, got 5001"),
+        (TrainConfig, {"sample_images": ["a.png"] * (MOST_SUBJECTS + 1)}, "sample_images is a list of at most 500"),
+        (ClipSource, CLIP | {"subject": LONG}, "subject has at most 5000 characters, got 5001 ('xxxx"),
+        (ClipSource, CLIP | {"motion": LONG}, "motion has at most 5000 characters"),
+        (GenerateRun, GENERATE | {"subjects": ["a cat"] * (MOST_SUBJECTS + 1)}, "subjects is a list of at most 500"),
+        (GenerateRun, GENERATE | {"subjects": [LONG]}, "one of subjects has at most 5000 characters"),
+        (GenerateRun, GENERATE | {"seeds": list(range(MOST_CLIPS + 1))}, "seeds is a list of at most 10000, got 10001"),
+        *((GenerateRun, GENERATE | {name: LONG}, f"{name} has at most 5000") for name in (
+            "motion", "setting", "negative_prompt"
+        )),
+    ],
+)  # fmt: skip
+def test_no_run_names_more_than_a_process_survives(cls: type, values: Any, says: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        from_dict(cls, values)
+
+
+def test_the_most_that_can_be_said_is_taken() -> None:
+    most = {"subjects": ["a cat"] * MOST_SUBJECTS, "seeds": list(range(MOST_CLIPS)), "setting": LONG[1:]}
+    assert len(from_dict(GenerateRun, GENERATE | most).seeds) == MOST_CLIPS
+    assert len(from_dict(PriorConfig, {"left_out": list(range(10_000)), "per_pair": 10_000}).left_out) == 10_000
 
 
 @given(st.sampled_from([TrainConfig, PriorConfig, GenerateRun]), st.data())

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from synmotion_core import types
 from synmotion_core.errors import PromptError, ShapeError
+from synmotion_core.limits import MOST_LETTERS
 from synmotion_core.types import Prompt, TextCondition, VideoShape, stack_text
 
 words = st.text(st.characters(categories=("L", "N", "P", "S")), min_size=1, max_size=12)
@@ -35,6 +36,14 @@ def test_white_space_is_normalised_once_and_for_all(parts: list[str], outer: int
     prompt = Prompt(subject=raw, motion="does the motion of this test")
     assert prompt.subject == " ".join(parts)
     assert dataclasses.replace(prompt) == prompt
+
+
+@pytest.mark.parametrize("field", ["subject", "motion", "setting"])
+def test_endless_words_are_refused(field: str) -> None:
+    values = {"subject": "a cat", "motion": "waves", "setting": "outside"}
+    assert Prompt(**values | {field: "x" * MOST_LETTERS})
+    with pytest.raises(PromptError, match=f"{field} has at most 5000 characters, got 5001"):
+        Prompt(**values | {field: "x" * (MOST_LETTERS + 1)})
 
 
 @given(st.characters(categories=("Cc",)), st.sampled_from(["subject", "motion", "setting"]))

@@ -21,10 +21,12 @@ from typing import Any
 from synmotion_core.adapters.file import AdapterInfo
 from synmotion_core.backbones import find_spec
 from synmotion_core.errors import ConfigError
+from synmotion_core.plain_yaml import read_yaml
 
 TAG = "motion-adapter"
 TAGS = (TAG, "lora", "template:sd-lora", "synmotion")
 MAX_CARD = 1_000_000  # bytes; nobody reads more
+MAX_FRONT = 65_536  # characters of its front matter
 _PIPELINES = {"t2v": "text-to-video", "i2v": "image-to-video"}
 _KNOWN_LICENCES = ("apache-2.0", "cc-by-nc-4.0")  # by the Hub's own list; others are "other", with a name
 _TIED = ("base_model", "base_model_relation", "license", "license_name", "license_link", "pipeline_tag")
@@ -100,14 +102,19 @@ def check_card(text: str, info: AdapterInfo) -> None:
 
 
 def read_front_matter(text: str) -> Mapping[str, Any]:
-    """What stands between the first two lines of three dashes. Raises ConfigError where there is no mapping."""
+    """What stands between the first two lines of three dashes. Raises ConfigError where there is no mapping,
+    and for aliases and merge keys."""
     import yaml
 
     found = re.match(r"\ufeff?---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(\r?\n|$)", text, re.DOTALL)
     if found is None:
         raise ConfigError("the card begins with its front matter, between two lines of ---: restore it")
+    if len(found[1]) > MAX_FRONT:
+        raise ConfigError(f"the card's front matter has {len(found[1])} characters, at most {MAX_FRONT}: shorten it")
     try:
-        values = yaml.safe_load(found[1])
+        values = read_yaml(found[1], first_line=2)
+    except ConfigError as error:
+        raise ConfigError(f"the card's front matter: {error}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date or a number that is none
         where = getattr(error, "problem_mark", None)
         line = "" if where is None else f", in its line {where.line + 2}"

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from synmotion_core.errors import AdapterError, IncompatibleError
 from synmotion_core.interfaces import BackboneSpec
-from synmotion_core.storage import read_metadata, read_tensors, write_tensors
+from synmotion_core.storage import read_metadata, read_shapes, read_tensors, write_tensors
 
 FORMAT = 1
 _REQUIRED = ("format", "backbone", "repo", "method", "method_config", "subject", "motion", "licence")
@@ -73,17 +73,23 @@ def load_adapter(path: Path, spec: BackboneSpec) -> tuple[dict[str, Tensor], Ada
 
     Raises AdapterError (broken, foreign, newer) or IncompatibleError, naming both backbones.
     """
+    _, info = read_layout(path, spec)
+    return read_tensors(path)[0], info
+
+
+def read_layout(path: Path, spec: BackboneSpec) -> tuple[dict[str, tuple[int, ...]], AdapterInfo]:
+    """The same without reading a tensor: their shapes in place of them; a file that is damaged within passes."""
     info = info_from(read_metadata(path), path.name)
     if info.backbone != spec.name:
         raise IncompatibleError(
             f"{path.name} was trained on backbone {info.backbone!r} and cannot be used "
             f"on {spec.name!r}: choose {info.backbone!r}"
         )
-    tensors, _ = read_tensors(path)
-    strange = [k for k in tensors if not k.startswith(("transformer.", "unet.", "synmotion."))]
+    shapes = read_shapes(path)
+    strange = [k for k in shapes if not k.startswith(("transformer.", "unet.", "synmotion."))]
     if strange:
         raise AdapterError(f"{path.name} holds an unknown tensor {strange[0][:80]!r}")
-    return tensors, info
+    return shapes, info
 
 
 def info_from(metadata: Mapping[str, str], name: str) -> AdapterInfo:

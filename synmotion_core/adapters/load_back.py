@@ -3,24 +3,32 @@ error.
 
 A save that cannot be loaded is found when it is written, not when somebody generates with it. Where the backbone's
 weights are not there, its layers by name and size are enough (`Weightless`): names, shapes and settings are held
-against them, values are compared only where there are some.
+against them, values are compared only where there are some. Such a file is from anybody: settings that would make more
+than it holds are refused before anything is made of them, and its tensors are read last, one after the other.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import math
+import re
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from synmotion_core.adapters.file import load_adapter
+from synmotion_core.adapters.file import load_adapter, read_layout
 from synmotion_core.backbones import family
 from synmotion_core.backbones.weightless import text_width, transformer_config, weightless_denoiser
 from synmotion_core.errors import AdapterError
 from synmotion_core.interfaces import Backbone, BackboneSpec, Highway
+from synmotion_core.storage import check_seal
 from synmotion_core.types import Prompt, TextCondition
+
+_SLACK = 5  # times what a file holds: estimates reach 4, of the puppets' output projections alone
 
 
 def load_back(path: Path, backbone: Backbone | Weightless, entry: Any, method_config: Any) -> int:
@@ -29,13 +37,21 @@ def load_back(path: Path, backbone: Backbone | Weightless, entry: Any, method_co
     Returns how many keys apply, which is all of them. The backbone must carry no adapter. Raises AdapterError naming
     those that do not.
     """
-    tensors, info = load_adapter(path, backbone.spec)
+    shapes, info = read_layout(path, backbone.spec)
+    _check_size(path, shapes.values(), backbone, entry, method_config)
+    weightless = backbone.device.type == "meta"
+    if weightless:
+        tensors = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
+    else:
+        tensors, _ = load_adapter(path, backbone.spec)
     method = entry.attach(backbone, method_config, Prompt(subject=info.subject, motion=info.motion))
     try:
         with warnings.catch_warnings():  # torch says of each tensor on meta that its values are not kept
             warnings.filterwarnings("ignore", message=".*meta parameter.*")
             method.load_state_dict(tensors)
-        if backbone.device.type != "meta":
+        if weightless:
+            check_seal(path)
+        else:
             own = method.state_dict()
             wrong = [key for key in tensors if key not in own or not torch.equal(own[key], tensors[key].float())]
             if wrong or len(own) != len(tensors):
@@ -46,6 +62,30 @@ def load_back(path: Path, backbone: Backbone | Weightless, entry: Any, method_co
     finally:
         method.detach()
     return len(tensors)
+
+
+def _check_size(
+    path: Path, shapes: Iterable[tuple[int, ...]], backbone: Backbone | Weightless, entry: Any, config: Any
+) -> None:
+    """Raise AdapterError where a method with these settings would have far more parameters than the file."""
+    held = sum(map(math.prod, shapes))
+    linear = {name: one for name, one in backbone.denoiser.named_modules() if isinstance(one, nn.Linear)}
+
+    def width(names: Iterable[str]) -> int:
+        return sum(linear[name].in_features + linear[name].out_features for name in names if name in linear)
+
+    made, modules = 0, getattr(config, "modules", None)
+    if modules:
+        made = sum(rank * width([name]) for name, (rank, _) in modules.items())
+        config, all_of_them = dataclasses.replace(config, modules={}, rank=1), 0
+    else:
+        targets = re.compile(backbone.attention_targets("qkv"))
+        all_of_them = width(filter(targets.fullmatch, linear))
+    made += entry.num_parameters(config, backbone.text_width, all_of_them)
+    if made > _SLACK * held:
+        raise AdapterError(
+            f"{path.name} has settings of about {made:,} parameters and holds {held:,}: it is not what its settings say"
+        )
 
 
 class Weightless:

@@ -77,6 +77,8 @@ def _row(
         default_shape=VideoShape(num_frames=49, height=320, width=512, fps=24.0),
         frame_multiple=4,
         size_multiple=16,
+        max_frames=513,
+        max_pixels=2560 * 1440,
         num_inference_steps=50,
         guidance_scale=1.0,  # distilled: true guidance is off, and doubles the cost where it is on
         embedded_guidance=6.0,
@@ -120,6 +122,8 @@ SPECS: tuple[BackboneSpec, ...] = (
         learning_rate=2e-3,
         frame_multiple=4,
         size_multiple=16,
+        max_frames=65,
+        max_pixels=128 * 128,  # four such videos at once hold 3 GB, and a step of theirs two minutes of a core
         num_inference_steps=20,
         guidance_scale=4.0,
         guidance_until=0.3,

@@ -78,6 +78,8 @@ def _row(*, name: str, title: str, repo: str, revision: str, mode: Mode, **optio
         default_shape=VideoShape(num_frames=49, height=320, width=512, fps=24.0),
         frame_multiple=4,
         size_multiple=16,
+        max_frames=481,
+        max_pixels=2560 * 1440,
         num_inference_steps=50,
         guidance_scale=6.0,
         max_prompt_tokens=1000,

@@ -63,6 +63,8 @@ def _row(
         ),
         "frame_multiple": 4,
         "size_multiple": 16,
+        "max_frames": 321,
+        "max_pixels": 2560 * 1440,
         "num_inference_steps": 50,
         "guidance_scale": 5.0,
         "negative_prompt": _NEGATIVE,
@@ -113,6 +115,7 @@ SPECS: tuple[BackboneSpec, ...] = (
         shifts={(704, 1280): 5.0},
         knows=f"{KNOWS}. It is published for 1280x704 and 704x1280 alone: smaller videos, as by default here, need "
         "less memory and are outside of that",
+        max_frames=481,
         size_multiple=32,  # its autoencoder makes latents 16 times smaller, of which a token takes 2 x 2
         options={"sigma_shift": 5.0, "token_px": 32, "expand_timesteps": True},
     ),

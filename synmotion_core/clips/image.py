@@ -3,11 +3,13 @@
     file --bytes, size--> decoded upright --transparent parts on white--> crop to the aspect, scale --> [1, H, W, 3]
 
 As with clips, the picture is scaled to cover the backbone's size (area averaging) and its middle is kept; what is cut
-off, enlarged or left out is a finding. A file is judged by its own bytes and its header before a pixel is decoded.
+off, enlarged or left out is a finding. Of one much longer than the shape the ends are cut off first, or the whole of a
+thin strip would be enlarged. A file is judged by its own bytes and its header before a pixel is decoded.
 """
 
 from __future__ import annotations
 
+import math
 import stat
 import struct
 import warnings
@@ -34,6 +36,7 @@ _FORMATS = ("PNG", "JPEG", "WEBP")
 _TAKEN = "a PNG, JPEG or WebP picture"
 MAX_FILE_BYTES = 64 << 20
 MAX_PIXELS = 8192 * 8192
+_LONG = 4  # times the shape's side, scaled: more of a picture is cut off before it is scaled
 _DAMAGES = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
 
 
@@ -48,16 +51,31 @@ def load_image(path: Path | str, shape: VideoShape, *, puppets_only: str = "") -
     _check_file(path)
     pixels, notes = _decode(path)
     height, width = pixels.shape[:2]
-    scale = max(shape.height / height, shape.width / width)
-    size = max(shape.width, round(width * scale)), max(shape.height, round(height * scale))
-    if size != (width, height):
-        how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-        pixels = np.asarray(cv2.resize(pixels, size, interpolation=how), np.uint8)
-    frames = center_crop(np.ascontiguousarray(pixels)[None], shape.height, shape.width)
+    frames = center_crop(_covering(pixels, shape)[None], shape.height, shape.width)
     found = [*notes, *doctor.fit(width, height, shape)]
     if puppets_only:
         found += doctor.footage("picture", width, height, frames, puppets_only)
     return frames, tuple(found)
+
+
+def _covering(pixels: Frames, shape: VideoShape) -> Frames:
+    """[H, W, 3] scaled to just cover the shape; at most _LONG times as long as it, all but a rounding."""
+    height, width = pixels.shape[:2]
+    scale = max(shape.height / height, shape.width / width)
+    rows, columns = _kept(height, shape.height, scale), _kept(width, shape.width, scale)
+    top, left = (height - rows) // 2, (width - columns) // 2
+    pixels = np.ascontiguousarray(pixels[top : top + rows, left : left + columns])
+    size = max(shape.width, round(columns * scale)), max(shape.height, round(rows * scale))
+    if size != (columns, rows):
+        how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+        pixels = np.asarray(cv2.resize(pixels, size, interpolation=how), np.uint8)
+    return pixels
+
+
+def _kept(side: int, wanted: int, scale: float) -> int:
+    """How many pixels of a side are scaled: all of an ordinary one, else so many that the middle stays."""
+    most = math.ceil(_LONG * wanted / scale)
+    return side if side <= most else most + (side - most) % 2
 
 
 def _check_file(path: Path) -> None:

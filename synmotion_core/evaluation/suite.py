@@ -38,6 +38,7 @@ from synmotion_core.evaluation.metrics import DEFAULT_METRICS, METRICS, find_met
 from synmotion_core.evaluation.tasks import BACKBONE, SHARES, Unit, check_backbone
 from synmotion_core.interfaces import check_compatible
 from synmotion_core.methods import find_method
+from synmotion_core.plain_yaml import read_yaml
 from synmotion_core.puppets.motions import RARE
 from synmotion_core.training.settings import PriorConfig, TrainConfig
 from synmotion_core.types import Mode, Prompt
@@ -279,24 +280,12 @@ def read_suite(wanted: str) -> Suite:
     if not path.is_file():
         raise MissingError(f"there is no suite {wanted!r}: there are {', '.join(shipped())}, or name a .yaml file")
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _loader())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        values = read_yaml(path.read_text(encoding="utf-8"), words=True)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: bytes or a number that are none
         raise ConfigError(f"{path} is no YAML: {error}") from error
     suite = suite_from_dict(values, str(path))
     beside = Path() if wanted in shipped() else path.resolve().parent  # those that ship look where one stands
     own = {name: replace(one, clips=(beside / one.clips).resolve()) for name, one in suite.footage.items()}
     return replace(suite, footage=own)
-
-
-@cache
-def _loader() -> Any:
-    """yaml.SafeLoader without YAML 1.1's other booleans: `highway: off` is a word, true and false are not."""
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        yaml_implicit_resolvers = {  # noqa: RUF012  (as the base class has it)
-            first: [pair for pair in pairs if pair[0] != "tag:yaml.org,2002:bool" or first in "tTfF"]
-            for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
-        }
-
-    return Loader

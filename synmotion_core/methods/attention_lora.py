@@ -139,6 +139,12 @@ def check_alpha(lora_alpha: float) -> None:
         raise ConfigError(f"lora_alpha must be a number above 0, got {lora_alpha}: the rank itself scales by 1")
 
 
+def check_projections(projections: str) -> None:
+    """Raise ConfigError unless they are letters of "qkvo", each once."""
+    if not projections or set(projections) - set("qkvo") or len(set(projections)) < len(projections):
+        raise ConfigError(f"projections must be letters of 'qkvo', each once, got {projections[:20]!r}: use 'qkvo'")
+
+
 def check_modules(modules: Modules) -> None:
     """Raise ConfigError unless `modules` maps at most MAX_MODULES names to (rank 1 to MAX_RANK, alpha above 0).
 

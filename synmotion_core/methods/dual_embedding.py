@@ -58,6 +58,7 @@ def spread(learnt: Tensor, mask: Tensor) -> Tensor:
 
 
 REFINER_HEADS = 4
+MAX_REFINER_WIDTH = 2048  # four times the widest that a text encoder's width leads to
 
 
 class EmbeddingRefiner(nn.Module):

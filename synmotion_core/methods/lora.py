@@ -12,7 +12,14 @@ from torch import Tensor, nn
 
 from synmotion_core.errors import AdapterError, ConfigError
 from synmotion_core.interfaces import Backbone, Feature, check_compatible
-from synmotion_core.methods.attention_lora import MAX_RANK, AttentionLora, Modules, check_alpha, check_modules
+from synmotion_core.methods.attention_lora import (
+    MAX_RANK,
+    AttentionLora,
+    Modules,
+    check_alpha,
+    check_modules,
+    check_projections,
+)
 from synmotion_core.types import Condition, Phase, Prompt, TextCondition
 
 
@@ -34,6 +41,7 @@ class LoraConfig:
             raise ConfigError(f"rank must be between 1 and {MAX_RANK}, got {self.rank}")
         check_alpha(self.lora_alpha)
         check_modules(self.modules)
+        check_projections(self.projections)
 
 
 class RankAndAlpha(Protocol):

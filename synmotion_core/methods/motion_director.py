@@ -30,6 +30,9 @@ SPATIAL_STEPS = 0.8  # of them for each temporal one, which are as often with th
 # spatial ones' LoRA, at the published size (tests/backbones/test_full_size.py counts them)
 TEMPORAL_SHARES = {"q": 0.166, "k": 0.166, "v": 0.166, "o": 0.166, "f": 0.580}
 _SPATIAL_SHARE = 0.876
+MOST_LOOKS = (
+    8192  # rank times clips, each of which has a spatial path of its own: 2.2 billion parameters of a 1.7 B base
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +60,15 @@ def check_rank(rank: int) -> None:
         raise ConfigError(f"rank must be between 1 and {MAX_RANK}, got {rank}")
 
 
+def check_looks(rank: int, clips: int) -> None:
+    """Raise ConfigError where the clips' spatial paths would be too large together."""
+    if rank * clips > MOST_LOOKS:
+        raise ConfigError(
+            f"rank times the clips is at most {MOST_LOOKS}, for each clip's looks are learnt apart, got {rank} times "
+            f"{clips}: use a rank of {max(1, MOST_LOOKS // clips)} or {MOST_LOOKS // rank} clips"
+        )
+
+
 def check_layers(temporal: str) -> None:
     """Raise ConfigError unless they are layers of the temporal transformers."""
     if not temporal or set(temporal) - set("qkvof") or len(set(temporal)) < len(temporal):
@@ -72,6 +84,7 @@ class MotionDirector(Lora):
     name = "motion_director"
 
     def __init__(self, backbone: Backbone, config: MotionDirectorConfig, clips: int) -> None:
+        check_looks(config.rank, clips)
         self.backbone, self.config = cast(TemporalBackbone, backbone), config
         super().__init__(backbone, config, self.backbone.layer_targets("temporal", config.temporal))
         self.spatial = [
@@ -135,6 +148,7 @@ class MotionDirectorEntry:
 
     def num_parameters(self, config: Any, text_width: int, attention_width: int, clips: int = 0) -> int:
         """Of the temporal path, which an adapter file keeps, and of each clip's looks."""
+        check_looks(config.rank, clips)
         shares = sum(TEMPORAL_SHARES[letter] for letter in config.temporal) + clips * _SPATIAL_SHARE
         return round(config.rank * attention_width * shares)
 

@@ -33,8 +33,21 @@ from torch import Tensor, nn
 
 from synmotion_core.errors import AdapterError, ConfigError
 from synmotion_core.interfaces import Backbone, Feature, check_compatible
-from synmotion_core.methods.attention_lora import MAX_RANK, AttentionLora, Modules, check_alpha, check_modules
-from synmotion_core.methods.dual_embedding import REFINER_HEADS, DualEmbedding, default_refiner_width, num_parameters
+from synmotion_core.methods.attention_lora import (
+    MAX_RANK,
+    AttentionLora,
+    Modules,
+    check_alpha,
+    check_modules,
+    check_projections,
+)
+from synmotion_core.methods.dual_embedding import (
+    MAX_REFINER_WIDTH,
+    REFINER_HEADS,
+    DualEmbedding,
+    default_refiner_width,
+    num_parameters,
+)
 from synmotion_core.storage import check_keys
 from synmotion_core.types import Condition, Phase, Prompt, TextCondition
 
@@ -73,6 +86,11 @@ class SynMotionConfig:
             raise ConfigError(f"rank must be between 0 and {MAX_RANK}, got {self.rank}")
         check_alpha(self.lora_alpha)
         check_modules(self.modules)
+        check_projections(self.projections)
+        if self.refiner_width > MAX_REFINER_WIDTH:
+            raise ConfigError(
+                f"refiner_width must be at most {MAX_REFINER_WIDTH}, got {self.refiner_width}: use {MAX_REFINER_WIDTH}"
+            )
         if self.refiner_width < 0 or self.refiner_width % REFINER_HEADS:
             near = max(0, self.refiner_width // REFINER_HEADS * REFINER_HEADS)
             raise ConfigError(

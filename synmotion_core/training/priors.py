@@ -84,9 +84,10 @@ def _rows(options: dict[str, tuple[str, ...]], config: PriorConfig) -> list[tupl
         raise ConfigError("this backbone has no prior subjects or motions of its own: name some in the prior settings")
     pairs = list(itertools.product(subjects, motions))
     random.Random(config.seed).shuffle(pairs)
-    chosen = [(s, m, k) for k in range(config.per_pair) for s, m in pairs][: config.max_videos]
+    over_again = itertools.chain.from_iterable(itertools.repeat(pairs, config.per_pair))
+    chosen = itertools.islice(over_again, config.max_videos)
     rows, left = [], frozenset(config.left_out)
-    for i, (subject, motion, _) in enumerate(chosen):
+    for i, (subject, motion) in enumerate(chosen):
         seeds = [config.seed * 100_003 + i]
         while seeds[-1] in left:
             seeds.append(seeds[-1] + ANEW)

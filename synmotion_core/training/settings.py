@@ -6,6 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from synmotion_core.errors import ConfigError
+from synmotion_core.limits import MOST_SUBJECTS, check_count, check_letters
+
+MOST_PRIORS = 10_000
+
+
+def _check_list(name: str, words: tuple[str, ...]) -> None:
+    check_count(name, words, MOST_SUBJECTS)
+    for one in words:
+        check_letters(f"one of {name}", one)
 
 
 def _require(ok: bool, message: str) -> None:
@@ -76,6 +85,8 @@ class TrainConfig:
         if self.training_guidance is not None:
             told = self.training_guidance
             _require(0 < told <= 100, f"training_guidance must be above 0 and at most 100, got {told}")
+        _check_list("sample_subjects", self.sample_subjects)
+        check_count("sample_images", self.sample_images, MOST_SUBJECTS)
 
     @property
     def num_scores(self) -> int:
@@ -104,7 +115,12 @@ class PriorConfig:
     left_out: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        _require(self.per_pair >= 1, f"per_pair must be at least 1, got {self.per_pair}")
-        _require(1 <= self.max_videos <= 10_000, f"max_videos must be between 1 and 10000, got {self.max_videos}")
-        twice = next((seed for i, seed in enumerate(self.left_out) if seed in self.left_out[:i]), None)
+        _check_list("subjects", self.subjects)
+        _check_list("motions", self.motions)
+        for name in ("per_pair", "max_videos"):
+            value = getattr(self, name)
+            _require(1 <= value <= MOST_PRIORS, f"{name} must be between 1 and {MOST_PRIORS}, got {value}")
+        check_count("left_out", self.left_out, MOST_PRIORS)
+        seen: set[int] = set()
+        twice = next((seed for seed in self.left_out if seed in seen or seen.add(seed)), None)
         _require(twice is None, f"left_out names each seed once, got {twice} twice")

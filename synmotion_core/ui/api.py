@@ -28,7 +28,7 @@ from synmotion_core.config import GenerateRun, TrainRun, from_dict, to_dict
 from synmotion_core.errors import ConfigError, UserInputError
 from synmotion_core.ui import guard
 from synmotion_core.ui.adapters import find_adapter, find_adapters
-from synmotion_core.ui.chosen import ClipChoice, run_name
+from synmotion_core.ui.chosen import MOST_CLIPS, ClipChoice, run_name
 from synmotion_core.ui.forms import MOST_VIDEOS, refuse_blocked
 from synmotion_core.ui.notices import BUG
 from synmotion_core.ui.people import at_work_for, shared
@@ -118,6 +118,8 @@ def build(studio: Studio) -> None:
         would block is refused with the cut that would do. ignore_memory: begin even where the GPU's memory cannot be
         enough.
         """
+        if len(clips) > MOST_CLIPS:
+            raise ConfigError(f"a training takes at most {MOST_CLIPS} clips, got {len(clips)}: choose {MOST_CLIPS}")
         values, parts = _settings(settings, TrainRun), _cuts(cuts, len(clips))
         sources = [studio.library.add(Path(_uploaded(clip))) for clip in clips]
         chosen = [

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from synmotion_core.clips.image import IMAGE_ENDINGS
-from synmotion_core.errors import MissingError, UserInputError
-from synmotion_core.ui.forms import lines
+from synmotion_core.errors import ConfigError, MissingError, UserInputError
+from synmotion_core.ui.forms import MOST_VIDEOS, lines
 from synmotion_core.ui.notices import Updates, guarded, hint, notices, quiet
 from synmotion_core.ui.pictures import strip_html
 
@@ -95,6 +95,8 @@ def wire(
         wanted, said = list(values[laid.chosen]), []
         for path in values[laid.add] or []:
             try:
+                if len(wanted) >= MOST_VIDEOS:
+                    raise ConfigError(f"{Path(path).name} was not added: at most {MOST_VIDEOS} pictures are taken")
                 wanted.append(studio.pictures.add(Path(path), spec_of(values)))
             except UserInputError as error:
                 said.append(str(error))

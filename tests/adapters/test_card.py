@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,32 @@ def test_a_changed_card_still_says_what_it_is() -> None:
             check_card(wrong, own)
     with pytest.raises(ConfigError, match="must have no base_model"):
         check_card(text, info("puppet-hunyuan"))
+
+
+BOMB = "a0: &a0 {x: 1}\n" + "".join(f"a{i}: &a{i} {{<<: [*a{i - 1}, *a{i - 1}]}}\n" for i in range(1, 17))
+
+
+@pytest.mark.parametrize(
+    ("front", "says"),
+    [
+        (BOMB, "line 3 has an alias, *a0: write out what it stands for"),
+        ("a: &a [x]\nb: *a\n", "line 3 has an alias, *a"),
+        ("a: {<<: {b: 1}}\n", "line 2 has a merge key, <<"),
+        ("- a\n- {<<: [{b: 1}, {c: 1}]}\n", "line 3 has a merge key"),
+        (f"a: {'1:' * 40_000}1\n", "has 80005 characters, at most 65536"),
+        ("[" * 5000, "is no YAML"),
+    ],
+)
+def test_a_card_that_would_never_be_read_to_its_end_is_refused_at_once(front: str, says: str) -> None:
+    begun = time.monotonic()
+    with pytest.raises(ConfigError) as refused:
+        check_card(f"---\n{front}\n---\nwords\n", info("puppet-hunyuan"))
+    assert says in str(refused.value)
+    assert time.monotonic() - begun < 5
+
+
+def test_an_anchor_that_nobody_names_is_no_harm() -> None:
+    assert read_front_matter("---\na: &a [off, 2]\n---\n") == {"a": [False, 2]}
 
 
 def test_a_parcel_is_all_that_leaves(tmp_path: Path) -> None:

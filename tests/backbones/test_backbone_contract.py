@@ -41,6 +41,35 @@ def test_a_size_that_does_not_fit_names_its_neighbours() -> None:
         find_spec("puppet-hunyuan").check_shape(VideoShape(num_frames=17, height=60, width=64, fps=8))
 
 
+@pytest.mark.parametrize("name", SPECS)
+def test_the_largest_video_of_a_row_is_a_video_of_it_and_no_larger_one(name: str) -> None:
+    spec = find_spec(name)
+    most = spec.shape(num_frames=spec.max_frames)
+    assert most.num_frames >= 2 * spec.default_shape.num_frames
+    assert spec.max_pixels >= 2 * spec.default_shape.height * spec.default_shape.width
+    with pytest.raises(ShapeError, match=f"got {10**30}: use {spec.max_frames}$"):
+        spec.shape(num_frames=10**30)
+    with pytest.raises(ShapeError, match=f"at most {spec.max_frames}, got {spec.max_frames + 1}"):
+        spec.shape(num_frames=spec.max_frames + 1)
+
+
+@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize(("height", "width"), [(65536, 65536), (10**30, 1), (1, 10**30), (9600, 5408), (16, 2**20)])
+def test_a_picture_too_large_for_a_row_names_one_that_is_not(name: str, height: int, width: int) -> None:
+    spec = find_spec(name)
+    with pytest.raises(ShapeError, match=f"at most {spec.max_pixels}, got {height} times {width}: use ") as refusal:
+        spec.shape(height=height, width=width)
+    named = [int(side) for side in str(refusal.value).rpartition("use ")[2].split(" times ")]
+    assert spec.shape(height=named[0], width=named[1])
+    assert named[0] * named[1] > spec.max_pixels / 2, "the largest of about that aspect"
+
+
+def test_a_picture_of_a_rows_most_pixels_is_taken() -> None:
+    assert find_spec("puppet-hunyuan").shape(height=64, width=256).width == 256
+    with pytest.raises(ShapeError, match="at most 16384, got 80 times 256: use 64 times 192"):
+        find_spec("puppet-hunyuan").shape(height=80, width=256)
+
+
 def test_parameters_are_those_of_the_files() -> None:
     backbone = puppet_backbone()
     for part, count in backbone.spec.parameters.items():

@@ -8,11 +8,13 @@ import struct
 import zlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from synmotion_core.clips import image as reader
+from synmotion_core.clips.dataset import center_crop
 from synmotion_core.clips.ffmpeg import ClipRefused
 from synmotion_core.clips.image import load_image
 from synmotion_core.errors import ClipError, MissingError
@@ -58,6 +60,49 @@ def test_the_middle_is_kept_and_what_is_lost_is_said(tmp_path: Path) -> None:
     small, found = load_image(saved(tmp_path / "small.png", PUPPET[:32, :32]), SHAPE)
     assert small.shape == (1, 64, 64, 3)
     assert [f.code for f in found] == ["enlarged"]
+
+
+def covered(pixels: np.ndarray, shape: VideoShape) -> np.ndarray:
+    """The whole picture scaled to cover a shape, and its middle."""
+    height, width = pixels.shape[:2]
+    scale = max(shape.height / height, shape.width / width)
+    size = max(shape.width, round(width * scale)), max(shape.height, round(height * scale))
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    return center_crop(cv2.resize(pixels, size, interpolation=how)[None], shape.height, shape.width)
+
+
+def blurred(height: int, width: int) -> np.ndarray:
+    noise = np.random.default_rng(3).integers(0, 256, (height // 8 + 2, width // 8 + 2, 3), dtype=np.uint8)
+    return np.asarray(cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+@pytest.mark.parametrize("size", [(97, 101), (300, 79), (64, 250), (41, 160), (16, 1024), (512, 16), (100, 3000)])
+def test_ordinary_pictures_and_ends_cut_at_whole_pixels_are_the_whole_scaled_bit_for_bit(
+    size: tuple[int, int], tmp_path: Path
+) -> None:
+    pixels = blurred(*size)
+    frames, _ = load_image(saved(tmp_path / "a.png", pixels), SHAPE)
+    assert np.array_equal(frames, covered(pixels, SHAPE))
+
+
+@pytest.mark.parametrize("size", [(23, 3001), (3001, 23), (97, 3001), (1999, 71)])
+def test_elsewhere_a_long_picture_moves_by_less_than_a_pixel(size: tuple[int, int], tmp_path: Path) -> None:
+    pixels = blurred(*size)
+    frames, _ = load_image(saved(tmp_path / "a.png", pixels), SHAPE)
+    whole = covered(pixels, SHAPE)[0].astype(int)
+    steps = max(np.abs(np.diff(whole, axis=axis)).max() for axis in (0, 1))  # what one pixel further on differs by
+    assert np.abs(frames[0].astype(int) - whole).max() <= steps
+
+
+def test_a_thin_strip_is_never_enlarged_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes, resize = [], cv2.resize
+    monkeypatch.setattr(cv2, "resize", lambda p, size, **how: sizes.append(size) or resize(p, size, **how))
+    shape = VideoShape(num_frames=17, height=640, width=1152, fps=8.0)
+    for name, pixels in (("wide", np.zeros((16, 8192, 3), np.uint8)), ("high", np.zeros((8192, 16, 3), np.uint8))):
+        frames, found = load_image(saved(tmp_path / f"{name}.png", pixels), shape)
+        assert frames.shape == (1, 640, 1152, 3)
+        assert found[0].message.startswith(f"of {pixels.shape[1]}x{pixels.shape[0]} the middle ")
+    assert [width * height < 5 * 640 * 1152 for width, height in sizes] == [True, True], sizes
 
 
 def test_scaling_averages_areas(tmp_path: Path) -> None:

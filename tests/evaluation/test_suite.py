@@ -95,6 +95,22 @@ def test_off_is_a_word_and_false_is_not(tmp_path: Path) -> None:
     assert suite.rows["separation"].config == {"highway": "off", "debiased": False}
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("rows: &a {x: {method: lora}}\nagainst: *a\n", "line 2 has an alias, *a: write out what it stands for"),
+        ("rows: {<<: {x: {method: lora}}}\n", "line 1 has a merge key, <<"),
+        ("seeds: " + "[" * 5000, "is no YAML"),
+        ("seeds: [" + "9" * 5000 + "]", "is no YAML"),
+    ],
+)
+def test_a_suite_that_would_never_be_read_to_its_end_is_refused(text: str, says: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as refused:
+        read_suite(a_file(tmp_path, text))
+    assert "own.yaml" in str(refused.value)
+    assert says in str(refused.value)
+
+
 def test_a_file_of_ones_own_and_what_is_said_beside_it(tmp_path: Path, asked: list[Any]) -> None:
     path = a_file(
         tmp_path,

@@ -258,6 +258,12 @@ def test_settings_that_cannot_be() -> None:
         SeparationConfig(highway="on")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="rank must be between 1 and 512, got 0"):
         MotionDirectorConfig(rank=0)
+    few = "rank times the clips is at most 8192, .* got 512 times 200: use a rank of 40 or 16 clips"
+    with pytest.raises(ConfigError, match=few):
+        find_method("separation").num_parameters(SeparationConfig(rank=512), 64, 64, clips=200)
+    with pytest.raises(ConfigError, match=few):
+        find_method("motion_director").attach(tiny_backbone(NAME), MotionDirectorConfig(rank=512), PROMPTS[0], 200)
+    assert find_method("motion_director").num_parameters(MotionDirectorConfig(), 64, 64, clips=200)
     with pytest.raises(ShapeError, match="layers must be letters of 'qkvof', got 'x'"):
         tiny_backbone(NAME).layer_targets("temporal", "x")  # type: ignore[attr-defined]
     with pytest.raises(ShapeError, match="layers must be letters of 'qkvo', got 'f'"):

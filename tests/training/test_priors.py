@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -55,6 +56,17 @@ def test_the_plan_of_before_stays_bit_for_bit() -> None:
     assert hashlib.sha256(words.encode()).hexdigest().startswith("0893ab8c322b4ba4")
     assert [seed for _, seed in plan_priors(OPTIONS, PriorConfig(seed=7, max_videos=3))] == [700021, 700022, 700023]
     assert from_dict(PriorConfig, {"seed": 7}).left_out == (), "a saved config of before"
+
+
+def test_a_plan_of_few_videos_takes_no_memory_for_the_others() -> None:
+    subjects, motions = (tuple(f"{word} {k}" for k in range(20)) for word in ("cat", "moves"))
+    tracemalloc.start()
+    plan = plan_priors({}, PriorConfig(subjects=subjects, motions=motions, per_pair=10_000, max_videos=1000))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(plan) == 1000
+    assert plan[400][0] == plan[0][0], "the second time round, in the same order"
+    assert peak < 16 << 20, f"{peak} bytes: four million are named, a thousand are drawn"
 
 
 @given(with_some_left_out())

@@ -49,6 +49,9 @@ def test_a_row_is_seen_at_the_forms_size() -> None:
     assert sized(PUPPETS, BLANK) == PUPPETS
     assert sized(PUPPETS, {**BLANK, "height": "65"}) is PUPPETS
     assert sized(PUPPETS, {**BLANK, "height": "80"}).default_shape.height == 80
+    vast = {**BLANK, "height": "65536", "width": "65536"}
+    assert sized(PUPPETS, vast) is PUPPETS, "no picture is made of a size that no machine holds"
+    assert "use 128 times 128" in judged_by({"backbone": "puppet-hunyuan", **vast}, Judged()).problem
 
 
 def test_short_and_portrait_clips_are_told_what_fits_and_then_fit(library: Library, tmp_path: Path) -> None:
