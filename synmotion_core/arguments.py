@@ -320,7 +320,7 @@ def _add_made_elsewhere(parser: argparse.ArgumentParser, *, required: bool) -> N
 def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that make a TrainRun; used by every command that looks at one."""
     group = parser.add_argument_group("clips")
-    text = "video files, or folders of them, with or without an index.json"
+    text = "video files, or folders of them, with or without an index.json or captions (.txt, .jsonl) around --motion"
     group.add_argument("--clips", nargs="+", metavar="PATH", type=Path, help=text)
     text = """one clip with its own words or cut: '{"path": "a.mp4", "start_s": 1, "end_s": 3.125}'; may be repeated"""
     group.add_argument("--clip", action="append", metavar="JSON", default=[], help=text)

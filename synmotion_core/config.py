@@ -66,10 +66,11 @@ class Footage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipSource(Footage):
-    """A clip as the user gave it: a file, perhaps a part of it, and its words."""
+    """A clip as the user gave it: a file, perhaps a part of it, and its words: who moves, what happens, and where."""
 
     subject: str
     motion: str
+    setting: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,7 +47,7 @@ def kept(cache: Path, adapter: Path, expert: str | None) -> Kept | None:
     """What was measured of it; None where nothing was, or the note cannot be read. Raises AdapterError for an
     unreadable adapter."""
     path = _note(cache, adapter)
-    said = None if path is None else _all(path).get(expert or "")
+    said: Any = None if path is None else _all(path).get(expert or "")
     try:
         own = Kept(**{**said, **{name: float(said[name]) for name in ("share", "low", "high")}})
         return own if all(map(math.isfinite, (own.share, own.low, own.high))) and own.videos > 0 else None
