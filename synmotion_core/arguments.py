@@ -170,13 +170,14 @@ examples:
 """
 
 _PUSH = """\
-Share an adapter on the Hugging Face Hub, private unless --public is said. Every file is listed before any is sent:
-the card, the adapter, and what --video and --export add. Needs HF_TOKEN, with the right to write. A push that broke
-sends only what is missing.
+Share an adapter on the Hugging Face Hub, private unless --public is said. Every file is listed before any is sent: the
+card, the adapter, its LoRA alone where the base's diffusers pipeline loads it by the repository's name (--export none
+leaves it out), and what --video and --export add. Needs HF_TOKEN, with the right to write. A push that broke sends only
+what is missing.
 
 examples:
   {p} push my-wave ann/my-wave
-  {p} push my-wave ann/my-wave --video videos/a-red-cat-waves-0.mp4 "a red cat waves" --export diffusers --public
+  {p} push my-wave ann/my-wave --video videos/a-red-cat-waves-0.mp4 "a red cat waves" --public
   {p} push my-wave ann/my-wave --dry-run                  the card, to be changed and given with --card FILE
 """
 
@@ -299,8 +300,8 @@ def _add_sharing(add: Any) -> None:
     push.add_argument("repo", metavar="OWNER/NAME", help="is made where it is not there")
     text = "a video for the card, with the words that it was asked for with; may be repeated"
     push.add_argument("--video", nargs=2, action="append", default=[], metavar=("FILE", "WORDS"), help=text)
-    text = "put the LoRA alone beside it, for other programs"
-    push.add_argument("--export", nargs="+", choices=["diffusers", "comfyui"], default=[], help=text)
+    text = "put the LoRA alone beside it, for other programs (default: diffusers where the base's pipeline loads it)"
+    push.add_argument("--export", nargs="+", choices=["diffusers", "comfyui", "none"], help=text)
     push.add_argument("--card", type=Path, metavar="FILE", help="a card of your own, instead of the generated one")
     push.add_argument("--public", action="store_true", help="for everybody to see (default: private)")
     push.add_argument("--dry-run", action="store_true", help="print the card and list the files; nothing is sent")
@@ -323,7 +324,7 @@ def _add_made_elsewhere(parser: argparse.ArgumentParser, *, required: bool) -> N
 def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that make a TrainRun; used by every command that looks at one."""
     group = parser.add_argument_group("clips")
-    text = "video files, or folders of them, with or without an index.json"
+    text = "video files, or folders of them, with or without an index.json or captions (.txt, .jsonl) around --motion"
     group.add_argument("--clips", nargs="+", metavar="PATH", type=Path, help=text)
     text = """one clip with its own words or cut: '{"path": "a.mp4", "start_s": 1, "end_s": 3.125}'; may be repeated"""
     group.add_argument("--clip", action="append", metavar="JSON", default=[], help=text)

@@ -8,9 +8,7 @@ words and are taken whole are `--clips FILE ...`; otherwise each is `--clip '{"p
 ...}'`, ClipSource as JSON. Settings without an option of their own are `--set train.learning_rate=0.002`, `--set
 priors.max_videos=24`, `--set method.rank=8`; the value is JSON, or text where it is not JSON.
 
-A folder given to `--clips` is read through its index.json (`{"clips": [{"file", "subject", "motion", optional start_s,
-end_s, resample_fps}]}`, other keys are for people) or the one of the folder above, else all its videos are taken in
-the order of their names. Nothing is left out without a note.
+What a file or a folder given to `--clips` is read as, clip_files.py says. Nothing is left out without a note.
 """
 
 from __future__ import annotations
@@ -19,13 +17,14 @@ import argparse
 import dataclasses
 import json
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from synmotion_core import presets
-from synmotion_core.config import BlendWith, ClipSource, Footage, GenerateRun, TrainRun, from_dict, motion_name, to_dict
-from synmotion_core.errors import ClipError, ConfigError, MissingError
+from synmotion_core.clip_files import Note, clip_file, clip_folder, read_json
+from synmotion_core.config import BlendWith, ClipSource, Footage, GenerateRun, TrainRun, from_dict, to_dict
+from synmotion_core.errors import ClipError, ConfigError
 from synmotion_core.precision import PLAIN, Precision
 from synmotion_core.training.settings import PriorConfig, TrainConfig
 from synmotion_core.workspace import named_adapter
@@ -33,8 +32,6 @@ from synmotion_core.workspace import named_adapter
 PROGRAM = "python -m synmotion_core"
 _SHAPE = {"--frames": "num_frames", "--height": "height", "--width": "width"}
 RUN_FILE = "run.json"  # a training's settings, in its folder
-VIDEO_ENDINGS = (".mp4", ".m4v", ".mov", ".webm")
-Note = Callable[[str], None]  # receives sentences for the person, one a call
 
 
 # ------------------------------------------------------------------------------------------------ options -> config
@@ -50,9 +47,9 @@ def train_run(args: argparse.Namespace, *, base: Path | None = None, note: Note 
     clips = [_clip(text, args.subject, args.motion) for text in args.clip]
     for path in args.clips or []:
         clips += (
-            _folder(path, args.subject, args.motion, note)
+            clip_folder(path, args.subject, args.motion, note)
             if path.is_dir()
-            else [_file(path, args.subject, args.motion)]
+            else [clip_file(path, args.subject, args.motion)]
         )
     if not clips:
         words = {name: given for name in ("subject", "motion") if (given := getattr(args, name)) is not None}
@@ -185,18 +182,9 @@ def value_of(raw: str) -> Any:
         return raw
 
 
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise MissingError(f"there is no file {path}") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} is not JSON that can be read: {error}") from error
-
-
 def _read_run(path: Path) -> dict[str, Any]:
     """A saved run, which may be a part of one: what it lacks are defaults or options."""
-    values = _read_json(path)
+    values = read_json(path)
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must hold one run as a JSON object")
     complete = {"name": "unnamed", "clips": [{"path": "none", "subject": "a", "motion": "b"}]} | values
@@ -232,90 +220,6 @@ def _footage(text: str | None) -> Footage | None:
         return None
     values = value_of(text)
     return from_dict(Footage, values) if isinstance(values, dict) else Footage(path=Path(text))
-
-
-def _file(path: Path, subject: str | None, motion: str | None) -> ClipSource:
-    if subject is None or motion is None:
-        missing = " and ".join(
-            f"--{name}" for name, given in (("subject", subject), ("motion", motion)) if given is None
-        )
-        raise ClipError(f'{path} has no words: give {missing}, for example --subject "a person" --motion "waves"')
-    return ClipSource(path=path, subject=subject, motion=motion)
-
-
-def _folder(folder: Path, subject: str | None, motion: str | None, note: Note) -> list[ClipSource]:
-    files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
-    index = folder / "index.json"
-    if index in files:
-        clips = list(read_index(index))
-    else:
-        index = folder.resolve().parent / "index.json"
-        clips = _named_above(folder, index, note) if subject is None or motion is None else []
-    if not clips:
-        videos = [p for p in files if p.suffix.lower() in VIDEO_ENDINGS]
-        if not videos:
-            raise ClipError(f"there is no video in {folder}: it takes {', '.join(VIDEO_ENDINGS)}")
-        _note_left_out(folder, [p for p in files if p not in videos], "not a video by its ending", note)
-        return [_file(path, subject, motion) for path in videos]
-    motions = sorted({clip.motion for clip in clips})
-    named = [m for m in motions if m == motion] or [m for m in motions if motion_name(m) == motion]
-    motion = named[0] if len(named) == 1 else motion  # "squats" finds "squats, bobs apart"
-    if len(motions) > 1:  # one adapter learns one motion, so here the option chooses; it never renames the index's
-        if len(named) != 1:
-            asked = "name one with --motion"
-            if motion is not None:
-                asked = f"{motion!r} is the name of {len(named)} of them" if named else f"{motion!r} is not among them"
-            raise ClipError(f"{index} names {len(motions)} motions, {asked}: {'; '.join(motions)}")
-        clips = [clip for clip in clips if clip.motion == motion]
-        note(f"{folder}: {len(clips)} clips of {motion!r}")
-    else:
-        _note_left_out(
-            folder, [p for p in files if p != index and p not in [c.path for c in clips]], "not in index.json", note
-        )
-    words = {name: given for name, given in (("subject", subject), ("motion", motion)) if given is not None}
-    return [dataclasses.replace(clip, **words) for clip in clips]
-
-
-def _named_above(folder: Path, index: Path, note: Note) -> list[ClipSource]:
-    """The clips of this folder that the index one folder up names, if there is one: `--clips assets/clips/squat`."""
-    if not index.is_file():
-        return []
-    try:
-        clips = [c for c in read_index(index) if c.path.parent.resolve() == folder.resolve()]
-    except (ConfigError, MissingError) as error:  # perhaps another program's: this folder stands alone
-        note(f"{folder}: no words from the folder above: {error}")
-        return []
-    if clips:
-        note(f"{folder}: words from {index}")
-    return [dataclasses.replace(c, path=folder / c.path.name) for c in clips]
-
-
-def read_index(index: Path) -> Iterator[ClipSource]:
-    """The clips that an index.json names, each a file below its folder.
-
-    Raises ConfigError for what is no such index, MissingError for a file that is not there.
-    """
-    rows = _read_json(index)
-    rows = rows.get("clips") if isinstance(rows, dict) else rows
-    if not isinstance(rows, list) or not rows:
-        raise ConfigError(f'{index} must hold {{"clips": [{{"file": ..., "subject": ..., "motion": ...}}, ...]}}')
-    home = index.parent.resolve()
-    for number, row in enumerate(rows, start=1):
-        if not isinstance(row, dict) or not all(isinstance(row.get(k), str) for k in ("file", "subject", "motion")):
-            raise ConfigError(f"{index}: entry {number} needs file, subject and motion, got {str(row)[:100]}")
-        path = index.parent / row["file"]
-        if not path.resolve().is_relative_to(home):
-            raise ConfigError(f"{index}: entry {number} leads out of the folder: {row['file']!r}")
-        if not path.is_file():
-            raise MissingError(f"{index}: entry {number} names {row['file']!r}, which is not there")
-        cut = {name: row[name] for name in ("start_s", "end_s", "resample_fps") if name in row}
-        yield from_dict(ClipSource, {"path": path, "subject": row["subject"], "motion": row["motion"], **cut})
-
-
-def _note_left_out(folder: Path, files: Sequence[Path], why: str, note: Note) -> None:
-    if files:
-        names = ", ".join(p.name for p in files[:5]) + (f" and {len(files) - 5} more" if len(files) > 5 else "")
-        note(f"{folder}: left out, {why}: {names}")
 
 
 # ------------------------------------------------------------------------------------------------ config -> options

@@ -68,10 +68,11 @@ class Footage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipSource(Footage):
-    """A clip as the user gave it: a file, perhaps a part of it, and its words."""
+    """A clip as the user gave it: a file, perhaps a part of it, and its words: who moves, what happens, and where."""
 
     subject: str
     motion: str
+    setting: str = ""
 
     def __post_init__(self) -> None:
         Footage.__post_init__(self)  # slots: super() has no class to go by

@@ -104,6 +104,7 @@ def export(args: argparse.Namespace) -> Answer:
     data = {"path": str(done.path), "keys": done.keys, "left": list(done.left), "usage": done.usage}
     data["dtype"] = done.dtype
     if args.measure:
+        from synmotion_core.adapters.kept import note_kept
         from synmotion_core.command import precision
         from synmotion_core.run.export_loss import kept_by_export
 
@@ -115,6 +116,7 @@ def export(args: argparse.Namespace) -> Answer:
             f"it keeps {kept.share:.0%} of what the adapter changes ({low:.0%} to {high:.0%} in {len(kept.by_video)} "
             "videos); 100 % is the adapter, 0 % as far from it as the backbone alone"
         )
+        note_kept(Workspace().cache, args.adapter, args.expert, kept.share, [share for _, share in kept.by_video])
         data["kept"] = {"share": kept.share, "videos": [list(one) for one in kept.by_video]}
     return Answer(results=(str(done.path),), notes=tuple(notes), data=data)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ from synmotion_core.progress_line import printable
 from synmotion_core.workspace import Workspace, named_adapter
 
 if TYPE_CHECKING:
+    from synmotion_core.adapters.export import Format
     from synmotion_core.adapters.hub import Remote
     from synmotion_core.adapters.parcel import Parcel
     from synmotion_core.types import Event
@@ -79,7 +80,10 @@ def push(args: argparse.Namespace, terminal: Terminal) -> Answer:
     card = None if args.card is None else _text(args.card)
     videos = [(Path(file), words) for file, words in args.video]
     with tempfile.TemporaryDirectory() as folder:
-        parcel = pack(adapter, args.repo, Path(folder), videos=videos, formats=args.export, card=card)
+        parcel = pack(
+            adapter, args.repo, Path(folder), videos=videos, formats=_formats(args.export), card=card,
+            cache=Workspace().cache,
+        )  # fmt: skip
         if args.dry_run:
             return Answer(results=(parcel.card,), notes=tuple(contents(parcel)), data=_data(parcel, args.public))
         for line in contents(parcel):
@@ -113,6 +117,15 @@ def contents(parcel: Parcel) -> list[str]:
         f"  {file.name}  {file.size:,} bytes" + (f"  ({file.path})" if file.path.name != Path(file.name).name else "")
         for file in parcel.files
     ]
+
+
+def _formats(wanted: Sequence[str] | None) -> list[Format] | None:
+    """Of --export: None where it is not said, none at all for "none"."""
+    if wanted is None:
+        return None
+    if "none" in wanted and len(wanted) > 1:
+        raise ConfigError(f"--export none stands alone, got {' '.join(wanted)}")
+    return [format for format in ("diffusers", "comfyui") if format in wanted]
 
 
 def _text(path: Path) -> str:

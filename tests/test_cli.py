@@ -450,9 +450,61 @@ def test_a_folder_without_an_index_is_all_its_videos_in_order(tmp_path: Path) ->
     found = folder_run(tmp_path, "--subject 'a person' --motion waves", notes)
     assert [c.path for c in found] == [tmp_path / n for n in ("a.webm", "b.MP4", "я 1.mov")]
     assert {(c.subject, c.motion) for c in found} == {("a person", "waves")}
-    assert notes == [f"{tmp_path}: left out, not a video by its ending: a.txt, notes.txt"]
+    assert notes == [
+        f"{tmp_path}: left out, not a video by its ending: notes.txt",
+        f"{tmp_path}: left out, since --subject and --motion say all words: a.txt",
+    ]
     with pytest.raises(ClipError, match="has no words"):
         folder_run(tmp_path, "")
+
+
+def test_captions_of_other_trainers_are_read(tmp_path: Path) -> None:
+    """What stands before and behind the motion's words; the words stay the ones that were given."""
+    a_folder(tmp_path, "1.mp4", "2.mp4", "3.mp4", "deeper/4.mp4", "notes.txt")
+    (tmp_path / "1.txt").write_text("A young man,\n WAVES both arms, in a park at dusk.\n")
+    (tmp_path / "2.txt").write_text("a tall woman waves")
+    rows = [
+        {"video_path": "C:\\\\data\\\\3.mp4", "caption": "an old man waves at us"},
+        {"file_name": "deeper/4.mp4", "text": "a girl waves"},
+        {"video": "2.mp4", "prompt": "nobody waves"},
+    ]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    notes: list[str] = []
+    found = folder_run(tmp_path, "--motion 'waves, swings hands'", notes)
+    assert [(c.path.name, c.subject, c.setting) for c in found] == [
+        ("1.mp4", "A young man", "both arms, in a park at dusk"),
+        ("2.mp4", "a tall woman", ""),
+        ("3.mp4", "an old man", "at us"),
+        ("4.mp4", "a girl", ""),
+    ]
+    assert {c.motion for c in found} == {"waves, swings hands"}
+    assert notes == [f"{tmp_path}: left out, not a video by its ending: notes.txt"]
+    one = train_run(f"train --name w --clips {shlex.quote(str(tmp_path / '1.mp4'))} --motion waves").clips
+    assert [(c.subject, c.setting) for c in one] == [("A young man", "both arms, in a park at dusk")]
+    again = train_run(command.same_command(TrainRun(name="w", clips=found)).removeprefix("python -m synmotion_core "))
+    assert again.clips == found
+    (tmp_path / "index.json").write_text(json.dumps([row("1.mp4", "", ""), row("2.mp4", "hops", "a cat")]))
+    assert [c.subject for c in folder_run(tmp_path, "--motion waves")] == ["A young man"], "a set without words"
+
+
+def test_captions_that_cannot_be_taken_apart_say_what_is_wanted(tmp_path: Path) -> None:
+    a_folder(tmp_path, "1.mp4", "2.mp4", "3.mp4", "4.mp4")
+    (tmp_path / "1.txt").write_text("a man waves")
+    (tmp_path / "2.txt").write_text("a man claps")
+    (tmp_path / "3.txt").write_text("Waves of the sea")
+    with pytest.raises(ClipError, match=r"has captions \(1.txt: “a man waves”\): say which words .* --motion"):
+        folder_run(tmp_path, "")
+    with pytest.raises(ClipError) as refused:
+        folder_run(tmp_path, "--motion waves")
+    said = str(refused.value)
+    assert said.startswith("3 of 4 clips have no words that can be taken from a caption (or give one subject for all:")
+    assert "2.txt: “a man claps” does not hold “waves”: write that into it, after who moves" in said
+    assert "3.txt: “Waves of the sea” has nothing before “Waves”: begin it with who moves" in said
+    assert "4.mp4 has no caption: write one into 4.txt, with “waves” in it" in said
+    assert {c.subject for c in folder_run(tmp_path, "--motion waves --subject 'a person'")} == {"a person"}
+    (tmp_path / "1.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(ClipError, match=r"^1\.txt is no text in UTF-8"):
+        train_run(f"train --name w --clips {shlex.quote(str(tmp_path / '1.mp4'))} --motion waves")
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
@@ -1131,6 +1183,25 @@ def test_what_the_doctor_proposes_can_be_trained_on(tiny: Path, capsys: pytest.C
         assert cli.main(["doctor", *good, "--write", str(tiny / wrong)]) == cli.REFUSED
         assert said in capsys.readouterr().err
     assert not (tiny / "elsewhere").exists()
+
+
+def test_the_doctor_takes_captions_for_an_index(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good = list(map(str, phone_clips(tiny / "clips")))[:2]
+    Path(good[0]).with_suffix(".txt").write_text("a small boy hops on the lawn")
+    Path(good[1]).with_suffix(".txt").write_text("a girl hops")
+    index, words = tiny / "clips" / "index.json", [("a small boy", "on the lawn"), ("a girl", "")]
+    assert cli.main(["doctor", *good]) == cli.REFUSED
+    assert "“a girl hops”: --motion says which words of it are the motion" in capsys.readouterr().out
+    assert cli.main(["doctor", *good, "--motion", "hops", "--json"]) == cli.REFUSED
+    assert json.loads(capsys.readouterr().out.splitlines()[0])["caption"] == "a small boy | hops | on the lawn"
+    for more in ([], ["--write", str(index)]):
+        assert cli.main(["doctor", *good, "--motion", "hops", *more]) == cli.REFUSED
+        out = capsys.readouterr().out
+        assert "caption  a small boy | hops | on the lawn" in out
+        run = parse(typed_after(out))
+        assert isinstance(run, TrainRun)
+        assert [(c.subject, c.setting) for c in run.clips] == words
+        assert {(c.motion, c.end_s, c.resample_fps) for c in run.clips} == {("hops", 2.125, 8)}
 
 
 def test_the_doctor_looks_for_the_shape_that_is_trained(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:

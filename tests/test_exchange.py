@@ -10,6 +10,7 @@ import pytest
 from synmotion_core import cli
 from synmotion_core.adapters.convert import convert
 from synmotion_core.adapters.export import export
+from synmotion_core.adapters.kept import kept as known_share
 from synmotion_core.backbones import find_spec
 from synmotion_core.run.export_loss import kept_by_export
 from synmotion_core.storage import read_tensors, write_tensors
@@ -98,7 +99,9 @@ def test_what_an_export_keeps(part: float, tmp_path: Path) -> None:
     assert kept.share == pytest.approx(1 - (1 - part) ** 2, abs=0.1 if part == 0.5 else 1e-3)
 
 
-def test_the_command_says_what_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_says_what_is_kept(
+    tmp_path: Path, workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The embeddings of the shipped squat do not travel."""
     squat = str(ROOT / "assets" / "adapters" / "squat.safetensors")
     out = tmp_path / "out.safetensors"
@@ -107,5 +110,8 @@ def test_the_command_says_what_is_kept(tmp_path: Path, capsys: pytest.CaptureFix
     kept = json.loads(capsys.readouterr().out)["kept"]
     assert 0.3 < kept["share"] < 0.9
     assert [text.split()[2] for text, _ in kept["videos"]] == ["cat"]
+    known = known_share(workspace.cache, Path(squat), None)
+    assert known is not None, "for the adapter's card"
+    assert (known.share, known.videos) == (kept["share"], 1)
     assert cli.main([*words[:4], "--subjects", "a red cat"]) == cli.REFUSED
     assert "--subjects is for --measure" in capsys.readouterr().err

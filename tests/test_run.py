@@ -27,7 +27,7 @@ from synmotion_core.puppets.stage import Scene, render
 from synmotion_core.step_cache import parse
 from synmotion_core.training.priors import ANEW, plan_priors, read_prior
 from synmotion_core.training.settings import PriorConfig, TrainConfig
-from synmotion_core.types import Finished, Noted, Progress, Sampled, Saved, Stopped, Warned
+from synmotion_core.types import Finished, Noted, Progress, Prompt, Sampled, Saved, Stopped, Warned
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -421,6 +421,36 @@ def test_a_plan_counts_weights_as_they_are_held(clips: tuple[ClipSource, ...]) -
     words = 4096 * (128_320 + 65)  # Llama's word embeddings and its norms are left in bf16
     held = 2 * (parts["transformer"] + words) - blocks + 0.516 * (parts["text_encoder"] - words) + rest
     assert run.plan(small_one).memory_gib == pytest.approx(held / 2**30, rel=1e-3)
+
+
+def test_a_clip_may_say_where_it_is(
+    clips: tuple[ClipSource, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its step reads the setting; the method's own words, which the adapter's file says, are without it."""
+    from synmotion_core.adapters.file import read_info
+    from synmotion_core.methods.lora import LoraEntry
+
+    attached, steps, attach = [], [], LoraEntry.attach
+
+    def watched(self: Any, backbone: Any, config: Any, reference: Prompt, *more: Any) -> Any:
+        attached.append(reference)
+        method = attach(self, backbone, config, reference, *more)
+        condition = method.condition
+        method.condition = lambda text, *rest: steps.append(text.prompts) or condition(text, *rest)
+        return method
+
+    monkeypatch.setattr(LoraEntry, "attach", watched)
+    placed = (dataclasses.replace(clips[0], setting="in the snow"),)
+    config = TrainRun(
+        name="x", clips=placed, method="lora", method_config={"rank": 2},
+        train=TrainConfig(num_steps=1, batch_size=1, sample_every=0),
+    )  # fmt: skip
+    done = list(run.train(config, tmp_path / "x", cache=tmp_path / "cache", cancel=threading.Event()))[-1]
+    own = Prompt(subject="a red person", motion="waves")
+    assert set(attached) == {own}
+    assert steps[0] == (dataclasses.replace(own, setting="in the snow"),)
+    info = read_info(done.path)
+    assert (info.subject, info.motion) == (own.subject, own.motion)
 
 
 def test_stop_and_resume_give_the_same_adapter(clips: tuple[ClipSource, ...], tmp_path: Path) -> None:

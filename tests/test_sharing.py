@@ -10,10 +10,12 @@ import pytest
 from synmotion_core import cli, sharing
 from synmotion_core.adapters.card import check_card
 from synmotion_core.adapters.file import read_info
+from synmotion_core.adapters.hub import Hub
 from synmotion_core.arguments import build_parser
 from synmotion_core.command import generate_run
 from synmotion_core.errors import ConfigError
 from synmotion_core.workspace import Workspace
+from tests.adapters.test_card import made
 from tests.adapters.test_hub import forged
 from tests.hub_server import HubServer
 
@@ -98,6 +100,26 @@ def test_a_card_of_ones_own(
     ):
         assert cli.main(words) == cli.REFUSED, words
         assert said in capsys.readouterr().err
+
+
+def test_what_diffusers_loads_goes_with_it_unless_it_is_said_otherwise(
+    mine: Workspace, hub: HubServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a base whose pipeline loads it; a pull finds our own file beside it."""
+    made(mine.adapters, "wan2.1-t2v-1.3b", "lora", "my-wave")
+    for words, files in (
+        ([], ["README.md", "my-wave.safetensors", "pytorch_lora_weights.safetensors"]),
+        (["--export", "none"], ["README.md", "my-wave.safetensors"]),
+        (["--export", "comfyui"], ["README.md", "my-wave.safetensors", "my-wave-comfyui.safetensors"]),
+    ):
+        assert cli.main(["push", "my-wave", "ann/wave", "--dry-run", "--json", *words]) == cli.OK
+        assert [file["name"] for file in json.loads(capsys.readouterr().out)["files"]] == files
+    assert cli.main(["push", "my-wave", "ann/wave", "--export", "none", "comfyui", "--yes"]) == cli.REFUSED
+    assert "--export none stands alone" in capsys.readouterr().err
+    assert cli.main(["push", "my-wave", "ann/wave", "--yes"]) == cli.OK
+    assert "  pytorch_lora_weights.safetensors  " in capsys.readouterr().err, "listed before it leaves"
+    there = Hub(token="hf_ann_write").look("ann/wave")
+    assert (there.file, there.left) == ("my-wave.safetensors", ("pytorch_lora_weights.safetensors",))
 
 
 def test_a_folder_of_its_name_does_not_hide_an_adapter(mine: Workspace, tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """The page that an adapter has on the Hub: its README.md, front matter for machines and prose for people.
 
     base_model, base_model_relation: adapter    what it is for; left out for a backbone that ships with the studio
-    pipeline_tag, library_name: diffusers       where the Hub lists it
+    pipeline_tag                                where the Hub lists it
+    library_name: diffusers                     only where the stock pipeline of the base loads the LoRA beside it by
+                                                the repository's name alone: the Hub's "Use this model"
     license, license_name, license_link         the base's, which adapters carry on
     tags                                        motion-adapter, by which `search` finds it, and others
-    instance_prompt, widget                     the words it was trained with, and videos beside what was asked for
+    instance_prompt, widget                     the words as training read them, and videos beside what was asked for
 
 People may change the text; `check_card` refuses one whose front matter no longer says what the adapter is.
 """
@@ -19,12 +21,17 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from synmotion_core.adapters.file import AdapterInfo
+from synmotion_core.adapters.kept import Kept
 from synmotion_core.backbones import find_spec
-from synmotion_core.errors import ConfigError
+from synmotion_core.errors import AdapterError, ConfigError
+from synmotion_core.interfaces import Rewords
+from synmotion_core.methods import find_method
 from synmotion_core.plain_yaml import read_yaml
+from synmotion_core.types import Prompt
 
 TAG = "motion-adapter"
-TAGS = (TAG, "lora", "template:sd-lora", "synmotion")
+TAGS = (TAG, "synmotion")
+_LORA_TAGS = ("lora", "template:sd-lora")
 MAX_CARD = 1_000_000  # bytes; nobody reads more
 MAX_FRONT = 65_536  # characters of its front matter
 _PIPELINES = {"t2v": "text-to-video", "i2v": "image-to-video"}
@@ -44,11 +51,17 @@ class Shown:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Travels:
-    """An export for other programs that lies beside the adapter: how it is used, and how many keys it lacks."""
+    """An export for other programs that lies beside the adapter: how it is used, and how many keys it lacks.
+
+    by_name: whether the stock pipeline of the base loads it by the repository's name alone. kept: what was measured of
+    it, where somebody has (kept.py).
+    """
 
     file: str
     usage: str
     left: int
+    by_name: bool = False
+    kept: Kept | None = None
 
 
 def model_card(
@@ -57,20 +70,21 @@ def model_card(
     """The README.md of a repository that holds the adapter `file`. Raises ConfigError for an unknown backbone."""
     from huggingface_hub import ModelCardData
 
-    front = ModelCardData(**front_matter(info, videos)).to_yaml()
+    front = ModelCardData(**front_matter(info, videos, exports)).to_yaml()
     return f"---\n{front}\n---\n\n" + "\n".join(_prose(info, repo_id, file, videos, exports)) + "\n"
 
 
-def front_matter(info: AdapterInfo, videos: Sequence[Shown] = ()) -> dict[str, Any]:
-    """The values of the card's front matter. Raises ConfigError for an unknown backbone."""
+def front_matter(info: AdapterInfo, videos: Sequence[Shown] = (), exports: Sequence[Travels] = ()) -> dict[str, Any]:
+    """The values of the card's front matter. Raises ConfigError for an unknown backbone or method, AdapterError for
+    settings that its method does not know."""
     spec = find_spec(info.backbone)
-    known = spec.licence in _KNOWN_LICENCES
+    known, by_name = spec.licence in _KNOWN_LICENCES, _by_name(exports)
     values: dict[str, Any] = {
-        "library_name": "diffusers",
+        **({"library_name": "diffusers"} if by_name else {}),
         "pipeline_tag": _PIPELINES[info.mode],
         "license": spec.licence if known else "other",
-        "tags": [*TAGS, spec.name],
-        "instance_prompt": f"{info.subject} {info.motion}",
+        "tags": [*TAGS, *(_LORA_TAGS if by_name else ()), spec.name],
+        "instance_prompt": words_read(info),
     }
     if not known:
         values |= {"license_name": spec.licence, "license_link": spec.licence_link}
@@ -81,10 +95,31 @@ def front_matter(info: AdapterInfo, videos: Sequence[Shown] = ()) -> dict[str, A
     return values
 
 
-def check_card(text: str, info: AdapterInfo) -> None:
+def words_read(info: AdapterInfo) -> str:
+    """What the encoders read in training: the adapter's words, `plain_words`, and what its method puts beside them.
+
+    Raises ConfigError for an unknown method, AdapterError for settings that it does not know.
+    """
+    entry = find_method(info.method)
+    if not isinstance(entry, Rewords):
+        return plain_words(info)
+    try:
+        settings = entry.config(**info.method_config)
+    except TypeError as error:
+        raise AdapterError(f"the adapter has settings that {info.method} does not know: {error}") from error
+    return entry.reword(settings, Prompt(subject=info.subject, motion=info.motion)).text
+
+
+def plain_words(info: AdapterInfo) -> str:
+    """The words that people give: who was seen, and what they do."""
+    return f"{info.subject} {info.motion}"
+
+
+def check_card(text: str, info: AdapterInfo, exports: Sequence[Travels] = ()) -> None:
     """Raise ConfigError where a card that somebody changed no longer says what the adapter is, or whose licence it has.
 
-    Also for one that is too long, and for videos that lie outside the repository.
+    Also for one that is too long, for videos that lie outside the repository, and for one that says diffusers where
+    none of `exports` is what diffusers would load.
     """
     if len(text.encode()) > MAX_CARD:
         raise ConfigError(f"the card has {len(text.encode())} bytes, at most {MAX_CARD} can be shown: shorten it")
@@ -96,6 +131,11 @@ def check_card(text: str, info: AdapterInfo) -> None:
     tags = values.get("tags")
     if not isinstance(tags, list) or TAG not in tags:
         raise ConfigError(f"the card's tags must hold {TAG}: nobody finds it without")
+    if values.get("library_name") == "diffusers" and not _by_name(exports):
+        raise ConfigError(
+            "the card says library_name: diffusers, but nothing beside the adapter is what diffusers loads by the "
+            "repository's name: leave that line out, or send the LoRA for diffusers, where its pipelines load one"
+        )
     for one in shown_videos(values):
         if PurePosixPath(one.file).is_absolute() or ".." in PurePosixPath(one.file).parts or ":" in one.file:
             raise ConfigError(f"the card's video {one.file!r} is not a file of the repository")
@@ -151,6 +191,10 @@ def _code(text: str) -> str:
     return " ".join(text.replace("`", "'").split())
 
 
+def _by_name(exports: Sequence[Travels]) -> bool:
+    return any(one.by_name for one in exports)
+
+
 def _prose(
     info: AdapterInfo, repo_id: str, file: str, videos: Sequence[Shown], exports: Sequence[Travels]
 ) -> list[str]:
@@ -180,9 +224,10 @@ def _prose(
     for one in exports:
         lines += [f"`{one.file}` is its LoRA alone, {one.usage}."]
         if one.left:
+            loss = "without them the motion is weaker" if one.kept is None else one.kept.words
             lines += [
                 f"{one.left} tensors of the adapter, its embeddings, are not in it: other programs have no place for "
-                "them, and without them the motion is weaker."
+                f"them, and {loss}."
             ]
         lines += [""]
     settings = ", ".join(f"{key}={value}" for key, value in sorted(info.method_config.items()) if key != "modules")
@@ -196,6 +241,9 @@ def _prose(
         f"- trained: {made}, {'from first pictures' if info.mode == 'i2v' else 'from text'}",
         f"- words: {plain(info.subject)} | {plain(info.motion)}",
     ]
+    read = words_read(info)
+    if read != plain_words(info):
+        lines += [f"- read as: {plain(read)} (SynMotion Studio puts the method's own word there by itself)"]
     if info.score is not None:
         lines += [f"- score: {info.score:.3f} by {plain(info.scored_by)}, on prompts it was not trained with"]
     lines += [

@@ -25,6 +25,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from synmotion_core.adapters.card import plain_words, words_read
 from synmotion_core.adapters.file import AdapterInfo, load_adapter, read_info
 from synmotion_core.adapters.foreign import EXPERTS, import_lora
 from synmotion_core.adapters.foreign_names import Layer, original_layers, to_comfy
@@ -32,11 +33,10 @@ from synmotion_core.adapters.model_spec import model_spec
 from synmotion_core.backbones import find_spec
 from synmotion_core.backbones.weightless import weightless_denoiser
 from synmotion_core.errors import AdapterError, ConfigError
-from synmotion_core.interfaces import BackboneSpec, reworded
+from synmotion_core.interfaces import BackboneSpec
 from synmotion_core.methods import find_method
 from synmotion_core.methods.attention_lora import peft_settings
 from synmotion_core.storage import write_tensors
-from synmotion_core.types import Prompt
 
 Format = Literal["diffusers", "comfyui"]
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -69,13 +69,20 @@ class Exported:
 
 
 def export(
-    adapter: Path, out: Path, *, format: Format = "diffusers", expert: str | None = None, dtype: str | None = None
+    adapter: Path,
+    out: Path,
+    *,
+    format: Format = "diffusers",
+    expert: str | None = None,
+    dtype: str | None = None,
+    source: str = ".",
 ) -> Exported:
     """Write the LoRA of an adapter of ours as another program's file.
 
     expert: which of two, of a backbone that has two: there a file holds one. dtype: of DTYPES, in which A and B are
-    written; None is theirs, or float32 where alpha / rank needs it. Raises AdapterError for an adapter without LoRA or
-    too large for `dtype`, ConfigError where `expert` is missing or of no use, or where `out` is there.
+    written; None is theirs, or float32 where alpha / rank needs it. source: where its usage says that it lies, a folder
+    or the id of a repository. Raises AdapterError for an adapter without LoRA or too large for `dtype`, ConfigError
+    where `expert` is missing or of no use, or where `out` is there.
     No format is for a 3-D U-Net: an AdapterError, too.
     """
     if dtype is not None and dtype not in DTYPES:
@@ -105,8 +112,7 @@ def export(
             raise AdapterError(f"{adapter.name} holds nothing for the expert {expert}")
     given, metadata = _diffusers(loras) if format == "diffusers" else _comfyui(loras, spec)
     given, said = _typed(adapter, given, loras, dtype)
-    words = _words(info)
-    metadata |= model_spec(adapter, info, spec, words.text, expert=expert, diffusers=format == "diffusers")
+    metadata |= model_spec(adapter, info, spec, words_read(info), expert=expert, diffusers=format == "diffusers")
     write_tensors(out, given, {"format": "pt", **metadata})
     try:
         back = import_lora(out, spec, expert=expert)
@@ -118,9 +124,7 @@ def export(
         out.unlink(missing_ok=True)
         raise
     left = tuple(key for key in tensors if not key.startswith("transformer."))
-    usage = _usage(out, spec, format, expert)
-    if words != Prompt(subject=info.subject, motion=info.motion):
-        usage += f"; its prompts there need the method's own word: “{words.text}”"
+    usage = _usage(out, spec, format, expert, source) + _words(info)
     return Exported(path=out, keys=len(given), left=left, usage=usage, dtype=said)
 
 
@@ -132,6 +136,25 @@ def experts_in(adapter: Path) -> tuple[str | None, ...]:
         return (None,)
     held = {name.partition(".")[0] for name in _loras(adapter, load_adapter(adapter, spec)[0], info)}
     return tuple(expert for expert in EXPERTS if expert in held)
+
+
+def loads_by_name(spec: BackboneSpec) -> bool:
+    """Whether the stock pipeline of a row loads a LoRA by its repository's name: `pipe.load_lora_weights("ann/wave")`.
+
+    Not that of HunyuanVideo-1.5, which has no such method, nor of two experts, which takes a call for each. Those that
+    ship have no repository that a pipeline is made of.
+    """
+    has_method = spec.family in ("hunyuan_video", "wan")
+    return has_method and spec.boundary_ratio is None and not spec.repo.startswith("assets:")
+
+
+def usual_formats(adapter: Path) -> tuple[Format, ...]:
+    """What goes beside an adapter that is shared where nobody says: the LoRA that its base's pipeline loads."""
+    info = read_info(adapter)
+    spec = find_spec(info.backbone)
+    if not loads_by_name(spec):
+        return ()
+    return ("diffusers",) if any(".lora_A." in key for key in load_adapter(adapter, spec)[0]) else ()
 
 
 def _loras(adapter: Path, tensors: Mapping[str, Tensor], info: AdapterInfo) -> dict[str, Lora]:
@@ -239,17 +262,17 @@ def _joined(layer: Layer, loras: Mapping[str, Lora]) -> Lora:
     return Lora(a=a, b=b, alpha=first.alpha if alike else (first.scale if even else 1.0) * rank)
 
 
-def _words(info: AdapterInfo) -> Prompt:
-    """What has to be written there: here the method may put a word of its own beside people's."""
-    entry = find_method(info.method)
-    return reworded(entry, entry.config(**info.method_config), Prompt(subject=info.subject, motion=info.motion))
+def _words(info: AdapterInfo) -> str:
+    """What has to be written there, where here the method puts it beside people's words."""
+    read = words_read(info)
+    return "" if read == plain_words(info) else f"; its prompts there need the method's own word: “{read}”"
 
 
-def _usage(out: Path, spec: BackboneSpec, format: Format, expert: str | None) -> str:
+def _usage(out: Path, spec: BackboneSpec, format: Format, expert: str | None, source: str) -> str:
     if format == "comfyui":
         which = f" on the {expert.replace('_', ' ')} model" if expert else ""
         return f"in ComfyUI: put it into models/loras and load it with LoraLoaderModelOnly{which}"
     if spec.family == "hunyuan_video15":  # its pipelines have no loader of their own
-        return f'in diffusers: pipe.transformer.load_lora_adapter(".", weight_name="{out.name}")'
+        return f'in diffusers: pipe.transformer.load_lora_adapter("{source}", weight_name="{out.name}")'
     second = ", load_into_transformer_2=True" if expert == "low_noise" else ""
-    return f'in diffusers: pipe.load_lora_weights(".", weight_name="{out.name}"{second})'
+    return f'in diffusers: pipe.load_lora_weights("{source}", weight_name="{out.name}"{second})'

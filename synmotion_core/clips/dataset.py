@@ -41,6 +41,8 @@ class Source(Protocol):
     @property
     def motion(self) -> str: ...
     @property
+    def setting(self) -> str: ...
+    @property
     def start_s(self) -> float: ...
     @property
     def end_s(self) -> float | None: ...
@@ -129,7 +131,7 @@ def load_clips(
     refused: list[str] = []
     for source in sources:
         cut = Cut(start_s=source.start_s, end_s=source.end_s, resample_fps=source.resample_fps)
-        prompt = Prompt(subject=source.subject, motion=source.motion)
+        prompt = Prompt(subject=source.subject, motion=source.motion, setting=source.setting)
         try:
             clip, found = _load(Path(source.path), prompt, shape, cut, puppets_only, frame_multiple)
         except UserInputError as error:

@@ -1,6 +1,6 @@
 """Sets of clips kept under a name, with their words and cuts: folders that `train --clips FOLDER` reads.
 
-    <name>/index.json    {"clips": [{"file", "subject", "motion", and of a cut start_s, end_s, resample_fps}]}
+    <name>/index.json    {"clips": [{"file", "subject", "motion", perhaps setting, and of a cut start_s, ...}]}
     <name>/<file>        each video once, however many clips are cut from it
 
 A set is written beside its place and renamed: it is there whole or not at all. zipped.py sends and receives one.
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synmotion_core.command import read_index
+from synmotion_core.clip_files import read_index
 from synmotion_core.config import ClipSource
 from synmotion_core.errors import ClipError, ConfigError, MissingError, StorageError
 from synmotion_core.workspace import nearest_name, safe_name
@@ -37,7 +37,7 @@ _OWN = secrets.token_hex(4)  # of this process: in a container, the one before h
 # what a replacement or a deletion works with: .<name>.<process>.<its _OWN>-<number>.<end>; earlier versions stop after
 # the process
 _LEFT = re.compile(r"\.(?P<name>.+?)\.(?P<process>\d+)(\.(?P<own>[0-9a-f]{8})-[0-9a-f]{8})?\.(?P<end>part|old|gone)")
-_CUT = {"start_s": 0.0, "end_s": None, "resample_fps": None}
+_MORE = {"setting": "", "start_s": 0.0, "end_s": None, "resample_fps": None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,8 +211,8 @@ def index_text(clips: Sequence[ClipSource], names: Mapping[Path, str]) -> str:
 
 
 def _row(clip: ClipSource, file: str) -> dict[str, Any]:
-    cut = {name: getattr(clip, name) for name, usual in _CUT.items() if getattr(clip, name) != usual}
-    return {"file": file, "subject": clip.subject, "motion": clip.motion, **cut}
+    more = {name: getattr(clip, name) for name, usual in _MORE.items() if getattr(clip, name) != usual}
+    return {"file": file, "subject": clip.subject, "motion": clip.motion, **more}
 
 
 def _plain(path: Path) -> str:

@@ -4,7 +4,8 @@
 
 Before anything is unpacked: the end record (a list of millions of names is never read), then every entry's name, kind,
 size and ratio. While unpacking: bytes are counted, whatever the header says. After: each video is opened by the one
-decoder, and a single one that it refuses refuses the zip. A zip of videos without an index is taken, its words empty.
+decoder, and a single one that it refuses refuses the zip. A zip of videos without an index is taken, its words empty;
+captions that lie beside them (clips/captions.py) stay beside them, for `train --clips FOLDER --motion WORDS`, as .txt.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from synmotion_core.clip_files import VIDEO_ENDINGS, read_index
 from synmotion_core.clips import video
+from synmotion_core.clips.captions import CAPTION, MOST_LETTERS, captions_in
+from synmotion_core.clips.captions import MOST_BYTES as MOST_TEXT_BYTES
 from synmotion_core.clips.ffmpeg import LIMITS
-from synmotion_core.command import VIDEO_ENDINGS, read_index
 from synmotion_core.config import ClipSource
 from synmotion_core.datasets import INDEX, MOST_CLIPS, Datasets
 from synmotion_core.errors import ClipError, ConfigError, UserInputError
@@ -125,7 +128,7 @@ def _check_end(file: Path) -> None:
 def _checked(archive: zipfile.ZipFile) -> tuple[dict[str, zipfile.ZipInfo], list[str], str]:
     """({file name: entry}, notes, the name of the folder in it). Raises ClipError for the first that cannot be."""
     entries: dict[str, zipfile.ZipInfo] = {}
-    folders, litter, seen, total = set(), [], set(), 0
+    folders, litter, long, seen, total = set(), [], [], set(), 0
     if len(archive.infolist()) > MOST_ENTRIES:
         raise ClipError(f"the zip holds {len(archive.infolist())} entries, a set has at most {MOST_CLIPS} clips")
     for entry in archive.infolist():
@@ -136,6 +139,9 @@ def _checked(archive: zipfile.ZipFile) -> tuple[dict[str, zipfile.ZipInfo], list
             continue
         folder, short = _place(entry)
         _check_entry(entry, short)
+        if entry.file_size > MOST_TEXT_BYTES.get(Path(short).suffix.lower(), entry.file_size):
+            long.append(short)
+            continue
         total += entry.file_size
         if total > MOST_BYTES:
             raise ClipError(f"the zip holds more than {MOST_BYTES >> 30} GiB of videos: take some out")
@@ -146,14 +152,23 @@ def _checked(archive: zipfile.ZipFile) -> tuple[dict[str, zipfile.ZipInfo], list
         entries[short] = entry
     if len(folders) > 1:
         raise ClipError(f"the zip holds {len(folders)} folders: zip one folder of clips")
-    if not any(short != INDEX for short in entries):
+    if not any(_is_video(short) for short in entries):
         raise ClipError(f"there is no video in the zip: it takes {', '.join(VIDEO_ENDINGS)}")
     notes = [f"Left out, since systems put it in by themselves: {', '.join(litter[:3])}."] if litter else []
+    notes += [f"Left out, since captions are shorter: {_some(long)}."] if long else []
     return entries, notes, next(iter(folders))
 
 
 def _is_litter(name: str) -> bool:
     return name.startswith(_LITTER[0]) or name.rpartition("/")[2] in _LITTER[1:]
+
+
+def _is_video(short: str) -> bool:
+    return Path(short).suffix.lower() in VIDEO_ENDINGS
+
+
+def _is_text(short: str) -> bool:
+    return Path(short).suffix in MOST_TEXT_BYTES
 
 
 def _place(entry: zipfile.ZipInfo) -> tuple[str, str]:
@@ -174,8 +189,11 @@ def _check_entry(entry: zipfile.ZipInfo, short: str) -> None:
         raise ClipError(f"{short!r} in the zip is a link or no file at all: zip the videos themselves")
     if entry.flag_bits & 0x1:
         raise ClipError(f"{short!r} in the zip is locked by a password: zip it without one")
-    if short != INDEX and Path(short).suffix.lower() not in VIDEO_ENDINGS:
-        raise ClipError(f"{short!r} in the zip is no video: a set holds {', '.join(VIDEO_ENDINGS)} and {INDEX}")
+    if short != INDEX and not _is_video(short) and not _is_text(short):
+        raise ClipError(
+            f"{short!r} in the zip is no video: a set holds {', '.join(VIDEO_ENDINGS)}, {INDEX} and captions "
+            f"({', '.join(MOST_TEXT_BYTES)})"
+        )
     if entry.compress_type not in _METHODS:
         raise ClipError(f"{short!r} in the zip is compressed in a rare way: use the usual one (deflate)")
     most = MOST_INDEX_BYTES if short == INDEX else LIMITS.file_bytes
@@ -203,17 +221,21 @@ def _finished(folder: Path, entries: dict[str, zipfile.ZipInfo], notes: list[str
     """What the unpacked folder says, every video opened; writes the index anew, of what it names alone."""
     from synmotion_core.datasets import index_text
 
-    videos = sorted(short for short in entries if short != INDEX)
+    videos = sorted(filter(_is_video, entries))
+    texts = sorted(filter(_is_text, entries))
     if INDEX in entries:
         clips = _named(folder)
         extra = [short for short in videos if short not in {clip.path.name for clip in clips}]
         if extra:
             notes.append(f"Left out, since {INDEX} does not name them: {_some(extra)}.")
-        for short in extra:
+        if texts:
+            notes.append(f"Left out, since {INDEX} says the words: {_some(texts)}.")
+        for short in (*extra, *texts):
             (folder / short).unlink()
     else:
         clips = tuple(ClipSource(path=folder / short, subject="", motion="") for short in videos)
         notes.append(f"There is no {INDEX} in it: the clips have no words yet.")
+        notes += _captions_kept(folder, [clip.path for clip in clips], texts)
     if len(clips) > MOST_CLIPS:
         raise ClipError(f"the zip names {len(clips)} clips, a set holds at most {MOST_CLIPS}: take some out")
     refused = []
@@ -226,6 +248,28 @@ def _finished(folder: Path, entries: dict[str, zipfile.ZipInfo], notes: list[str
         raise ClipError(f"{len(refused)} videos in the zip cannot be used: {'; '.join(refused[:5])}")
     (folder / INDEX).write_text(index_text(clips, {clip.path: clip.path.name for clip in clips}), encoding="utf-8")
     return clips
+
+
+def _captions_kept(folder: Path, clips: list[Path], texts: Sequence[str]) -> list[str]:
+    """Captions that can be read become a .txt each beside their clips, other text goes; what is to be said of both."""
+    if not texts:
+        return []
+    found = captions_in(folder, clips, VIDEO_ENDINGS)
+    kept = {path: caption for path, caption in found.by_clip.items() if path in clips}
+    for short in texts:
+        (folder / short).unlink()
+    for path, caption in kept.items():
+        path.with_suffix(CAPTION).write_text(f"{caption.text}\n", encoding="utf-8")
+    notes = [f"A caption was left out: {problem}." for problem in found.problems[:3]]
+    unused = [short for short in texts if folder / short not in found.files]
+    notes += [f"Left out, since it is of no clip: {_some(unused)}."] if unused else []
+    if kept:
+        first = next(iter(kept.values()))
+        notes.append(
+            f"{len(kept)} clips brought a caption ({first.shown}). Which words of it are the motion, they do not say: "
+            f"write subject and motion here, or train on the set's folder with --motion in a terminal."
+        )
+    return notes
 
 
 def _named(folder: Path) -> tuple[ClipSource, ...]:
@@ -244,9 +288,10 @@ def _named(folder: Path) -> tuple[ClipSource, ...]:
     if not clips:
         raise ClipError(f"{INDEX} in the zip must name files of the zip, each by its plain name")
     for clip in clips:
-        if not (clip.subject + clip.motion).isprintable():  # a half of a pair of surrogates could not even be written
+        # a half of a pair of surrogates could not even be written
+        if not (clip.subject + clip.motion + clip.setting).isprintable():
             raise ClipError(f"{INDEX} in the zip has words that are no line of printable text: write them anew")
-        if max(len(clip.subject), len(clip.motion)) > MOST_WORDS:
+        if max(len(clip.subject), len(clip.motion)) > MOST_WORDS or len(clip.setting) > MOST_LETTERS:
             raise ClipError(f"{INDEX} in the zip has words of more than {MOST_WORDS} characters: shorten them")
     return tuple(replace(clip, path=folder / clip.path.name) for clip in clips)
 

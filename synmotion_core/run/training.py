@@ -75,9 +75,10 @@ def train(
         return
     backbone = pool.borrow_backbone(config.backbone, config.precision)
     words = partial(reworded, entry, method_config)
-    prompts, reference = _sample_prompts(config, clips[0].prompt), words(clips[0].prompt)
-    if reference != clips[0].prompt:
-        yield read_as(clips[0].prompt, reference)
+    shown = dataclasses.replace(clips[0].prompt, setting="")  # what the adapter's file will say
+    prompts, reference = _sample_prompts(config, shown), words(shown)
+    if reference != shown:
+        yield read_as(shown, reference)
     try:
         if not group.leads and group.anyone(False):
             raise Cancelled

@@ -1,7 +1,7 @@
 """The clips that a person has chosen: as the browser remembers them, as files, and as the clip doctor sees them.
 
-    memory (browser)   {"clips": [{"source": "example/<file>" or "upload/<file>", "subject", "motion", "start_s",
-                       "end_s", "resample_fps", "part"}]}
+    memory (browser)   {"clips": [{"source": "example/<file>" or "upload/<file>", "subject", "motion", "setting",
+                       "start_s", "end_s", "resample_fps", "part"}]}
     ClipChoice         one of those, checked: a browser may send anything
     Look               what is in the file: the doctor's findings, the takes, a first picture
     ClipSource         what a run takes (config.py)
@@ -26,10 +26,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from synmotion_core.clip_files import VIDEO_ENDINGS
 from synmotion_core.clips import doctor, video
+from synmotion_core.clips.captions import MOST_LETTERS
 from synmotion_core.clips.doctor import Cut, Finding
 from synmotion_core.clips.takes import Take, takes
-from synmotion_core.command import VIDEO_ENDINGS
 from synmotion_core.config import MOST_FPS, ClipSource, motion_name
 from synmotion_core.errors import ClipError, MissingError, UserInputError
 from synmotion_core.ui import media
@@ -55,6 +56,7 @@ class ClipChoice:
     source: str
     subject: str = ""
     motion: str = ""
+    setting: str = ""  # what a caption says behind the motion; the page shows it and leaves it as it is
     start_s: float = 0.0
     end_s: float | None = None
     resample_fps: float | None = None
@@ -95,7 +97,7 @@ class ClipChoice:
     @property
     def words(self) -> str:
         """What it shows, as far as it was said."""
-        return " ".join(part for part in (self.subject, self.motion) if part)
+        return " ".join(part for part in (self.subject, self.motion, self.setting) if part)
 
     @property
     def title(self) -> str:
@@ -205,10 +207,10 @@ class Library:
         """What a run takes. Raises PromptError for missing words, MissingError for a missing file."""
         from synmotion_core.types import Prompt
 
-        prompt = Prompt(subject=choice.subject, motion=choice.motion)
+        prompt = Prompt(subject=choice.subject, motion=choice.motion, setting=choice.setting)
         return ClipSource(
             path=self.path(choice.source), subject=prompt.subject, motion=prompt.motion,
-            start_s=choice.start_s, end_s=choice.end_s, resample_fps=choice.resample_fps,
+            setting=prompt.setting, start_s=choice.start_s, end_s=choice.end_s, resample_fps=choice.resample_fps,
         )  # fmt: skip
 
     def look(self, choice: ClipChoice, spec: BackboneSpec) -> Look:
@@ -301,7 +303,7 @@ def _look(path: Path, stamp: int, cut: Cut, target: _Target) -> Look:
 
 def to_memory(choices: Sequence[ClipChoice]) -> dict[str, Any]:
     """Plain JSON values for the browser."""
-    names = ("source", "subject", "motion", "start_s", "end_s", "resample_fps", "part")
+    names = ("source", "subject", "motion", "setting", "start_s", "end_s", "resample_fps", "part")
     return {"clips": [{name: getattr(choice, name) for name in names} for choice in choices]}
 
 
@@ -322,9 +324,12 @@ def read_memory(memory: Any, library: Library) -> tuple[tuple[ClipChoice, ...], 
 def _choice(row: Any) -> ClipChoice:
     if not isinstance(row, Mapping):
         raise ClipError("a remembered clip could not be read and was left out")
-    words = {name: row.get(name) or "" for name in ("source", "subject", "motion")}
+    words = {name: row.get(name) or "" for name in ("source", "subject", "motion", "setting")}
     times = {name: row.get(name) for name in ("start_s", "end_s", "resample_fps")}
-    texts = all(isinstance(v, str) and len(v) <= _WORD_LENGTH for v in words.values())
+    texts = all(
+        isinstance(v, str) and len(v) <= (MOST_LETTERS if name == "setting" else _WORD_LENGTH)
+        for name, v in words.items()
+    )
     numbers = all(v is None or _is_number(v) for v in times.values())
     rate = times["resample_fps"]
     if numbers and rate is not None and not 0 < rate <= MOST_FPS:  # 1e9 would be counted through, frame by frame

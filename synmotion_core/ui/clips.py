@@ -13,8 +13,8 @@ from typing import Any
 
 import gradio as gr
 
+from synmotion_core.clip_files import VIDEO_ENDINGS
 from synmotion_core.clips import doctor
-from synmotion_core.command import VIDEO_ENDINGS
 from synmotion_core.config import MOST_FPS, motion_name
 from synmotion_core.errors import ClipError, ConfigError, UserInputError
 from synmotion_core.ui import camera, dataset_fields, media

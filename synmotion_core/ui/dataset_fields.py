@@ -190,6 +190,7 @@ def as_sources(choices: Sequence[ClipChoice], library: Library) -> tuple[tuple[C
                 path=path,
                 subject=choice.subject,
                 motion=choice.motion,
+                setting=choice.setting,
                 start_s=choice.start_s,
                 end_s=choice.end_s,
                 resample_fps=choice.resample_fps,
@@ -214,6 +215,7 @@ def as_choices(clips: Sequence[ClipSource], library: Library) -> tuple[tuple[Cli
             continue
         parts[source] = parts.get(source, 0) + 1
         rows.append({"source": source, "part": parts[source], "subject": clip.subject, "motion": clip.motion,
-                     "start_s": clip.start_s, "end_s": clip.end_s, "resample_fps": clip.resample_fps})  # fmt: skip
+                     "setting": clip.setting, "start_s": clip.start_s, "end_s": clip.end_s,
+                     "resample_fps": clip.resample_fps})  # fmt: skip
     choices, more = read_memory({"clips": rows}, library)
     return choices, (*problems, *more)

@@ -78,6 +78,7 @@ def build(studio: Studio, adapter: gr.Dropdown) -> dict[str, Any]:
             beside = gr.CheckboxGroup(
                 [("its videos", "videos"), ("LoRA for diffusers", "diffusers"), ("LoRA for ComfyUI", "comfyui")],
                 value=["videos"], label="Send with it", elem_id="share-beside",
+                info="LoRA for diffusers is what “Use this model” of its page loads.",
             )  # fmt: skip
         prepare = gr.Button("Show what would be sent", size="md", elem_id="share-prepare")
         files = gr.HTML("", elem_id="share-files", apply_default_css=False)
@@ -91,6 +92,7 @@ def build(studio: Studio, adapter: gr.Dropdown) -> dict[str, Any]:
     status = gr.HTML("", elem_id="hub-status", apply_default_css=False)
     cancel = gr.Button("Cancel", size="md", variant="stop", visible=False, elem_id="hub-cancel", min_width=90)
     memory, remote, prepared = studio.transfer, gr.State(None), gr.State(None)
+    marked = gr.State("")  # the adapter that `beside` was last set for: what a person ticks stays until another one
     arrived, timer = gr.State(""), gr.Timer(POLL_S, active=False)
 
     def on_search(values: Mapping[Any, Any]) -> Updates:
@@ -129,6 +131,16 @@ def build(studio: Studio, adapter: gr.Dropdown) -> dict[str, Any]:
             return " ".join([said, *done.problems]), f"mine/{done.path.name}"
 
         return follow(studio.transfers.start(f"Fetching {there.repo_id}", work))
+
+    def on_adapter(values: Mapping[Any, Any]) -> Updates:
+        """Another adapter: the LoRA for diffusers goes with it where the command line would send it."""
+        from synmotion_core.adapters.export import usual_formats
+
+        if not values[adapter] or values[adapter] == values[marked]:
+            return {}
+        usual = usual_formats(find_adapter(studio.workspace, values[adapter], studio.assets).path)
+        others = [one for one in values[beside] if one != "diffusers"]
+        return {beside: [*others, *usual], marked: values[adapter]}
 
     def on_prepare(values: Mapping[Any, Any]) -> Updates:
         from synmotion_core.hub_errors import check_repo_id
@@ -224,6 +236,7 @@ def build(studio: Studio, adapter: gr.Dropdown) -> dict[str, Any]:
     ]
     for event in begun:
         event.then(None, None, None, js=_SEE)
+    adapter.change(guarded(message, on_adapter), {adapter, beside, marked}, [beside, marked, message], **calm)
     prepare.click(guarded(message, on_prepare), asked, [files, card, prepared, parcel_ready, message], **calm)
     cancel.click(guarded(message, on_cancel), {memory}, [cancel, message], **calm)
     timer.tick(quiet(on_tick), {memory}, watched, **calm)
@@ -262,7 +275,7 @@ def _wanted(studio: Studio, wanted: str, beside: Any) -> Callable[..., Parcel]:
     own = find_adapter(studio.workspace, wanted, studio.assets)
     videos = videos_of(studio, own) if "videos" in beside else []
     formats = [format for format in get_args(Format) if format in beside]
-    return functools.partial(pack, own.path, videos=videos, formats=formats)
+    return functools.partial(pack, own.path, videos=videos, formats=formats, cache=studio.workspace.cache)
 
 
 def _files(parcel: Parcel) -> tuple[tuple[str, int], ...]:

@@ -170,6 +170,7 @@ def test_a_source_is_anything_with_the_right_fields(tmp_path: Path) -> None:
         path: Path
         subject: str = "a person"
         motion: str = "a person"
+        setting: str = "in the snow"
         start_s: float = 0.0
         end_s: float | None = None
         resample_fps: float | None = None
@@ -177,7 +178,8 @@ def test_a_source_is_anything_with_the_right_fields(tmp_path: Path) -> None:
     path = encode(tmp_path / "clip.mp4", numbered(17), 8.0, *H264)
     with pytest.raises(PromptError):
         load_clips([Mine(path)], SHAPE)
-    assert len(load_clips([Mine(path, motion="claps")], SHAPE).clips) == 1
+    (clip,) = load_clips([Mine(path, motion="claps")], SHAPE).clips
+    assert clip.prompt.text == "a person claps in the snow"
 
 
 def test_the_page_can_import_this_without_waiting() -> None:

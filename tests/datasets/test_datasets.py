@@ -167,6 +167,49 @@ def test_a_zip_of_videos_alone_is_taken_without_words(
     assert (clip.path.name, clip.subject) == ("Über.mp4", "")
 
 
+def test_captions_in_a_zip_stay_beside_their_clips(
+    datasets: Datasets, clips: tuple[ClipSource, ...], tmp_path: Path
+) -> None:
+    """And text that is none is left out with a note, not the whole zip."""
+    file = tmp_path / "theirs.zip"
+    with zipfile.ZipFile(file, "w") as archive:
+        for name in ("a", "b", "c"):
+            archive.write(clips[0].path, f"set/{name}.mp4")
+        archive.writestr("set/a.txt", "a man flips\nover a fence")
+        archive.writestr("set/b.txt", b"\xff\xfe")
+        archive.writestr("set/metadata.jsonl", '{"video_path": "/data/c.mp4", "caption": "a girl flips"}')
+        archive.writestr("set/readme.txt", "mine")
+        archive.writestr("set/licence.txt", "x" * 20_000)
+    received = zipped.receive(datasets, file)
+    folder = datasets.folder(received.name)
+    assert {path.name: path.read_text() for path in folder.glob("*.txt")} == {
+        "a.txt": "a man flips over a fence\n",
+        "c.txt": "a girl flips\n",
+    }
+    assert sorted(p.name for p in folder.iterdir() if p.suffix != ".mp4") == ["a.txt", "c.txt", "index.json"]
+    said = " ".join(received.notes)
+    for words in (
+        "Left out, since captions are shorter: licence.txt.", "b.txt is no text in UTF-8",
+        "since it is of no clip: readme.txt.", "2 clips brought a caption",
+    ):  # fmt: skip
+        assert words in said
+    args = ["train", "--name", "f", "--clips", str(folder), "--motion", "flips"]
+    with pytest.raises(ClipError, match=r"b\.mp4 has no caption"):
+        train_run(build_parser().parse_args(args))
+    (folder / "b.txt").write_text("a boy flips")
+    found = {c.path.name: (c.subject, c.setting) for c in train_run(build_parser().parse_args(args)).clips}
+    assert found == {"a.mp4": ("a man", "over a fence"), "b.mp4": ("a boy", ""), "c.mp4": ("a girl", "")}
+
+    with zipfile.ZipFile(file, "w") as archive:
+        index({"file": "a.mp4", "subject": "a man", "motion": "flips", "setting": "at home"})(
+            archive, clips[0].path.read_bytes()
+        )
+        archive.writestr("a.txt", "a girl flips")
+    received = zipped.receive(datasets, file, "indexed")
+    assert received.notes == ("Left out, since index.json says the words: a.txt.",)
+    assert [c.setting for c in datasets.clips("indexed")] == ["at home"]
+
+
 Write = Callable[[zipfile.ZipFile, bytes], None]
 
 
@@ -222,6 +265,8 @@ HOSTILE: dict[str, tuple[Write, str]] = {
     "index rate": (index({**ROW, "resample_fps": 1e9}), "resample_fps must be above 0 and at most 240"),
     "index half a pair": (index({**ROW, "subject": "\ud800"}), "no line of printable text"),
     "index two lines": (index({**ROW, "motion": "runs\nfast"}), "no line of printable text"),
+    "index long setting": (index({**ROW, "setting": "x" * 2001}), "more than 200 characters"),
+    "captions alone": (named("a.txt"), "no video in the zip"),
     "index long": (index({**ROW, "motion": "x" * 300}), "more than 200 characters"),
     "index many": (index(*[ROW] * 201), "at most 200"),
 }  # fmt: skip

@@ -22,6 +22,7 @@ from synmotion_core.types import Prompt
 from synmotion_core.ui.adapters import AdapterChoice
 from synmotion_core.ui.library import videos_of
 from synmotion_core.ui.take_in_fields import guessed, whose_choices
+from tests.adapters.test_card import made
 from tests.hub_server import HubServer
 from tests.ui.studio import Site, write_adapter
 from tests.ui.test_page import tab, unfolded
@@ -127,6 +128,35 @@ def test_from_the_hub_to_a_video_and_back(open_page: Any, site: Site, ann: HubSe
     expect(page.locator("#gen-adapter input")).to_have_value("of-carl: squats (from carl/squat)", timeout=SLOW)
     expect(page.locator("#tab-generate")).to_be_visible()
     expect(field(page, "#gen-motion")).to_have_value("squats, bobs apart deep, swings hands down out slow")
+
+
+def test_the_lora_for_diffusers_is_ticked_where_its_pipelines_load_it(open_page: Any, site: Site) -> None:
+    """As the command line sends it; what a person ticks stays until another adapter is chosen."""
+    made(site.workspace.adapters, "wan2.1-t2v-1.3b", "lora", "mine")
+    shutil.copyfile(SQUAT, site.workspace.adapters / "puppet.safetensors")
+    page = open_page()
+    library(page)
+    open_sharing(page)
+    tick = page.locator("#share-beside").get_by_label("LoRA for diffusers")
+
+    def choose(name: str) -> None:
+        page.locator("#library-adapter input").click()
+        page.get_by_role("option", name=name).click()
+
+    choose("mine: waves")
+    expect(tick).to_be_checked(timeout=SLOW)
+    tick.uncheck()
+    tab(page, "1 · Clips")
+    library(page)
+    expect(chosen(page)).to_have_value("mine: waves (trained here)")
+    expect(tick).not_to_be_checked()
+    choose("puppet: squats")
+    expect(page.locator("#library-about")).to_contain_text("puppet-hunyuan", timeout=SLOW)
+    choose("mine: waves")
+    expect(tick).to_be_checked(timeout=SLOW)
+    choose("puppet: squats")
+    expect(tick).not_to_be_checked(timeout=SLOW)
+    expect(page.locator("#share-beside").get_by_label("its videos")).to_be_checked()
 
 
 def test_a_fetch_is_found_again_after_a_reload(

@@ -17,7 +17,7 @@ from synmotion_core.clips import video
 from synmotion_core.clips.ffmpeg import LIMITS
 from synmotion_core.datasets import Datasets
 from synmotion_core.ui.camera import RECORDER_JS
-from synmotion_core.ui.chosen import ClipChoice, Library
+from synmotion_core.ui.chosen import ClipChoice, Library, read_memory, to_memory
 from synmotion_core.ui.dataset_fields import as_choices, as_sources
 from tests.clips.files import H264, encode
 from tests.clips.test_takes import scenes
@@ -32,7 +32,7 @@ def test_a_set_opens_as_what_was_chosen(library: Library, tmp_path: Path) -> Non
     source = library.add(encode(tmp_path / "film.mp4", scenes(40), 8.0, *H264))
     shipped = library.examples()[0].clips[0]
     choices = (
-        ClipChoice(source=source, subject="a man", motion="hops", end_s=2.125),
+        ClipChoice(source=source, subject="a man", motion="hops", setting="in the rain", end_s=2.125),
         ClipChoice(source=source, start_s=2.5, resample_fps=8.0, part=2),
         shipped,
     )
@@ -41,6 +41,9 @@ def test_a_set_opens_as_what_was_chosen(library: Library, tmp_path: Path) -> Non
     folder = sets.save("hops", clips, names=names)
     assert sorted(p.name for p in folder.glob("*.mp4")) == ["clap-0.mp4", "film.mp4"], "as a person knows them"
     assert as_choices(sets.clips("hops"), library) == (choices, ())
+    assert choices[0].words == "a man hops in the rain"
+    assert library.clip_source(choices[0]).setting == "in the rain"
+    assert read_memory(to_memory(choices), library) == (choices, ())
     shutil.rmtree(library.workspace.clips)
     assert as_choices(sets.clips("hops"), library) == (choices, ()), "a set needs no upload"
 
