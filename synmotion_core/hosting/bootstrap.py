@@ -3,7 +3,8 @@
     python -u -c TEXT REPO COMMIT CLIENT NAME
 
 REPO is the private dataset at COMMIT, CLIENT a version of huggingface_hub, NAME the adapter's. The token is a secret
-of the Job, HF_TOKEN: it is taken out of the environment at once, so that neither pip nor the training is handed it.
+of the Job, HF_TOKEN. It is in no environment from which pip or the training could take it, not in this process's own
+either; they run as the same user, and nothing stronger keeps them from it.
 What is said here and the training's events go to standard output, which is the Job's log.
 """
 
@@ -17,11 +18,15 @@ import time
 from pathlib import Path
 
 PAUSES_S = (5, 15, 45, 135, 405)
+PIPE = "SYNMOTION_TOKEN_PIPE"  # in the environment: the file descriptor that the token is read from, once
 
 
 def main(repo_id: str, commit: str, client: str, name: str) -> int:
     """Returns the exit code of the Job: 0, or that of the part that failed."""
     token = os.environ.pop("HF_TOKEN", "")
+    if PIPE in os.environ:
+        with open(int(os.environ.pop(PIPE)), encoding="utf-8") as pipe:
+            token = pipe.read()
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     say("fetching what was sent")
     failed = pip(f"huggingface_hub=={client}")
@@ -77,5 +82,17 @@ def say(text: str) -> None:
     print(f"synmotion: {text}", flush=True)
 
 
+def start_anew() -> None:
+    """Become a process that was started without the token: /proc shows a child what its parent was started with,
+    whatever the parent has taken out of its environment since."""
+    read, write = os.pipe()
+    with open(write, "w", encoding="utf-8") as pipe:
+        pipe.write(os.environ.pop("HF_TOKEN"))
+    os.set_inheritable(read, True)
+    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, PIPE: str(read)})
+
+
 if __name__ == "__main__":
+    if "HF_TOKEN" in os.environ:
+        start_anew()
     sys.exit(main(*sys.argv[1:]))

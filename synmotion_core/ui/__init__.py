@@ -11,12 +11,11 @@ from typing import Any
 
 import gradio as gr
 
-from synmotion_core.ui import answers, api, clips, compare, generate, guard, library, log_in, theme, train
+from synmotion_core.ui import answers, api, clips, compare, gate, generate, guard, library, log_in, theme, train
 from synmotion_core.ui.context import IN_TURN, Studio, remembered
 from synmotion_core.ui.desks import Desks
 from synmotion_core.ui.judged import Judged
 
-MAX_UPLOAD = "512mb"
 CACHE = (
     3600,
     86400,
@@ -35,6 +34,7 @@ def build(desks: Desks) -> gr.Blocks:
     # by how many and of how many functions, for a dashboard that is not open here
     os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(2**62))
     os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
+    gate.close_what_gradio_opens()
     with gr.Blocks(title="SynMotion Studio", analytics_enabled=False, delete_cache=CACHE) as page:
         gr.HTML(_HEAD, apply_default_css=False)
         who = log_in.build()
@@ -90,16 +90,18 @@ def build(desks: Desks) -> gr.Blocks:
                 # thread with two hundred outputs: where nothing is shown, this one is told, which has no looks
                 event.show_progress_on = [session]
     page._queue.sleep_when_free = _LOOK_S
+    # an event may hold as much as a request; `page.queue(max_size=...)` would make Gradio's whole app once more
+    page._queue.max_size = gate.MOST_WAITING
     return page
 
 
 def launch_options() -> dict[str, Any]:
-    """Arguments for `launch`: looks, a limit for uploads, and no folder published (see media.serve)."""
+    """Arguments for `launch`: looks, who is answered (gate.py), limits, and no folder published (see media.serve)."""
     return {
         "theme": theme.theme(),
         "css": theme.CSS,
         "head": answers.SCRIPT,
-        "max_file_size": MAX_UPLOAD,
+        "max_file_size": gate.MOST_FILE,
         "allowed_paths": [],
         "footer_links": ["settings"],
         "run_history": False,

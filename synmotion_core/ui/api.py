@@ -32,6 +32,7 @@ from synmotion_core.ui.chosen import MOST_CLIPS, ClipChoice, run_name
 from synmotion_core.ui.forms import MOST_VIDEOS, refuse_blocked
 from synmotion_core.ui.notices import BUG
 from synmotion_core.ui.people import at_work_for, shared
+from synmotion_core.ui.uploads import is_upload
 
 if TYPE_CHECKING:
     from synmotion_core.jobs import JobView
@@ -227,7 +228,7 @@ def _check_room(run: TrainRun | GenerateRun, ignore: bool) -> None:
 def _uploaded(clip: Any) -> str:
     """The path of an upload. Gradio looks at it only where it is marked as a file, which whoever asks may leave out."""
     path = clip.get("path") if isinstance(clip, Mapping) else getattr(clip, "path", None)
-    if not isinstance(path, str) or not guard.is_upload(path):
+    if not isinstance(path, str) or not is_upload(path):
         raise ConfigError("clips are uploaded files: handle_file('clip.mp4')")
     return path
 

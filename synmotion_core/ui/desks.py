@@ -7,6 +7,7 @@ a day after it was last used. All desks share the one device, in turn.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -135,20 +136,22 @@ class Desks:
     def _put_away(self, now: float) -> None:
         """Make room for a guest: those who are away longest make it, their desks stay on disk, empty ones do not.
 
-        Raises ConfigError where all are here, or have work that runs.
+        An empty desk makes room at once: each request without a cookie gets one, and nobody loses anything with it.
+        Raises ConfigError where all others are here, or have work that runs.
         """
         guests = sorted((key for key in self._desks if key.startswith("guests/")), key=self._used.__getitem__)
         here = len(guests)
         for key in guests:
-            if here < MOST_GUESTS or now - self._used[key] < IDLE_S:
+            if here < MOST_GUESTS:
                 break
-            if self._busy(key):
+            root = self._desks[key].workspace.root
+            empty = not any(path.is_file() and path.stat().st_size for path in root.rglob("*"))
+            if (not empty and now - self._used[key] < IDLE_S) or self._busy(key):
                 continue
-            desk = self._desks.pop(key)
-            desk.jobs.close()
+            self._desks.pop(key).jobs.close()
             here -= 1
-            if not any(path.is_file() and path.stat().st_size for path in desk.workspace.root.rglob("*")):
-                shutil.rmtree(desk.workspace.root, ignore_errors=True)
+            if empty:
+                _clear(root)
                 del self._used[key]
         if here >= MOST_GUESTS:
             raise ConfigError("too many visitors are here at once: log in, or come back later")
@@ -160,3 +163,10 @@ class Desks:
         if desk is None:
             return False
         return desk.transfers.running or any(view.status in LIVE for view in desk.jobs.list())
+
+
+def _clear(folder: Path) -> None:
+    """Delete a folder of empty folders; what is written there meanwhile stays, and the way to it."""
+    for place in (*sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True), folder):
+        with contextlib.suppress(OSError):
+            place.rmdir()

@@ -2,11 +2,10 @@
 
 Gradio gives every file in its cache to whoever knows its address (which holds the SHA-256 of the content). Here a file
 is given to the persons to whom a handler has shown it, told by the cookie that comes with the request. A visitor whose
-browser takes no cookies, and a program, cannot be told so: their addresses open for whoever knows them. What Gradio
-would fetch from elsewhere on a visitor's behalf is refused. Gradio answers the pages of any site, and a browser sends
-its cookie along with what they ask: from another site it counts for nobody.
+browser takes no cookies, and a program, cannot be told so: their addresses open for whoever knows them. Gradio answers
+the pages of any site, and a browser sends its cookie along with what they ask: from another site it counts for nobody.
 
-On one's own computer nothing of this is at work.
+On one's own computer nothing of this is at work. What is refused there, too, is in gate.py.
 """
 
 from __future__ import annotations
@@ -15,12 +14,10 @@ import json
 import os
 import secrets
 import threading
-from collections.abc import Awaitable, Callable, MutableMapping
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from synmotion_core.errors import ConfigError
+from synmotion_core.ui.gate import API, UPLOAD, Gate, Message, Scope, Send, header, is_of_another_site, refuse, routed
 from synmotion_core.ui.people import (
     COOKIE,
     Person,
@@ -33,15 +30,11 @@ from synmotion_core.ui.people import (
 
 ANYBODY = "anybody"
 MANY = 20_000  # addresses, before those whose files are gone are forgotten
-_FILES = ("/gradio_api/file=", "/gradio_api/file/")
-_UPLOAD = "/gradio_api/upload"
+_FILES = (f"{API}file=", f"{API}file/")
 _BODY = 2**20  # bytes of an answer that names uploaded files
 
 _owners: dict[str, set[str]] = {}
 _lock = threading.Lock()
-
-Scope = MutableMapping[str, Any]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 def own(path: str) -> None:
@@ -64,17 +57,6 @@ def may(person: Person | None, path: str) -> bool:
     return ANYBODY in owners or (person is not None and person.key in owners)
 
 
-def is_upload(path: str) -> bool:
-    """Whether a path that a request names is a file that was uploaded here.
-
-    Its address holds the SHA-256 of its content: whoever names one has the file, or was shown it.
-    """
-    from gradio.utils import get_upload_folder
-
-    found, folder = Path(path).resolve(), Path(get_upload_folder()).resolve()
-    return folder in found.parents and found.is_file()
-
-
 def _note(path: str, person: Person) -> None:
     with _lock:
         if len(_owners) > MANY:
@@ -93,9 +75,10 @@ class Guard:
         """Give a visitor their cookie with the page; hold requests for files against who may have them."""
         if scope["type"] != "http" or not shared():
             return await self.app(scope, receive, send)
-        if _is_of_another_site(scope):
+        path = routed(scope)
+        if is_of_another_site(scope) or _is_logged_out_elsewhere(scope, path):
             scope = {**scope, "session": {}}  # a copy: the visitor's own stays as it is
-        path, session = str(scope.get("path", "")), scope.get("session")
+        session = scope.get("session")
         if path == "/" and scope.get("method") == "GET" and session is not None:
             if log_in_has_ended(session):
                 del session["oauth_info"]
@@ -103,18 +86,18 @@ class Guard:
                 session[COOKIE] = secrets.token_urlsafe(32)
         wanted = next((path[len(start) :] for start in _FILES if path.startswith(start)), None)
         if wanted is not None and not may(_sender(scope), wanted):
-            return await _refuse(send)
-        if path.rstrip("/") == _UPLOAD:
+            return await refuse(send, 403, "This file is not yours, or not there any more.")
+        if path.rstrip("/") == UPLOAD:
             send = _noting(send, _sender(scope))
         return await self.app(scope, receive, send)
 
 
-def _is_of_another_site(scope: Scope) -> bool:
-    """Whether a page that is not of this studio sent a request: browsers name it in all but plain visits."""
-    headers = {bytes(name).lower(): bytes(value).decode("latin-1") for name, value in scope.get("headers", ())}
-    origin = headers.get(b"origin")
-    own = {headers.get(b"host", ""), *(host.strip() for host in os.environ.get("SPACE_HOST", "").split(","))}
-    return origin is not None and urlsplit(origin).netloc.lower() not in {host.lower() for host in own if host}
+def _is_logged_out_elsewhere(scope: Scope, path: str) -> bool:
+    """Whether a page of another site asks for the log-out: in an <img>, which names no origin.
+
+    Not looked at elsewhere: the log-in's way back comes from another site, as it should.
+    """
+    return path.rstrip("/") == "/logout" and header(scope, b"sec-fetch-site") in ("cross-site", "same-site")
 
 
 def _sender(scope: Scope) -> Person | None:
@@ -124,17 +107,11 @@ def _sender(scope: Scope) -> Person | None:
         return None
 
 
-async def _refuse(send: Send) -> None:
-    head = [(b"content-type", b"text/plain; charset=utf-8")]
-    await send({"type": "http.response.start", "status": 403, "headers": head})
-    await send({"type": "http.response.body", "body": b"This file is not yours, or not there any more."})
-
-
 def _noting(send: Send, person: Person | None) -> Send:
     """Whoever uploads a file may see it again: the answer of an upload names where it was put."""
     body = bytearray()
 
-    async def noted(message: MutableMapping[str, Any]) -> None:
+    async def noted(message: Message) -> None:
         if message["type"] == "http.response.body" and len(body) < _BODY:
             body.extend(message.get("body", b""))
             if not message.get("more_body") and person is not None:
@@ -154,12 +131,12 @@ def app_options() -> dict[str, Any]:
     """`app_kwargs` for Gradio's launch."""
     from starlette.middleware import Middleware
 
-    if not shared():
-        return {}
-    middleware = [Middleware(Guard)]
-    if not log_in_is_possible():  # else Gradio reads the cookie
-        from starlette.middleware.sessions import SessionMiddleware
+    middleware = [Middleware(Gate)]
+    if shared():
+        if not log_in_is_possible():  # else Gradio reads the cookie
+            from starlette.middleware.sessions import SessionMiddleware
 
-        key = secrets.token_hex(32)
-        middleware.insert(0, Middleware(SessionMiddleware, secret_key=key, same_site="none", https_only=True))
+            key = secrets.token_hex(32)
+            middleware.append(Middleware(SessionMiddleware, secret_key=key, same_site="none", https_only=True))
+        middleware.append(Middleware(Guard))
     return {"middleware": middleware}

@@ -39,3 +39,14 @@ def find(name: str, folder: Path) -> Path | None:
     """The file of that name in `folder` itself; None for a name that is no plain name of a visible file."""
     plain = bool(name) and Path(name).name == name and not name.startswith(".")
     return folder / name if plain and (folder / name).is_file() else None
+
+
+def is_upload(path: str) -> bool:
+    """Whether a path that a request names is a file that was uploaded here.
+
+    Its address holds the SHA-256 of its content: whoever names one has the file, or was shown it.
+    """
+    from gradio.utils import get_upload_folder
+
+    found, folder = Path(path).resolve(), Path(get_upload_folder()).resolve()
+    return folder in found.parents and found.is_file()

@@ -6,8 +6,10 @@ In the last test the Job is a real process: the real bootstrap script fetches, t
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
+import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -491,6 +493,28 @@ def test_what_was_learnt_is_sent_more_than_once(
             bootstrap.main(*asked)
     files = hub.repos[f"datasets/{begun.repo_id}"].head.files
     assert ("result/my wave.safetensors" in files) == comes
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="no /proc here")
+def test_no_child_of_the_script_finds_the_token_in_an_environment(tmp_path: Path) -> None:
+    """Its pip is one that looks; that the token arrives is seen where the Job is a real process."""
+    (tmp_path / "pip").mkdir()
+    (tmp_path / "pip" / "__init__.py").touch()
+    (tmp_path / "pip" / "__main__.py").write_text(
+        "import os, sys\n"
+        "for who in (os.getpid(), os.getppid()):\n"
+        "    print(b'hf_secret' in open(f'/proc/{who}/environ', 'rb').read())\n"
+        "sys.exit(7)\n"
+    )
+    text = Path(bootstrap.__file__).read_text(encoding="utf-8")
+    own = {"HF_TOKEN": "hf_secret", "PYTHONPATH": str(tmp_path), "PIP_NO_INDEX": "1"}  # the real pip installs nothing
+    done = subprocess.run(
+        [sys.executable, "-u", "-c", text, "ann/x", "c0ffee", "0.0.0", "my wave"], capture_output=True, text=True,
+        env={**os.environ, **own}, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (7, "")
+    said = ["synmotion: fetching what was sent", "False", "False", "synmotion: pip could not install"]
+    assert [line.partition(" huggingface_hub")[0] for line in done.stdout.splitlines()] == said
 
 
 def _set() -> threading.Event:

@@ -153,11 +153,48 @@ def test_too_many_visitors(workspace: Workspace, assets: Path, monkeypatch: pyte
     monkeypatch.setattr("synmotion_core.ui.desks.MOST_GUESTS", 2)
     with Desks(workspace, assets=assets) as desks:
         for name in "ab":
-            desks.of(person_of(request({COOKIE: name})))
+            made_something(desks.of(person_of(request({COOKIE: name}))).workspace)
         desks.of(person_of(request({COOKIE: "a"})))
         desks.of(person_of(request({"oauth_info": INFO})))
         with pytest.raises(ConfigError, match="too many visitors"):
             desks.of(person_of(request({COOKIE: "c"})))
+
+
+def made_something(own: Workspace) -> None:
+    (own.clips / "mine.mp4").write_text("x")
+
+
+@pytest.mark.usefixtures("space")
+def test_requests_without_a_cookie_keep_nobody_out(
+    workspace: Workspace, assets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is a new guest, whose desk is empty; guests with something on theirs, or with work, stay."""
+    monkeypatch.setattr("synmotion_core.ui.desks.MOST_GUESTS", 4)
+    kept, works = (person_of(request({COOKIE: name})) for name in "ab")
+    with Desks(workspace, assets=assets) as desks:
+        monkeypatch.setattr(desks, "_busy", lambda key: key == works.key)
+        made_something(desks.of(kept).workspace)
+        desks.of(works)
+        for number in range(20):
+            assert desks.of(person_of(request(page=f"session {number}"))).workspace.clips.is_dir()
+        assert {kept.key, works.key} < set(desks._desks)
+        assert len(desks._desks) == 4
+        assert len(list((workspace.root / "guests").iterdir())) == 4, "empty desks leave nothing behind"
+        assert (desks.of(kept).workspace.clips / "mine.mp4").exists()
+
+
+@pytest.mark.usefixtures("space")
+def test_what_is_written_while_a_desk_is_put_away_stays(
+    workspace: Workspace, assets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("synmotion_core.ui.desks.MOST_GUESTS", 1)
+    guest = person_of(request({COOKIE: "a"}))
+    with Desks(workspace, assets=assets) as desks:
+        desk = desks.of(guest)
+        monkeypatch.setattr(desk.jobs, "close", lambda: made_something(desk.workspace))  # after it was found empty
+        desks.of(person_of(request({COOKIE: "b"})))
+        assert guest.key not in desks._desks
+        assert (desks.of(guest).workspace.clips / "mine.mp4").exists()
 
 
 @pytest.mark.usefixtures("space")
@@ -167,12 +204,13 @@ def test_who_is_away_makes_room(workspace: Workspace, assets: Path, monkeypatch:
     people_here = {name: person_of(request({COOKIE: name})) for name in "abcde"}
     with Desks(workspace, assets=assets) as desks:
         homes = {name: desks.of(people_here[name]).workspace.root for name in "abc"}
-        (homes["b"] / "clips").mkdir(exist_ok=True)
-        (homes["b"] / "clips" / "mine.mp4").write_text("x")
+        for name in "bc":
+            made_something(desks.of(people_here[name]).workspace)
         monkeypatch.setattr(desks, "_busy", lambda key: key == people_here["a"].key)
         desks._used[people_here["a"].key] -= IDLE_S + 10
         with pytest.raises(ConfigError, match="too many visitors"):  # one is away, and has work
             desks.of(people_here["d"])
+        (homes["c"] / "clips" / "mine.mp4").unlink()
         for age, name in enumerate("cba"):
             desks._used[people_here[name].key] -= IDLE_S + 10 + age
         monkeypatch.setattr("synmotion_core.ui.desks.MOST_GUESTS", 2)
@@ -224,6 +262,29 @@ def test_from_another_site_a_cookie_counts_for_nobody(
     seen = through_the_guard(scope)
     assert (people.from_cookie(seen["session"]) is not None) == counts
     assert session == {"oauth_info": INFO, COOKIE: "x"}, "the visitor's own stays as it is"
+
+
+@pytest.mark.usefixtures("space")
+@pytest.mark.parametrize(
+    ("path", "sent_by", "counts"),
+    [
+        ("/logout", "cross-site", False),
+        ("/logout/", "cross-site", False),
+        ("/logout", "same-site", False),
+        ("/logout", "same-origin", True),
+        ("/logout", "none", True),
+        ("/logout", None, True),
+        ("/login/callback", "cross-site", True),
+        ("/", "cross-site", True),
+    ],
+)
+def test_no_other_site_logs_anybody_out(path: str, sent_by: str | None, counts: bool) -> None:
+    """An <img> names no origin; and the way back from the log-in is from another site."""
+    session = {"oauth_info": INFO, COOKIE: "x"}
+    headers = [(b"sec-fetch-site", sent_by.encode())] if sent_by else []
+    seen = through_the_guard({"type": "http", "path": path, "method": "GET", "headers": headers, "session": session})
+    seen["session"].pop("oauth_info", None)  # as Gradio does
+    assert ("oauth_info" not in session) == counts
 
 
 @pytest.mark.usefixtures("space")

@@ -182,7 +182,9 @@ def test_two_people_see_nothing_of_each_other(space: Space, visit: Visit, hub: H
     for token in TOKENS.values():
         assert not any(token.encode() in text for text in [*left, *seen])
 
-    # logged out, Ann is a guest with nothing
+    # another site's picture logs nobody out; logged out by herself, Ann is a guest with nothing
+    ann.request.get(f"{space.url}logout", headers={"Sec-Fetch-Site": "cross-site"})
+    assert fetched(ann, drawn) == 200
     ann.locator("#log-in").click()
     expect(ann.locator("#who")).to_contain_text("You are a guest", timeout=SLOW)
     assert fetched(ann, drawn) == 403
