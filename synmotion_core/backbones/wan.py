@@ -5,13 +5,15 @@ method makes of a shorter prompt is put in place of the padding's head; no poole
 classifier-free guidance against the backbone's negative prompt. The latents are (z - mean) / std in float32: without
 it a training runs, on the wrong scale.
 
-A first image, in Wan 2.2, is one of two things. Of 5B (`image_frames` 1) it is the clean first latent frame, and the
-time is told token by token: 0 there, t elsewhere. Of I2V-A14B it is a condition beside the latents, channel by channel
-and as long as the video; no frame is fixed. A14B's transformer is two experts (wan_experts.py).
+A first image is one of two things. Of 2.2 5B (`image_frames` 1) it is the clean first latent frame, and the time is
+told token by token: 0 there, t elsewhere. Of the I2V rows it is a condition beside the latents, channel by channel and
+as long as the video; no frame is fixed. That of 2.1 also looks at it through a CLIP ("image_prompts"): attn2 has keys
+and values of its own for what that sees. A14B's transformer is two experts (wan_experts.py).
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,13 +22,14 @@ from torch import Tensor, nn
 
 from synmotion_core.backbones.attention import attention_for
 from synmotion_core.backbones.checks import check_images, check_length, check_projections, check_video, latent_shape
+from synmotion_core.backbones.pictures import as_pictures
 from synmotion_core.backbones.real_world import KNOWS, PRIORS
 from synmotion_core.backbones.roles import NO_ROLES, Spans, spans_of, token_roles
 from synmotion_core.backbones.solver import FlowSolver
 from synmotion_core.backbones.words import FirstEncoder, Tokens, with_word
 from synmotion_core.diffusion import FlowMatching
 from synmotion_core.errors import ConfigError
-from synmotion_core.interfaces import BackboneSpec
+from synmotion_core.interfaces import BackboneSpec, Feature
 from synmotion_core.types import Condition, Mode, Prompt, TextCondition, VideoShape
 
 if TYPE_CHECKING:
@@ -46,10 +49,19 @@ _SHIFTS: Mapping[tuple[int, int], float] = {(480, 832): 3.0, (720, 1280): 5.0}  
 
 
 def _row(
-    *, transformer: int, vae: int = 126_892_531, options: Mapping[str, Any] | None = None, **own: Any
+    *,
+    transformer: int,
+    vae: int = 126_892_531,
+    image_encoder: int | None = None,
+    options: Mapping[str, Any] | None = None,
+    **own: Any,
 ) -> BackboneSpec:
-    """A row; what is not given is as in Wan 2.1 from text. With a boundary_ratio it has two transformers alike."""
+    """A row; what is not given is as in Wan 2.1 from text. With a boundary_ratio it has two transformers alike, with an
+    image_encoder one that pictures are seen through."""
     denoiser = {"transformer": transformer} | ({"transformer_2": transformer} if "boundary_ratio" in own else {})
+    sees = {} if image_encoder is None else {"image_encoder": image_encoder}
+    # what a learnt word is read with says nothing of a picture
+    reads: frozenset[Feature] = frozenset({"word_embeddings"} if image_encoder is None else {"image_prompts"})
     common: dict[str, Any] = {
         "family": "wan",
         "licence": "apache-2.0",
@@ -57,10 +69,11 @@ def _row(
         "modes": ("t2v",),
         "features": frozenset(
             {
-                *("token_roles", "free_text", "word_embeddings", "attention_lora", "true_cfg"),
+                *("token_roles", "free_text", "attention_lora", "true_cfg"),
                 *("first_block_cache", "taylorseer_cache"),
             }
-        ),
+        )
+        | reads,
         "frame_multiple": 4,
         "size_multiple": 16,
         "max_frames": 321,
@@ -69,7 +82,7 @@ def _row(
         "guidance_scale": 5.0,
         "negative_prompt": _NEGATIVE,
         "max_prompt_tokens": TEXT_TOKENS,
-        "parameters": {**denoiser, "vae": vae, "text_encoder": 5_680_910_336},
+        "parameters": {**denoiser, "vae": vae, "text_encoder": 5_680_910_336, **sees},
         "needs_gpu": True,
         "batch_size": 1,
         "knows": KNOWS,
@@ -101,6 +114,18 @@ SPECS: tuple[BackboneSpec, ...] = (
         shifts=_SHIFTS,
         transformer=14_288_491_584,
         default_shape=VideoShape(num_frames=49, height=320, width=512, fps=16.0),
+    ),
+    # the 720P weights are of the same class: put into the workspace, they take these' place
+    _row(
+        name="wan2.1-i2v-14b",
+        title="Wan 2.1 14B, from a picture",
+        repo="Wan-AI/Wan2.1-I2V-14B-480P-Diffusers",
+        revision="b184e23a8a16b20f108f727c902e769e873ffc73",
+        modes=("i2v",),
+        transformer=16_394_878_784,
+        image_encoder=630_766_080,
+        default_shape=VideoShape(num_frames=49, height=320, width=512, fps=16.0),
+        num_inference_steps=40,
     ),
     _row(
         name="wan2.2-ti2v-5b",
@@ -262,10 +287,10 @@ class Wan(FirstEncoder):
     # ------------------------------------------------------------------ text
 
     def encode_prompt(self, prompts: Sequence[Prompt], images: Tensor | None = None) -> TextCondition:
-        return self._encode(self._tokens([p.text for p in prompts], spans_of(prompts)), prompts)
+        return self._encode(self._tokens([p.text for p in prompts], spans_of(prompts)), prompts, images)
 
     def encode_text(self, texts: Sequence[str], images: Tensor | None = None) -> TextCondition:
-        return self._encode(self._tokens(list(texts), [NO_ROLES] * len(texts)), [None] * len(texts))
+        return self._encode(self._tokens(list(texts), [NO_ROLES] * len(texts)), [None] * len(texts), images)
 
     def _tokens(self, texts: list[str], spans: list[Spans]) -> Tokens:
         """The pipeline's, trimmed to the longest prompt. (It also mends HTML entities: that would move roles.)"""
@@ -276,10 +301,15 @@ class Wan(FirstEncoder):
         return Tokens(ids=inputs["input_ids"], mask=inputs["attention_mask"], subject=subject, motion=motion)
 
     @torch.no_grad()
-    def _encode(self, tokens: Tokens, prompts: Sequence[Prompt | None]) -> TextCondition:
+    def _encode(self, tokens: Tokens, prompts: Sequence[Prompt | None], images: Tensor | None) -> TextCondition:
         tokens = tokens.to(self.device)
         embeds = self.pipe.text_encoder(tokens.ids, tokens.mask).last_hidden_state.float()
-        return tokens.condition(embeds * tokens.mask.unsqueeze(-1), prompts)
+        read = tokens.condition(embeds * tokens.mask.unsqueeze(-1), prompts)
+        if "image_prompts" not in self.spec.features:
+            return read
+        pipe: Any = self.pipe
+        seen = pipe.encode_image(as_pictures(images, len(prompts)), self.device)
+        return dataclasses.replace(read, image_embeds=seen.float())
 
     def encode_word(self, prompts: Sequence[Prompt], word: Tensor) -> TextCondition:
         tokens = self._tokens([p.text for p in prompts], spans_of(prompts)).one_motion().to(self.device)
@@ -301,11 +331,19 @@ class Wan(FirstEncoder):
             timestep = self._timestep_a_token(timestep, latents, clean_frames)
         embeds = condition.prompt_embeds.to(self.device) * condition.prompt_attention_mask.to(self.device).unsqueeze(-1)
         text = nn.functional.pad(embeds, (0, 0, 0, TEXT_TOKENS - embeds.shape[1]))
+        seen = {}
+        if "image_prompts" in self.spec.features:
+            if condition.image_embeds is None:
+                raise ValueError(
+                    f"{self.spec.name}: image_latents without image_embeds: encode the prompts with the images"
+                )
+            seen["encoder_hidden_states_image"] = condition.image_embeds.to(self.device, self.dtype)
         with attention_for(self.device):
             velocity = self.denoiser(
                 hidden_states=latents.to(self.dtype),
                 timestep=timestep,
                 encoder_hidden_states=text.to(self.dtype),
+                **seen,
                 return_dict=False,
             )[0].float()
         return _with_first(torch.zeros_like(velocity[:, :, :1]), velocity) if clean_frames else velocity
@@ -329,7 +367,11 @@ class Wan(FirstEncoder):
         return FlowSolver(self.pipe.scheduler, num_inference_steps, eta, flow_shift, own_levels=True)
 
     def attention_targets(self, projections: str = "qkv") -> str:
-        """Of the video's self-attention (attn1) and of its look at the text (attn2), in both experts of two."""
+        """Of the video's self-attention (attn1) and of its look at the text (attn2), in both experts of two.
+
+        Not of its look at a picture (add_k_proj, add_v_proj): a motion is no picture's, and so files of 2.1 from text
+        and from a picture name the same layers. Those of other programs may have them.
+        """
         own = {"q": "to_q", "k": "to_k", "v": "to_v", "o": r"to_out\.0"}
         check_projections(projections)
         return rf"((high|low)_noise\.)?blocks\.\d+\.attn[12]\.({'|'.join(own[p] for p in projections)})"

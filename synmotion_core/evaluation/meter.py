@@ -246,7 +246,11 @@ def _wan(config: Mapping[str, Any], batch: int, size: tuple[int, int, int]) -> d
         "hidden_states": torch.empty(batch, config["in_channels"], *size, dtype=bf16),
         "timestep": torch.empty(batch),
         "encoder_hidden_states": torch.empty(batch, 512, config["text_dim"], dtype=bf16),
-    }
+    } | (
+        {"encoder_hidden_states_image": torch.empty(batch, 257, config["image_dim"], dtype=bf16)}
+        if config.get("image_dim")
+        else {}
+    )
 
 
 def _hunyuan_video15(config: Mapping[str, Any], batch: int, size: tuple[int, int, int]) -> dict[str, Tensor]:

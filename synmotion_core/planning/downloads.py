@@ -25,6 +25,7 @@ _STORED: Mapping[str, Mapping[str, int]] = {
     "hunyuanvideo-1.5-i2v": {"text_encoder": 2, "image_encoder": 2},
     "wan2.1-t2v-1.3b": {},
     "wan2.1-t2v-14b": {},
+    "wan2.1-i2v-14b": {"image_encoder": 2},
     "wan2.2-ti2v-5b": {"text_encoder": 2},
     "wan2.2-t2v-a14b": {"text_encoder": 2},
     "wan2.2-i2v-a14b": {"text_encoder": 2},

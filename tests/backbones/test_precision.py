@@ -47,6 +47,7 @@ SHARE = {
     **dict.fromkeys(("hunyuanvideo", "hunyuanvideo-i2v"), 0.972),
     **dict.fromkeys(("hunyuanvideo-1.5", "hunyuanvideo-1.5-i2v"), 0.979),
     **dict.fromkeys(("wan2.1-t2v-1.3b", "wan2.2-ti2v-5b"), 0.981),
+    "wan2.1-i2v-14b": 0.984,
     **dict.fromkeys(("wan2.1-t2v-14b", "wan2.2-t2v-a14b", "wan2.2-i2v-a14b"), 0.983),
     **dict.fromkeys(_UNETS, 0.405),  # the others are convolutions
 }
@@ -324,7 +325,10 @@ def conditioned(name: str) -> tuple[TextCondition, Tensor]:
     """Texts of the row, whole, and a first image's latents."""
     backbone = puppet_backbone() if name == "puppet-hunyuan" else tiny_backbone(name)
     x, _ = noisy(backbone)
-    image = torch.randn(x[:, :, :1].shape, generator=torch.Generator().manual_seed(3))
+    like = x[:, :, :1]
+    if backbone.spec.family == "wan" and not backbone.spec.image_frames:  # as long as the video, beside it
+        like = torch.cat([x, x], dim=1)
+    image = torch.randn(like.shape, generator=torch.Generator().manual_seed(3))
     return backbone.encode_prompt(PROMPTS), image
 
 

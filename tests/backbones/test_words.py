@@ -42,7 +42,7 @@ def test_rows_that_offer_it() -> None:
         *("wan2.2-ti2v-5b", "wan2.2-t2v-a14b", "wan2.2-i2v-a14b"),
     }
     entry = METHODS["textual_inversion"]
-    for name in ("hunyuanvideo-i2v", "hunyuanvideo-1.5", "hunyuanvideo-1.5-i2v"):
+    for name in ("hunyuanvideo-i2v", "hunyuanvideo-1.5", "hunyuanvideo-1.5-i2v", "wan2.1-i2v-14b"):
         reason = why_incompatible(SPECS[name], entry.name, entry.requires)
         assert reason == f"method 'textual_inversion' needs word_embeddings, which backbone {name!r} does not offer"
 

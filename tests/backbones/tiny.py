@@ -38,6 +38,7 @@ from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
     CLIPVisionConfig,
+    CLIPVisionModel,
     LlamaConfig,
     LlamaModel,
     LlavaConfig,
@@ -170,6 +171,17 @@ def _wan_i2v_experts_folder(folder: Path) -> None:
     _save_wan(folder, WanImageToVideoPipeline, flow_shift=5.0, in_channels=4 + 4 + 4, experts=2, boundary_ratio=0.9)
 
 
+def _wan_i2v_folder(folder: Path) -> None:
+    sight = CLIPVisionConfig(
+        hidden_size=16, intermediate_size=32, num_hidden_layers=3, num_attention_heads=2, image_size=28, patch_size=14
+    )
+    sees = CLIPImageProcessor(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28})
+    _save_wan(
+        folder, WanImageToVideoPipeline, in_channels=4 + 4 + 4, looks={"image_dim": 16, "added_kv_proj_dim": 24},
+        image_encoder=CLIPVisionModel(sight), image_processor=sees,
+    )  # fmt: skip
+
+
 def _save_wan(
     folder: Path,
     family: Any = WanPipeline,
@@ -178,6 +190,7 @@ def _save_wan(
     flow_shift: float = 3.0,
     experts: int = 1,
     in_channels: int = 4,
+    looks: Any = None,
     **given: Any,
 ) -> None:
     torch.manual_seed(12)
@@ -190,7 +203,7 @@ def _save_wan(
         WanTransformer3DModel(
             patch_size=(1, 2, 2), num_attention_heads=2, attention_head_dim=12, in_channels=in_channels,
             out_channels=4, text_dim=32, freq_dim=32, ffn_dim=48, num_layers=2, cross_attn_norm=True,
-            qk_norm="rms_norm_across_heads", rope_max_seq_len=64,
+            qk_norm="rms_norm_across_heads", rope_max_seq_len=64, **(looks or {}),
         )
         for _ in range(experts)
     ]  # fmt: skip
@@ -308,6 +321,7 @@ FOLDERS = {
     "hunyuanvideo-1.5-i2v": _hunyuan15_i2v_folder,
     "wan2.1-t2v-1.3b": _wan_folder,
     "wan2.1-t2v-14b": _wan_folder,
+    "wan2.1-i2v-14b": _wan_i2v_folder,
     "wan2.2-ti2v-5b": _wan_ti2v_folder,
     "wan2.2-t2v-a14b": _wan_t2v_experts_folder,
     "wan2.2-i2v-a14b": _wan_i2v_experts_folder,

@@ -57,6 +57,7 @@ def test_every_large_row_says_how_it_is_stored() -> None:
     ("name", "known"),
     [
         ("hunyuanvideo", 39.0 * 2**30),
+        ("wan2.1-i2v-14b", 83.89 * 2**30),
         ("wan2.2-ti2v-5b", 34.20 * GB),
         ("wan2.2-t2v-a14b", 126_200_628_126),
         ("wan2.2-i2v-a14b", 126_204_155_463),
