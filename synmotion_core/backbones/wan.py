@@ -124,7 +124,9 @@ SPECS: tuple[BackboneSpec, ...] = (
         modes=("i2v",),
         transformer=16_394_878_784,
         image_encoder=630_766_080,
+        held={"image_encoder": "float32"},  # as the official code and diffusers read it
         default_shape=VideoShape(num_frames=49, height=320, width=512, fps=16.0),
+        shifts=_SHIFTS,
         num_inference_steps=40,
     ),
     _row(

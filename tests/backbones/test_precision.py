@@ -136,6 +136,7 @@ HELD = {
     "hunyuanvideo-i2v": {"text_encoder": F16, "text_encoder_2": F16},
     "hunyuanvideo-1.5": {"text_encoder": F16, "text_encoder_2": F32},
     "hunyuanvideo-1.5-i2v": {"text_encoder": F16, "text_encoder_2": F32, "image_encoder": F16},
+    "wan2.1-i2v-14b": {"image_encoder": F32},
     "modelscope-t2v-1.7b": {"unet": F16, "text_encoder": F16},
     "zeroscope-v2-576w": {"unet": F16, "text_encoder": F16},
 }
