@@ -84,7 +84,8 @@ def _check_size(
     made += entry.num_parameters(config, backbone.text_width, all_of_them)
     if made > _SLACK * held:
         raise AdapterError(
-            f"{path.name} has settings of about {made:,} parameters and holds {held:,}: it is not what its settings say"
+            f"{path.name} has settings of about {made:,} parameters on {backbone.spec.name} and holds {held:,}: it is "
+            "not what its settings say"
         )
 
 

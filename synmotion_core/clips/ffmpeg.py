@@ -42,18 +42,22 @@ class ClipRefused(ClipError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a clip may cost; `pixels` are those of a frame, `seconds_to_decode` is wall time for one pass."""
+    """What a clip may cost; `pixels` are those of a frame, `all_pixels` of all frames together, `seconds_to_decode` is
+    wall time for one pass."""
 
     file_bytes: int = 512 << 20
     duration_s: float = 60.0
     pixels: int = 4096 * 2304
     frames: int = 3600
+    all_pixels: int = 4096 * 2304 * 3600
     fps: float = 240.0
     decoded_bytes: int = 1 << 30
     seconds_to_decode: float = 120.0
 
 
 LIMITS = Limits()
+# where people share a studio, whose clips are looked at in one queue: 15 s of full HD at 30 frames a second
+SHARED_LIMITS = Limits(all_pixels=1920 * 1080 * 450, seconds_to_decode=15.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -242,8 +242,13 @@ def _decode_timeline(path: Path, container: str, limits: Limits) -> _Timeline:
 
 
 def _count(path: Path, header: VideoInfo, limits: Limits) -> VideoInfo:
-    line = _decode_timeline(path, header.container, limits)
+    most = min(limits.frames, limits.all_pixels // max(1, header.width * header.height))
+    line = _decode_timeline(path, header.container, replace(limits, frames=most))
     n = len(line.ticks)
+    if n > most < limits.frames:
+        words = f"has more than {most} frames of {header.width}x{header.height}, which are"
+        words += f" {limits.all_pixels / 1e6:.0f} million pixels, the most that are taken here"
+        raise ClipRefused("too_many_pixels", f"{words}: {_SHORTEN}, or export it smaller")
     if n > limits.frames:
         raise ClipRefused("too_many_frames", f"has more than {limits.frames} frames: {_SHORTEN}")
     if len(line.sizes) > 1:

@@ -26,7 +26,7 @@ from synmotion_core.clip_files import VIDEO_ENDINGS, read_index
 from synmotion_core.clips import video
 from synmotion_core.clips.captions import CAPTION, MOST_LETTERS, captions_in
 from synmotion_core.clips.captions import MOST_BYTES as MOST_TEXT_BYTES
-from synmotion_core.clips.ffmpeg import LIMITS
+from synmotion_core.clips.ffmpeg import LIMITS, Limits
 from synmotion_core.config import ClipSource
 from synmotion_core.datasets import INDEX, MOST_CLIPS, Datasets
 from synmotion_core.errors import ClipError, ConfigError, UserInputError
@@ -72,8 +72,11 @@ def send(datasets: Datasets, name: str, target: Path) -> None:
                     place.write(block)
 
 
-def receive(datasets: Datasets, file: Path, name: str = "") -> Received:
-    """Unpack a zip into a new set; `name` "" takes the zip's own. Raises ClipError naming what cannot be taken."""
+def receive(datasets: Datasets, file: Path, name: str = "", *, limits: Limits = LIMITS) -> Received:
+    """Unpack a zip into a new set; `name` "" takes the zip's own. limits: what each video may cost.
+
+    Raises ClipError naming what cannot be taken.
+    """
     _check_end(file)
     with _damage(file):
         archive = zipfile.ZipFile(file)
@@ -85,7 +88,7 @@ def receive(datasets: Datasets, file: Path, name: str = "") -> Received:
             for short, entry in entries.items():
                 with _damage(file), archive.open(entry) as source:
                     _copy(source, folder / short, entry)
-            clips = _finished(folder, entries, notes)
+            clips = _finished(folder, entries, notes, limits)
     return Received(name=wanted, num_clips=len(clips), notes=tuple(notes))
 
 
@@ -217,7 +220,9 @@ def _copy(source: IO[bytes], target: Path, entry: zipfile.ZipInfo) -> None:
             file.write(block)
 
 
-def _finished(folder: Path, entries: dict[str, zipfile.ZipInfo], notes: list[str]) -> tuple[ClipSource, ...]:
+def _finished(
+    folder: Path, entries: dict[str, zipfile.ZipInfo], notes: list[str], limits: Limits
+) -> tuple[ClipSource, ...]:
     """What the unpacked folder says, every video opened; writes the index anew, of what it names alone."""
     from synmotion_core.datasets import index_text
 
@@ -241,7 +246,7 @@ def _finished(folder: Path, entries: dict[str, zipfile.ZipInfo], notes: list[str
     refused = []
     for path in sorted({clip.path for clip in clips}):
         try:
-            video.probe(path)
+            video.probe(path, limits=limits)
         except UserInputError as error:
             refused.append(str(error))
     if refused:

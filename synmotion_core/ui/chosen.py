@@ -30,10 +30,12 @@ from synmotion_core.clip_files import VIDEO_ENDINGS
 from synmotion_core.clips import doctor, video
 from synmotion_core.clips.captions import MOST_LETTERS
 from synmotion_core.clips.doctor import Cut, Finding
+from synmotion_core.clips.ffmpeg import LIMITS, SHARED_LIMITS, Limits
 from synmotion_core.clips.takes import Take, takes
 from synmotion_core.config import MOST_FPS, ClipSource, motion_name
 from synmotion_core.errors import ClipError, MissingError, UserInputError
 from synmotion_core.ui import media
+from synmotion_core.ui.people import shared
 from synmotion_core.ui.uploads import check_ending, find, keep
 
 if TYPE_CHECKING:
@@ -220,7 +222,7 @@ class Library:
         except UserInputError as error:
             return Look(info=None, findings=(doctor.refusal(error),))
         stamp = path.stat().st_mtime_ns
-        return _look(path, stamp, choice.cut, _Target.of(spec))
+        return _look(path, stamp, choice.cut, _Target.of(spec), limits_here())
 
     def looks(self, choices: Sequence[ClipChoice], spec: BackboneSpec) -> list[Look]:
         """One a clip, several at a time; near duplicates are named on the later clip."""
@@ -262,19 +264,26 @@ class _Target:
         return cls(spec.name, spec.default_shape, spec.frame_multiple, "" if spec.needs_gpu else spec.name, real)
 
 
-@functools.lru_cache(maxsize=512)
-def _probe(path: Path, stamp: int) -> video.VideoInfo:
-    return video.probe(path)
+def limits_here() -> Limits:
+    """What a clip may cost that is looked at while its person, and where people share it everybody, waits."""
+    return SHARED_LIMITS if shared() else LIMITS
 
 
 @functools.lru_cache(maxsize=512)
-def _look(path: Path, stamp: int, cut: Cut, target: _Target) -> Look:
+def _probe(path: Path, stamp: int, limits: Limits) -> video.VideoInfo:
+    return video.probe(path, limits=limits)
+
+
+@functools.lru_cache(maxsize=512)
+def _look(path: Path, stamp: int, cut: Cut, target: _Target, limits: Limits) -> Look:
     info = None
     try:
-        info = _probe(path, stamp)
+        info = _probe(path, stamp, limits)
         scale = min(1.0, doctor.THUMBNAIL_PX / min(info.height, info.width))
         height, width = max(1, round(info.height * scale)), max(1, round(info.width * scale))
-        frames, _ = video.read(path, start_s=cut.start_s, end_s=cut.end_s, height=height, width=width, info=info)
+        frames, _ = video.read(
+            path, start_s=cut.start_s, end_s=cut.end_s, height=height, width=width, info=info, limits=limits
+        )
     except UserInputError as error:
         return Look(info=info, findings=(doctor.refusal(error),))
     findings = doctor.examine(

@@ -16,7 +16,7 @@ from synmotion_core.datasets import Datasets, zipped
 from synmotion_core.errors import ClipError, ConfigError, MissingError
 from synmotion_core.ui import media
 from synmotion_core.ui.asked import Asked, answered
-from synmotion_core.ui.chosen import MOST_CLIPS, ClipChoice, Library, in_words, read_memory
+from synmotion_core.ui.chosen import MOST_CLIPS, ClipChoice, Library, in_words, limits_here, read_memory
 from synmotion_core.ui.notices import Updates, guarded, hint, notice, notices, quiet
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def wire(
     def on_receive(values: Mapping[Any, Any]) -> Updates:
         if not values[fields.receive]:
             return {}
-        got = zipped.receive(sets(), Path(values[fields.receive]))
+        got = zipped.receive(sets(), Path(values[fields.receive]), limits=limits_here())
         said = notice("good", f"“{got.name}” was taken in: {got.num_clips} clips. Press Open to choose them.")
         return listed(got.name, said + notices("warning", got.notes))
 

@@ -424,7 +424,10 @@ def forged(**changed: Any) -> bytes:
         ({"method": "lora", "method_config": {"modules": "x"}}, "settings that lora"),
         ({"method": "os.system"}, "there is no method 'os.system'"),
         ({"backbone": "llama"}, "there is no backbone 'llama'"),
-        ({"backbone": "wan2.1-t2v-1.3b"}, "it is not what its settings say"),
+        (
+            {"backbone": "wan2.1-t2v-1.3b"},
+            "settings of about 69,746,176 parameters on wan2.1-t2v-1.3b and holds 776,960",
+        ),
     ],
 )
 def test_an_adapter_that_lies_is_not_kept(

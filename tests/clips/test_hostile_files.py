@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from synmotion_core.clips import dataset, ffmpeg, video
-from synmotion_core.clips.ffmpeg import LIMITS, ClipRefused, Limits
+from synmotion_core.clips.ffmpeg import LIMITS, SHARED_LIMITS, ClipRefused, Limits
 from synmotion_core.errors import ClipError, MissingError, UserInputError
 from synmotion_core.types import Prompt, VideoShape
 from tests.clips.files import H264, encode, numbered, run_ffmpeg
@@ -197,6 +197,11 @@ def test_one_frame_is_readable_and_no_clip(tmp_path: Path) -> None:
         (Limits(duration_s=1.5), "too_long", "lasts 2.1 s, at most 1.5 s"),
         (Limits(pixels=64 * 64 - 1), "too_many_pixels", "64x64|one above 4095 pixels"),
         (Limits(frames=16), "too_many_frames", "more than 16 frames"),
+        (
+            Limits(all_pixels=16 * 64 * 64),
+            "too_many_pixels",
+            "more than 16 frames of 64x64, .* 0 million pixels, the most that are taken here: cut out the seconds",
+        ),
         (Limits(fps=7.0), "too_many_frames", "has 8 frames a second, at most 7"),
     ],
 )
@@ -211,8 +216,24 @@ def test_every_limit_holds_and_is_named(tmp_path: Path, limits: Limits, code: st
 def test_exactly_the_limit_is_taken(tmp_path: Path) -> None:
     path = good(tmp_path / "clip.mp4")
     limits = Limits(file_bytes=path.stat().st_size, duration_s=2.125, pixels=64 * 64, frames=17, fps=8.0,
-                    decoded_bytes=17 * 64 * 64 * 3)  # fmt: skip
+                    all_pixels=17 * 64 * 64, decoded_bytes=17 * 64 * 64 * 3)  # fmt: skip
     assert len(video.read(path, limits=limits)[0]) == 17
+
+
+def test_no_more_frames_are_decoded_than_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+    run = ffmpeg.run
+    monkeypatch.setattr(ffmpeg, "run", lambda a, **how: asked.append(list(a)) or run(a, **how))
+    with pytest.raises(ClipRefused, match="more than 3 frames"):
+        video.probe(good(tmp_path / "clip.mp4"), limits=Limits(all_pixels=3 * 64 * 64))
+    last = asked[-1]
+    assert last[last.index("-frames:v") + 1] == "4"
+
+
+def test_a_default_takes_what_it_took() -> None:
+    assert LIMITS.all_pixels == LIMITS.pixels * LIMITS.frames
+    hd = 1920 * 1080
+    assert hd * 15 * 30 <= SHARED_LIMITS.all_pixels < LIMITS.all_pixels
 
 
 def test_what_is_not_a_file(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from synmotion_core.arguments import build_parser
+from synmotion_core.clips.ffmpeg import Limits
 from synmotion_core.command import train_run
 from synmotion_core.config import ClipSource
 from synmotion_core.datasets import Datasets, write_set, zipped
@@ -150,6 +151,17 @@ def test_a_zip_is_the_set(datasets: Datasets, clips: tuple[ClipSource, ...], tmp
     first = file.read_bytes()
     zipped.send(datasets, "flips", file)
     assert file.read_bytes() == first
+
+
+def test_a_zip_is_held_to_what_a_video_may_cost(
+    datasets: Datasets, clips: tuple[ClipSource, ...], tmp_path: Path
+) -> None:
+    datasets.save("flips", clips)
+    file = tmp_path / "sent.zip"
+    zipped.send(datasets, "flips", file)
+    with pytest.raises(ClipError, match=r"videos in the zip cannot be used: .*, the most that are taken here"):
+        zipped.receive(datasets, file, "again", limits=Limits(all_pixels=1))
+    assert [one.name for one in datasets.all()] == ["flips"]
 
 
 def test_a_zip_of_videos_alone_is_taken_without_words(
@@ -312,7 +324,7 @@ def test_any_byte_of_its_lists_may_be_wrong(
     datasets: Datasets, clips: tuple[ClipSource, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing but a refusal or a set comes of it: zipfile has many ways to say that it cannot read."""
-    monkeypatch.setattr(zipped.video, "probe", lambda path: None)
+    monkeypatch.setattr(zipped.video, "probe", lambda path, **limits: None)
     file = tmp_path / "zip.zip"
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("a.mp4", b"x" * 100)
@@ -330,7 +342,7 @@ def test_any_byte_of_its_lists_may_be_wrong(
 def test_a_bug_of_ours_is_no_damage_of_the_zip(
     datasets: Datasets, clips: tuple[ClipSource, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(path: Path) -> None:
+    def broken(path: Path, **limits: Any) -> None:
         raise RuntimeError("a bug")
 
     file = tmp_path / "zip.zip"

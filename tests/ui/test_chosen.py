@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from synmotion_core.clips import video
 from synmotion_core.clips.doctor import Cut
+from synmotion_core.clips.ffmpeg import Limits
 from synmotion_core.errors import ClipError, ConfigError, MissingError, StorageError
 from synmotion_core.ui import (
     chosen,
@@ -91,6 +92,20 @@ def test_uploads_are_kept_once_under_a_safe_name(library: Library, tmp_path: Pat
     assert not set(kept.name) & set('<>:"/\\|?*')
     with pytest.raises(ClipError, match="export it as H"):
         library.add(Path("x.avi"))
+
+
+def test_where_people_share_it_a_clip_may_cost_less_and_is_told_so(
+    library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chosen, "SHARED_LIMITS", Limits(all_pixels=16 * 64 * 64))
+    clip = example(library)
+    assert not library.look(clip, PUPPETS).blocked
+    monkeypatch.setattr(chosen, "shared", lambda: True)
+    look = library.look(clip, PUPPETS)
+    assert look.blocked
+    assert "more than 16 frames of 64x64" in look.findings[0].message
+    monkeypatch.setattr(chosen, "shared", lambda: False)
+    assert not library.look(clip, PUPPETS).blocked
 
 
 def test_a_full_disk_is_said_and_leaves_nothing(
