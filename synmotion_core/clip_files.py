@@ -12,11 +12,13 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from synmotion_core.clips.captions import Caption, captions_in, taken_apart
 from synmotion_core.config import ClipSource, from_dict, motion_name
 from synmotion_core.errors import ClipError, ConfigError, MissingError
+
+if TYPE_CHECKING:  # a command's help needs no decoder
+    from synmotion_core.clips.captions import Caption
 
 VIDEO_ENDINGS = (".mp4", ".m4v", ".mov", ".webm")
 Note = Callable[[str], None]  # receives sentences for the person, one a call
@@ -34,6 +36,8 @@ def read_json(path: Path) -> Any:
 
 def clip_file(path: Path, subject: str | None, motion: str | None) -> ClipSource:
     if subject is None and motion is not None:
+        from synmotion_core.clips.captions import captions_in
+
         found = captions_in(path.parent, [path], VIDEO_ENDINGS)
         if found.problems and path not in found.by_clip:
             raise ClipError(found.problems[0])
@@ -58,6 +62,8 @@ def clip_folder(folder: Path, subject: str | None, motion: str | None, note: Not
     if not clips:
         return _videos(folder, files, subject, motion, note)
     if subject is None and motion is not None and not all(clip.subject for clip in clips):
+        from synmotion_core.clips.captions import captions_in
+
         bare = [clip.path for clip in clips if not clip.subject]
         worded = _captioned(bare, captions_in(folder, bare, VIDEO_ENDINGS).by_clip, motion)
         clips = [_with_words(clip, worded) for clip in clips]
@@ -84,6 +90,8 @@ def _videos(
     folder: Path, files: Sequence[Path], subject: str | None, motion: str | None, note: Note
 ) -> list[ClipSource]:
     """All videos of a folder without an index, with the words that are given, else their captions'."""
+    from synmotion_core.clips.captions import captions_in
+
     videos = [p for p in files if p.suffix.lower() in VIDEO_ENDINGS]
     found = captions_in(folder, videos, VIDEO_ENDINGS)
     given = subject is not None and motion is not None
@@ -111,6 +119,8 @@ def _videos(
 
 def _captioned(paths: Sequence[Path], captions: Mapping[Path, Caption], motion: str) -> list[ClipSource]:
     """Clips with the words of their captions around the motion's; ClipError says of each what is wanted."""
+    from synmotion_core.clips.captions import taken_apart
+
     clips, wanted = [], []
     for path in paths:
         try:

@@ -759,7 +759,7 @@ def test_an_adapter_that_cannot_be_put_there_stays_where_it_is(
     def full(path: Path, target: Path) -> None:
         raise StorageError("the disk is full")
 
-    monkeypatch.setattr(shelf, "link_or_copy", full)
+    monkeypatch.setattr(shelf, "claim", full)
     assert cli.main(shlex.split(f"{BASE} --steps 5")) == cli.OK
     out, err = capsys.readouterr()
     assert out == "runs/w/w.safetensors\n"
@@ -794,9 +794,9 @@ def test_the_command_that_uses_an_adapter_draws_as_it_was_trained(
         return found
 
     held = "--weights 4bit --text-weights 8bit --vae-tiling --gradient-checkpointing --out one"
-    run = said(f"{held} --frames 33 --height 512 --width 320")
+    run = said(f"{held} --frames 33 --height 128 --width 80")
     assert run.precision == Precision(weights="4bit", text_weights="8bit", vae_tiling=True)
-    assert (run.num_frames, run.height, run.width, run.images) == (33, 512, 320, ())
+    assert (run.num_frames, run.height, run.width, run.images) == (33, 128, 80, ())
     run = said("--mode i2v --out two")
     assert (run.precision, run.num_frames, run.images) == (PLAIN, None, (Path("red-cat.png"),))
 
