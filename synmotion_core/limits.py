@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from synmotion_core.errors import ConfigError, UserInputError
 
-MOST_LETTERS = 5_000  # of a subject, a motion, a setting: more than any text encoder here reads
+MOST_LETTERS = 10_000  # of a subject, a motion, a setting: more than any text encoder here reads
 MOST_SUBJECTS = 500  # and motions, which priors multiply with them
 MOST_CLIPS = 10_000  # of a run, and seeds; the page and the programs' endpoint take fewer
 

@@ -230,17 +230,17 @@ LONG = "x" * (MOST_LETTERS + 1)
         (TrainRun, TRAIN | {"priors": {"per_pair": 10**9}}, "per_pair must be between 1 and 10000, got 1000000000"),
         (PriorConfig, {"subjects": ["a cat"] * (MOST_SUBJECTS + 1)}, "subjects is a list of at most 500, got 501"),
         (PriorConfig, {"motions": ["walks"] * (MOST_SUBJECTS + 1)}, "motions is a list of at most 500, got 501"),
-        (PriorConfig, {"motions": ["walks", LONG]}, "one of motions has at most 5000 characters, got 5001"),
+        (PriorConfig, {"motions": ["walks", LONG]}, "one of motions has at most 10000 characters, got 10001"),
         (PriorConfig, {"left_out": list(range(10_001))}, "left_out is a list of at most 10000, got 10001"),
         (TrainConfig, {"sample_subjects": ["a cat"] * (MOST_SUBJECTS + 1)}, "sample_subjects is a list of at most 500"),
-        (TrainConfig, {"sample_subjects": [LONG]}, "one of sample_subjects has at most 5000 characters, got 5001"),
+        (TrainConfig, {"sample_subjects": [LONG]}, "one of sample_subjects has at most 10000 characters, got 10001"),
         (TrainConfig, {"sample_images": ["a.png"] * (MOST_SUBJECTS + 1)}, "sample_images is a list of at most 500"),
-        (ClipSource, CLIP | {"subject": LONG}, "subject has at most 5000 characters, got 5001 ('xxxx"),
-        (ClipSource, CLIP | {"motion": LONG}, "motion has at most 5000 characters"),
+        (ClipSource, CLIP | {"subject": LONG}, "subject has at most 10000 characters, got 10001 ('xxxx"),
+        (ClipSource, CLIP | {"motion": LONG}, "motion has at most 10000 characters"),
         (GenerateRun, GENERATE | {"subjects": ["a cat"] * (MOST_SUBJECTS + 1)}, "subjects is a list of at most 500"),
-        (GenerateRun, GENERATE | {"subjects": [LONG]}, "one of subjects has at most 5000 characters"),
+        (GenerateRun, GENERATE | {"subjects": [LONG]}, "one of subjects has at most 10000 characters"),
         (GenerateRun, GENERATE | {"seeds": list(range(MOST_CLIPS + 1))}, "seeds is a list of at most 10000, got 10001"),
-        *((GenerateRun, GENERATE | {name: LONG}, f"{name} has at most 5000") for name in (
+        *((GenerateRun, GENERATE | {name: LONG}, f"{name} has at most 10000") for name in (
             "motion", "setting", "negative_prompt"
         )),
     ],

@@ -42,7 +42,7 @@ def test_white_space_is_normalised_once_and_for_all(parts: list[str], outer: int
 def test_endless_words_are_refused(field: str) -> None:
     values = {"subject": "a cat", "motion": "waves", "setting": "outside"}
     assert Prompt(**values | {field: "x" * MOST_LETTERS})
-    with pytest.raises(PromptError, match=f"{field} has at most 5000 characters, got 5001"):
+    with pytest.raises(PromptError, match=f"{field} has at most 10000 characters, got 10001"):
         Prompt(**values | {field: "x" * (MOST_LETTERS + 1)})
 
 

@@ -201,7 +201,7 @@ def test_what_cannot_be_is_said_in_its_own_words(client: Client, site: Site, tmp
         ("/train", ([], "claps"), {}, "a training needs at least one clip"),
         ("/train", ([handle_file(tmp_path / "a.txt")] * 201, "claps"), {}, "takes at most 200 clips, got 201"),
         ("/generate", (["a cat"] * 501,), {"motion": "walks"}, "subjects is a list of at most 500, got 501"),
-        ("/generate", (["a cat"],), {"motion": "x" * 5001}, "motion has at most 5000 characters, got 5001"),
+        ("/generate", (["a cat"],), {"motion": "x" * 10001}, "motion has at most 10000 characters, got 10001"),
         ("/train", ([], "claps"), {"settings": {"clips": [{"path": "/etc/passwd"}]}}, "clips is no setting here"),
         ("/train", ([], "claps"), {"settings": {"train": {"sample_images": ["/etc/passwd"]}}}, "sample_images is no"),
         ("/train", ([handle_file(tmp_path / "a.txt")], "claps"), {}, "export it as H.264 in .mp4"),
