@@ -377,6 +377,8 @@ def add_generate_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--blend-share", type=float, metavar="W", help=text)
     text = "both motions at once, or first --adapter's and then --blend's (default: mixed)"
     group.add_argument("--blend-over", choices=["mixed", "sequence"], help=text)
+    text = "a LoRA (file, or name of one here) beneath all else, with strength S (default: 1); may be repeated"
+    group.add_argument("--lora", action="append", metavar="FILE[:S]", dest="loras", help=text)
     _add_settings(group, "a setting of the adapter's method that no training sees, method.KEY; may be repeated")
     text = "how much of the noise that videos begin with is --noise-clip's, 0 to 1: its layout and some of its motion"
     group.add_argument("--noise-prior", type=float, metavar="P", help=text)

@@ -1,4 +1,4 @@
-"""Two motions in one video: how much of each, latent frame by latent frame; and two adapters on one denoiser.
+"""Two motions in one video: how much of each, latent frame by latent frame.
 
 In every sampling step adapter A predicts in A's condition and adapter B in B's, and the predictions are combined:
 
@@ -12,20 +12,15 @@ In every sampling step adapter A predicts in A's condition and adapter B in B's,
 At s = 0 every weight is 0 and at s = 1 every one is 1, exactly: then the other adapter is never asked, so that the
 video is A's or B's alone, bit for bit. Weights are of latent frames, each of which stands for several frames.
 
-The two are attached side by side, and one at a time works: the other has strength 0. A backbone refuses a second
-adapter, which is nearly always a mistake; within `second` it takes one.
+The two are attached side by side (stacking.py), and one at a time works: the other has strength 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Literal
 
 Over = Literal["mixed", "sequence"]
 RAMP = 0.25  # r: of the video in which one motion becomes the other
-_second: ContextVar[bool] = ContextVar("second", default=False)
 
 
 def frame_weights(share: float, over: Over, frames: int) -> tuple[float, ...]:
@@ -39,18 +34,3 @@ def frame_weights(share: float, over: Over, frames: int) -> tuple[float, ...]:
     centre = (1 - share) * (1 + RAMP) - RAMP / 2
     times = ((i + 0.5) / frames for i in range(frames))
     return tuple(min(1.0, max(0.0, (t - centre) / RAMP + 0.5)) for t in times)
-
-
-@contextmanager
-def second() -> Iterator[None]:
-    """Within it, and in this thread, what is attached goes beside an adapter that is there already."""
-    token = _second.set(True)
-    try:
-        yield
-    finally:
-        _second.reset(token)
-
-
-def is_second() -> bool:
-    """Whether `second` is open."""
-    return _second.get()

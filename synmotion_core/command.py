@@ -23,7 +23,7 @@ from typing import Any
 
 from synmotion_core import presets
 from synmotion_core.clip_files import Note, clip_file, clip_folder, read_json
-from synmotion_core.config import BlendWith, ClipSource, Footage, GenerateRun, TrainRun, from_dict, to_dict
+from synmotion_core.config import BlendWith, ClipSource, Footage, GenerateRun, LoraWith, TrainRun, from_dict, to_dict
 from synmotion_core.errors import ClipError, ConfigError
 from synmotion_core.precision import PLAIN, Precision
 from synmotion_core.training.settings import PriorConfig, TrainConfig
@@ -117,6 +117,11 @@ def generate_run(args: argparse.Namespace) -> GenerateRun:
 
         info = read_info(adapter)
         motion, backbone = motion if motion is not None else info.motion, backbone or info.backbone
+    loras = [_lora(text) for text in args.loras or ()]
+    if backbone is None and loras:
+        from synmotion_core.adapters.file import read_info
+
+        backbone = read_info(loras[0].adapter).backbone
     if motion is None:
         raise ConfigError('without an adapter, say what happens: --motion "walks"')
     given = {"setting": args.setting, "backbone": backbone, "adapter": adapter, "strength": args.strength,
@@ -126,7 +131,8 @@ def generate_run(args: argparse.Namespace) -> GenerateRun:
              "embedded_guidance": args.embedded_guidance, "negative_prompt": args.negative_prompt,
              "flow_shift": args.flow_shift, "images": args.images,
              "noise_clip": _footage(args.noise_clip), "noise_prior": args.noise_prior,
-             "adapter_until": args.adapter_until, "step_cache": args.step_cache, "blend": _blend(args)}  # fmt: skip
+             "adapter_until": args.adapter_until, "step_cache": args.step_cache, "blend": _blend(args),
+             "loras": loras or None}  # fmt: skip
     values = {"subjects": args.subjects, "motion": motion, "compare": args.compare, "precision": _precision(args)}
     settings = dict(_setting(text if "." in text.partition("=")[0] else f"method.{text}") for text in args.settings)
     for key in settings:
@@ -144,6 +150,16 @@ def _blend(args: argparse.Namespace) -> BlendWith | None:
             raise ConfigError(f"--blend-{name} {value} needs --blend with the adapter that it is about")
         return None
     return from_dict(BlendWith, {"adapter": named_adapter(args.blend), **given})
+
+
+def _lora(text: str) -> LoraWith:
+    """A file or a name, and a strength behind the last colon: what is no number there belongs to the name."""
+    named, colon, last = text.rpartition(":")
+    try:
+        strength = float(last) if colon else 1.0
+    except ValueError:
+        named, strength = "", 1.0
+    return LoraWith(adapter=named_adapter(Path(named or text)), strength=strength)
 
 
 def precision(args: argparse.Namespace) -> Precision:
@@ -292,6 +308,9 @@ def _generate_arguments(run: GenerateRun) -> list[str]:
         words += _option("--blend", _path(run.blend.adapter))
         for name, value in _changed(run.blend, BlendWith(adapter=run.blend.adapter)).items():
             words += [f"--blend-{name}", str(value)]
+    for one in run.loras:
+        named = _path(one.adapter)  # a colon in it would be read as the one before a strength
+        words += _option("--lora", named if one.strength == 1 and ":" not in named else f"{named}:{one.strength!r}")
     for subject in run.subjects:
         words += _option("--subject", subject)
     for image in run.images:

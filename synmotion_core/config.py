@@ -23,6 +23,7 @@ from synmotion_core.blending import Over
 from synmotion_core.errors import ConfigError
 from synmotion_core.limits import MOST_CLIPS, MOST_SUBJECTS, check_count, check_letters
 from synmotion_core.precision import PLAIN, Precision
+from synmotion_core.stacking import MOST_BENEATH
 from synmotion_core.training.settings import PriorConfig, TrainConfig
 from synmotion_core.workspace import safe_name
 
@@ -187,13 +188,28 @@ class BlendWith:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LoraWith:
+    """A LoRA beneath everything else of a run (stacking.py): strength scales it, below 0 it works the other way."""
+
+    adapter: Path
+    strength: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < abs(self.strength) <= 2:
+            raise ConfigError(
+                f"the strength of a LoRA must be between -2 and 2, and not 0, got {self.strength}: leave it out instead"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GenerateRun(Sampling):
     """One generation: every subject times every seed. adapter None = the base alone.
 
     images: none for text to video, or one picture a subject, in the same order: its videos begin with that picture.
     noise_clip is the video that noise_prior is about, of the frames and rate of what is drawn. method_config holds
     settings of the adapter's method that no training sees (drawing_settings), where they are not its file's. blend
-    brings a second adapter's motion in, with strength and adapter_until as they are said here.
+    brings a second adapter's motion in, with strength and adapter_until as they are said here. loras work in all steps
+    and in what is drawn to compare, as if the base had learnt them: such as one that was distilled to few steps.
     compare also generates the base with the same seeds. None for num_frames, height or width (pixels) takes the
     backbone's own. precision says how the backbone's weights are held.
     """
@@ -206,6 +222,7 @@ class GenerateRun(Sampling):
     adapter: Path | None = None
     method_config: Mapping[str, Any] = field(default_factory=dict)
     blend: BlendWith | None = None
+    loras: tuple[LoraWith, ...] = ()
     images: tuple[Path, ...] = ()
     noise_clip: Footage | None = None
     seeds: tuple[int, ...] = (0,)
@@ -229,6 +246,7 @@ class GenerateRun(Sampling):
             raise ConfigError(f"{', '.join(self.method_config)} has no effect without an adapter: leave it out")
         if self.blend is not None:
             self._check_blend(self.blend)
+        self._check_loras()
         if self.images and len(self.images) != len(self.subjects):
             raise ConfigError(
                 f"one picture a subject, in the same order: got {len(self.images)} pictures for "
@@ -248,6 +266,14 @@ class GenerateRun(Sampling):
             raise ConfigError("gradient_checkpointing saves memory in training only: leave it out of a generation")
         if any(not 0 <= s < 2**63 for s in self.seeds):
             raise ConfigError(f"a seed must be between 0 and 2^63 - 1, got {self.seeds}")
+
+    def _check_loras(self) -> None:
+        check_count("loras", self.loras, MOST_BENEATH)
+        taken = {self.adapter, None if self.blend is None else self.blend.adapter}
+        for one in self.loras:
+            if one.adapter in taken:
+                raise ConfigError(f"{one.adapter.name} is named twice, and works once: name each adapter once")
+            taken.add(one.adapter)
 
     def _check_blend(self, blend: BlendWith) -> None:
         if self.adapter is None:

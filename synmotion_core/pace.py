@@ -27,8 +27,8 @@ from synmotion_core.workspace import Workspace
 
 ENOUGH_STEPS = 5  # fewer say little
 _NO_MATTER = (  # of a generation: what changes the video and not its time, or counts the videos
-    *("subjects", "motion", "setting", "adapter", "blend", "images", "seeds", "compare", "strength", "backbone"),
-    *("negative_prompt", "embedded_guidance", "flow_shift", "guidance_scale", "num_inference_steps"),
+    *("subjects", "motion", "setting", "adapter", "blend", "loras", "images", "seeds", "compare", "strength"),
+    *("backbone", "negative_prompt", "embedded_guidance", "flow_shift", "guidance_scale", "num_inference_steps"),
 )
 log = logging.getLogger(__name__)
 

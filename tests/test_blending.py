@@ -15,7 +15,7 @@ import torch
 from synmotion_core import pace, run
 from synmotion_core.adapters.file import AdapterInfo, load_adapter, save_adapter
 from synmotion_core.backbones import SPECS, find_spec
-from synmotion_core.blending import frame_weights, second
+from synmotion_core.blending import frame_weights
 from synmotion_core.clips import video
 from synmotion_core.config import BlendWith, GenerateRun
 from synmotion_core.errors import AdapterError, ConfigError
@@ -25,6 +25,7 @@ from synmotion_core.methods import METHODS, find_method
 from synmotion_core.planning.report import generation_line
 from synmotion_core.planning.work import work_of
 from synmotion_core.run.adapters import read_adapter, read_second
+from synmotion_core.stacking import SECOND, attaching
 from synmotion_core.types import Prompt, Sampled, VideoShape, Warned
 from synmotion_core.workspace import Workspace
 from tests.backbones.tiny import tiny_backbone
@@ -111,7 +112,7 @@ def test_any_two_methods_share_a_denoiser_and_the_ends_are_exact(pair: Any) -> N
         alone.append(drawn(backbone, attached, config, prompts=words))
         attached.detach()
     first = attach(backbone, one, 1, PROMPTS[0])
-    with second():
+    with attaching(SECOND):
         beside = attach(backbone, other, 2, OTHER_WORDS[0])
     try:
         assert torch.equal(drawn(backbone, first, config, beside, share=0.0), alone[0])
@@ -130,7 +131,7 @@ def test_any_two_methods_share_a_denoiser_and_the_ends_are_exact(pair: Any) -> N
 def two() -> Iterator[Any]:
     backbone = puppet_backbone()
     first = attach(backbone, "synmotion", 1, PROMPTS[0])
-    with second():
+    with attaching(SECOND):
         other = attach(backbone, "lora", 2, OTHER_WORDS[0])
     yield backbone, first, other
     first.detach()  # in this order, too
@@ -183,7 +184,7 @@ def test_layers_by_name_are_found_beneath_another_motions() -> None:
     backbone = puppet_backbone()
     first = attach(backbone, "lora", 1, PROMPTS[0])
     named = LoraConfig(modules={next(iter(first.lora.layers)): (2, 2.0)})
-    with second():
+    with attaching(SECOND):
         other = LoraEntry().attach(backbone, named, PROMPTS[0])
     assert len(other.lora.layers) == 1
     other.detach()

@@ -30,7 +30,7 @@ from synmotion_core.arguments import build_parser
 from synmotion_core.backbones import find_spec
 from synmotion_core.clips import video
 from synmotion_core.clips.dataset import load_clips
-from synmotion_core.config import BlendWith, ClipSource, Footage, GenerateRun, TrainRun, from_dict, to_dict
+from synmotion_core.config import BlendWith, ClipSource, Footage, GenerateRun, LoraWith, TrainRun, from_dict, to_dict
 from synmotion_core.errors import ClipError, ConfigError, MissingError, StorageError, TrainingDiverged, UserInputError
 from synmotion_core.events import event_from_dict
 from synmotion_core.planning import machine
@@ -206,8 +206,12 @@ blends = st.builds(
     BlendWith, adapter=st.just(Path("another.safetensors")), share=st.floats(0, 1),
     over=st.sampled_from(["mixed", "sequence"]),
 )  # fmt: skip
+loras = st.lists(
+    st.builds(LoraWith, adapter=paths.map(lambda path: Path(f"{path}.b")), strength=st.sampled_from([1.0, 0.1, -2.0])),
+    max_size=4, unique_by=lambda one: one.adapter,
+).map(tuple)  # fmt: skip
 blended_runs = st.builds(
-    GenerateRun, subjects=st.just(("a cat",)), motion=words, adapter=paths, blend=blends,
+    GenerateRun, subjects=st.just(("a cat",)), motion=words, adapter=paths, blend=blends, loras=loras,
     strength=st.floats(0.01, 2), adapter_until=st.floats(0.01, 1), compare=st.booleans(),
 )  # fmt: skip
 generate_runs = st.builds(
@@ -644,6 +648,13 @@ def test_motion_and_backbone_come_from_the_adapter(tmp_path: Path) -> None:
             "--blend-over sequence needs",
         ),
         ("generate --subject x --motion y --blend gone", "there is no adapter 'gone'"),
+        ("generate --subject x --motion y --lora gone:0.5", "there is no adapter 'gone'"),
+        ("generate --subject x --motion y --lora b.safetensors:0", "must be between -2 and 2, and not 0, got 0.0"),
+        ("generate --subject x --motion y --lora b.safetensors:nan", "must be between -2 and 2, and not 0, got nan"),
+        (
+            "generate --subject x --motion y --backbone puppet-hunyuan --lora b.safetensors --lora b.safetensors:0.5",
+            "b.safetensors is named twice",
+        ),
         ("generate --subject x --motion y --backbone hunyan", "there is no backbone 'hunyan'"),
     ],
 )

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from synmotion_core.blending import is_second
 from synmotion_core.errors import ConfigError
+from synmotion_core.stacking import place
 
 
 class Encoders:
@@ -38,9 +38,9 @@ class Encoders:
 
     def hold(self, name: str, hold: bool) -> None:
         """From now on `release` leaves this one, or takes it again. Raises ConfigError where somebody holds it,
-        but for the second of two motions (blending.py).
+        but for one that is attached beside it (stacking.py).
         """
-        if hold and name in self._held and not is_second():
+        if hold and name in self._held and not place():
             raise ConfigError("this backbone carries an adapter already: detach it first")
         self._held[name] += 1 if hold else -1
         self._held = +self._held

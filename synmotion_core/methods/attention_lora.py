@@ -5,8 +5,8 @@ single linear layers by name, each with its own rank and alpha, as in adapters t
 float32 whatever the base's type; strength is a factor on the update, and `remove` restores the base bit for bit.
 
 PEFT is called directly, for not all of diffusers' denoisers have its methods (3-D U-Nets). Several can be on a denoiser
-under different names, one beside another motion's under a name of its own (blending.py); where they share layers,
-the one that was switched on last is the one that works there.
+under different names, one beside another's under a name of its own (stacking.py). Where they share layers, the one that
+was switched on last is the one that works there, with all that lie beneath it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from synmotion_core.blending import is_second
 from synmotion_core.errors import ConfigError
+from synmotion_core.stacking import is_beneath, place
 from synmotion_core.storage import check_keys
 
 MAX_RANK = 512
@@ -54,7 +54,7 @@ class AttentionLora:
         from peft.tuners.lora import LoraLayer
 
         model: Any = denoiser
-        name = f"{name}_2" if is_second() else name
+        name += place()
         if name in getattr(model, "peft_config", {}):
             raise ConfigError("this backbone carries an adapter already: detach it first")
         settings: dict[str, Any] = {"r": rank, "lora_alpha": alpha, "target_modules": targets}
@@ -69,6 +69,9 @@ class AttentionLora:
             except ValueError as error:
                 _forget(model, name)  # a failed injection leaves the model marked as carrying adapters
                 raise ConfigError(f"no layer of {type(denoiser).__name__} matches {targets!r}: {error}") from error
+        for layer in model.modules():  # PEFT leaves the newest alone at work, in layers that have it not, too
+            if isinstance(layer, LoraLayer) and any(map(is_beneath, layer.lora_A)):
+                _work(layer, name if name in layer.lora_A else None)
         self.model, self.name = model, name
         self.layers: dict[str, Any] = {
             n: m for n, m in model.named_modules() if isinstance(m, LoraLayer) and name in m.lora_A
@@ -83,12 +86,11 @@ class AttentionLora:
         self.parameters: list[nn.Parameter] = list(self._named.values())
 
     def set_strength(self, strength: float) -> None:
-        """0 switches the layers off, so that the base answers bit for bit."""
+        """0 switches the layers off, so that the base answers bit for bit: with what lies beneath, which works on."""
         for layer in self.layers.values():
-            layer.enable_adapters(strength != 0)
             if strength != 0:
-                layer.set_adapter([self.name])
                 layer.set_scale(self.name, float(strength))
+            _work(layer, self.name if strength != 0 else None)
 
     def state_dict(self) -> dict[str, Tensor]:
         """`<module>.lora_A.weight` and `.lora_B.weight`, float32 on the CPU."""
@@ -113,6 +115,14 @@ class AttentionLora:
             setattr(self.model.get_submodule(parent), last, layer.get_base_layer())
         _forget(self.model, self.name)
         self.model.requires_grad_(False)
+
+
+def _work(layer: Any, name: str | None) -> None:
+    """From now on an adapter works in this layer, or none, with all that lie beneath."""
+    active = [n for n in layer.lora_A if is_beneath(n) and n != name] + ([] if name is None else [name])
+    layer.enable_adapters(bool(active))
+    if active:
+        layer.set_adapter(active)
 
 
 @contextmanager

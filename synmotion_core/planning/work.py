@@ -141,7 +141,7 @@ def work_of(run: TrainRun | GenerateRun) -> Work:
             keeps_words=_learns_words(named.entry),
         )
     spec = find_spec(run.backbone)
-    named = (run.adapter, None if run.blend is None else run.blend.adapter)
+    named = (run.adapter, None if run.blend is None else run.blend.adapter, *(one.adapter for one in run.loras))
     adapters = [path for path in named if path is not None and path.is_file()]
     return Work(
         shape=spec.shape(run.num_frames, run.height, run.width),

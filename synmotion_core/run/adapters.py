@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synmotion_core.adapters.file import AdapterInfo, load_adapter, read_info
-from synmotion_core.blending import second
-from synmotion_core.config import BlendWith
+from synmotion_core.config import BlendWith, LoraWith
 from synmotion_core.errors import AdapterError
 from synmotion_core.interfaces import Backbone, BackboneSpec, Method, MethodEntry, reworded
 from synmotion_core.planning.work import drawing_method
 from synmotion_core.precision import weights_of
+from synmotion_core.stacking import PLAIN_LORA, SECOND, attaching, beneath
 from synmotion_core.types import Prompt
 
 if TYPE_CHECKING:
@@ -47,8 +47,15 @@ class Adapter:
 
     def attach_second(self, backbone: Backbone) -> Method:
         """The same beside another one; neither works until one's strength is set and the other's is 0."""
-        with second():
+        with attaching(SECOND):
             return self.attach(backbone)
+
+    def attach_beneath(self, backbone: Backbone, number: int, strength: float) -> Method:
+        """The same beneath all others, where it works until it is taken off. number counts those there, from 0."""
+        with attaching(beneath(number)):
+            method = self.attach(backbone)
+        method.set_strength(strength)
+        return method
 
     def warnings(self, backbone: Backbone, i2v: bool, who: str = "this adapter") -> Iterator[str]:
         """What a person should know of it before it is used in this mode and on these weights."""
@@ -89,6 +96,18 @@ def read_second(first: Adapter, blend: BlendWith, spec: BackboneSpec) -> Adapter
             f"{names}: they are of the experts {_listed(own)} and {_listed(others)}, and a blend is of the same ones"
         )
     return other
+
+
+def read_beneath(loras: Sequence[LoraWith], spec: BackboneSpec) -> list[Adapter]:
+    """The LoRAs that work beneath all else. Raises AdapterError for what is more than a LoRA, else as read_adapter."""
+    found = [read_adapter(one.adapter, spec, {}) for one in loras]
+    for one in found:
+        if one.entry.name != PLAIN_LORA:
+            raise AdapterError(
+                f"{one.path.name} is an adapter of {one.entry.name}, and beneath others only those of {PLAIN_LORA} "
+                "work, which bring nothing else: use it as the adapter, or blend it with one"
+            )
+    return found
 
 
 def _experts(adapter: Adapter, spec: BackboneSpec) -> frozenset[str]:

@@ -30,13 +30,14 @@ def generate(
     (generation.generate). A motion given by its name alone ("squats") is drawn in all the words that the adapter learnt
     it by, and said so.
     """
-    from synmotion_core.run.adapters import read_adapter, read_second
+    from synmotion_core.run.adapters import read_adapter, read_beneath, read_second
 
     began, cancel = time.perf_counter(), cancel or threading.Event()
     spec = find_spec(config.backbone)
     adapter = None if config.adapter is None else read_adapter(config.adapter, spec, config.method_config)
     blend = config.blend
     other = None if blend is None or adapter is None else read_second(adapter, blend, spec)
+    loras = read_beneath(config.loras, spec)
     motion = " ".join(config.motion.split())
     named = adapter is not None and motion != adapter.info.motion and motion == motion_name(adapter.info.motion)
     if named and adapter is not None:
@@ -79,9 +80,13 @@ def generate(
         yield Stopped(step=0)
         return
     backbone = pool.borrow_backbone(config.backbone, config.precision)
-    method = None if adapter is None else adapter.attach(backbone)
-    attached: list[Method] = [] if method is None else [method]
+    beneath: list[Method] = []
+    attached: list[Method] = []
     try:
+        for number, (lora, asked) in enumerate(zip(loras, config.loras, strict=True)):
+            beneath.append(lora.attach_beneath(backbone, number, asked.strength))
+        method = None if adapter is None else adapter.attach(backbone)
+        attached += [] if method is None else [method]
         second_method = None if other is None else other.attach_second(backbone)
         attached += [] if second_method is None else [second_method]
         # the base alone gets the words as they are
@@ -100,6 +105,7 @@ def generate(
             yield Warned(message=f"“{config.motion}” is the name of what this adapter learnt: drawn as “{motion}”")
         said = [] if adapter is None else [*adapter.warnings(backbone, bool(config.images))]
         said += [] if other is None else other.warnings(backbone, bool(config.images), other.path.stem)
+        said += [message for one in loras for message in one.warnings(backbone, bool(config.images), one.path.stem)]
         for message in said:
             yield Warned(message=message)
         if read != prompts:
@@ -173,6 +179,6 @@ def generate(
         yield Stopped(step=0)
         return
     finally:
-        for one in reversed(attached):
+        for one in reversed([*beneath, *attached]):
             one.detach()
     yield Finished(path=folder, seconds=time.perf_counter() - began)

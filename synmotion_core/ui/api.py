@@ -49,7 +49,7 @@ def names_files(run: Any) -> frozenset[str]:
     From the types, so that one that is added later is among them.
 
     >>> sorted(names_files(GenerateRun))
-    ['adapter', 'blend', 'images', 'noise_clip']
+    ['adapter', 'blend', 'images', 'loras', 'noise_clip']
     """
     hints, found = typing.get_type_hints(run), set()
     for field in dataclasses.fields(run):
@@ -80,18 +80,22 @@ def build(studio: Studio) -> None:
 
     def generate(
         subjects: list[str], adapter: str = "", motion: str = "", seeds: list[int] | None = None,
-        settings: dict[str, Any] | None = None, blend: dict[str, Any] | None = None, ignore_memory: bool = False,
+        settings: dict[str, Any] | None = None, blend: dict[str, Any] | None = None,
+        loras: list[dict[str, Any]] | None = None, ignore_memory: bool = False,
     ) -> str:  # fmt: skip
         """Begin to draw every subject with every seed; returns the job's id, for /job.
 
         adapter: an id of /adapters, or empty for the backbone alone, which then needs a motion. settings: fields of
         GenerateRun, such as {"strength": 0.8, "num_inference_steps": 10, "setting": "in the snow"}. blend: another
         adapter whose motion goes into the same videos, such as {"adapter": ID, "share": 0.5, "over": "sequence"}.
+        loras: adapters of method lora that work beneath all else, such as [{"adapter": ID, "strength": 0.8}].
         ignore_memory: begin even where the GPU's memory cannot be enough.
         """
         values = _settings(settings, GenerateRun)
         if blend is not None:
-            values["blend"] = _blend(studio, blend)
+            values["blend"] = _by_id(studio, blend, "blend needs another", {"share": 0.5})
+        if loras is not None:
+            values["loras"] = [_by_id(studio, one, "each of loras is an", {"strength": 0.8}) for one in loras]
         chosen = find_adapter(studio.workspace, adapter, studio.assets) if adapter else None
         if chosen is not None:
             values |= {"adapter": chosen.path, "backbone": chosen.info.backbone}
@@ -184,10 +188,12 @@ def _settings(given: Any, run: type) -> dict[str, Any]:
     return dict(given)
 
 
-def _blend(studio: Studio, given: Any) -> dict[str, Any]:
-    """BlendWith's fields, the adapter by its id. Raises ConfigError, MissingError for an adapter that is not there."""
+def _by_id(studio: Studio, given: Any, rule: str, example: Mapping[str, float]) -> dict[str, Any]:
+    """BlendWith's or LoraWith's fields, the adapter by its id. Raises ConfigError in the words of `rule`, MissingError
+    for an adapter that is not there."""
     if not isinstance(given, Mapping) or not isinstance(given.get("adapter"), str):
-        raise ConfigError("blend needs another adapter by its id of /adapters: {'adapter': ID, 'share': 0.5}")
+        fields = ", ".join(f"'{key}': {value}" for key, value in example.items())
+        raise ConfigError(f"{rule} adapter by its id of /adapters: {{'adapter': ID, {fields}}}")
     return {**given, "adapter": find_adapter(studio.workspace, given["adapter"], studio.assets).path}
 
 

@@ -72,11 +72,12 @@ def offer_second(fields: Mapping[str, Any], wanted: str, first: str, studio: Stu
 
 
 def drawn_with(run: GenerateRun) -> str:
-    """An adapter, and the one that it is blended with."""
+    """An adapter, the one that it is blended with, and the LoRAs beneath."""
+    beneath = "".join(f", over {one.adapter.stem} at {one.strength:g}" for one in run.loras)
     if run.adapter is None:
-        return f"{run.backbone}, no adapter"
+        return f"{run.backbone}, no adapter{beneath}"
     own = run.adapter.stem
     if run.blend is None:
-        return f"{own}, strength {run.strength:g}"
+        return f"{own}, strength {run.strength:g}{beneath}"
     how = "at once with" if run.blend.over == "mixed" else "and then"
-    return f"{own} {how} {run.blend.adapter.stem}, share {run.blend.share:g}, strength {run.strength:g}"
+    return f"{own} {how} {run.blend.adapter.stem}, share {run.blend.share:g}, strength {run.strength:g}{beneath}"

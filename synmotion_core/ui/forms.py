@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from synmotion_core.clips import doctor
 from synmotion_core.command import value_of
-from synmotion_core.config import BlendWith, Footage, GenerateRun, TrainRun, from_dict, to_dict
+from synmotion_core.config import BlendWith, Footage, GenerateRun, LoraWith, TrainRun, from_dict, to_dict
 from synmotion_core.errors import ClipError, ConfigError
 from synmotion_core.precision import Precision
 from synmotion_core.training.settings import PriorConfig, TrainConfig
@@ -249,9 +249,10 @@ def generate_run(
     images: tuple[Path, ...] = (),
     noise_clip: Footage | None = None,
     blend: BlendWith | None = None,
+    loras: tuple[LoraWith, ...] = (),
 ) -> GenerateRun:
     """The run that the form describes, with an adapter (file, backbone) or none, first pictures or none, the clip whose
-    noise it begins with or none, and the adapter that is blended in or none.
+    noise it begins with or none, the adapter that is blended in or none, and the LoRAs beneath.
 
     Raises ConfigError or PromptError.
     """
@@ -268,6 +269,7 @@ def generate_run(
         adapter=adapter[0] if adapter else None,
         method_config=drawn_with(form["method_settings"], adapter[0] if adapter else None),
         blend=blend,
+        loras=loras,
         images=images,
         strength=number("strength", form["strength"]),
         seeds=seeds_in(form["seeds"]),

@@ -30,6 +30,7 @@ from synmotion_core.ui.context import PATIENCE_S, Studio, backbone_choices, in_t
 from synmotion_core.ui.forms import generate_run
 from synmotion_core.ui.guiding_fields import OWN, describe_guiding, guiding_fields
 from synmotion_core.ui.judged import sized
+from synmotion_core.ui.lora_fields import lora_fields, loras_of, offer_loras
 from synmotion_core.ui.noise_fields import noise_clip, noise_fields, offer_clips
 from synmotion_core.ui.notices import Updates, guarded, hint, notices, quiet
 from synmotion_core.ui.refill import memory_values, refill
@@ -73,7 +74,7 @@ def build(studio: Studio) -> dict[str, Any]:
             pictures = picture_fields.build(
                 "gen", "One picture a subject, in the order of the lines above: its videos begin with it."
             )
-            noise, blend = noise_fields(), blend_fields()
+            noise, blend, loras = noise_fields(), blend_fields(), lora_fields()
             motion = gr.Textbox(
                 "", label="Motion", info="The adapter's own words work best.", placeholder="claps", elem_id="gen-motion"
             )
@@ -149,7 +150,7 @@ def build(studio: Studio) -> dict[str, Any]:
     fields = {
         "adapter": adapter, "subjects": subjects, "motion": motion, "setting": setting, "seeds": seeds,
         "strength": strength, "compare": compare, "steps": steps, "guidance": guidance, "until": until,
-        "eta": eta, "backbone": backbone, **noise, **blend, **adapted, **guiding, **memory.fields,
+        "eta": eta, "backbone": backbone, **noise, **blend, **loras, **adapted, **guiding, **memory.fields,
     }  # fmt: skip
 
     def form(values: Mapping[Any, Any]) -> GenerateRun:
@@ -160,7 +161,7 @@ def build(studio: Studio) -> dict[str, Any]:
         footage = noise_clip(wanted, clips, studio.library, seen_by(values)) if wanted else None
         second = blend_of(blend, values, studio)
         images = pictures.images(studio, values)
-        return generate_run(named(values), brought, images, footage, second)
+        return generate_run(named(values), brought, images, footage, second, loras_of(loras, values, studio))
 
     def named(values: Mapping[Any, Any]) -> dict[str, Any]:
         return {key: values[part] for key, part in fields.items()}
@@ -313,6 +314,7 @@ def build(studio: Studio) -> dict[str, Any]:
         updates |= describe_adapter(adapted, own) | offer_second(
             blend, values[blend["blend_adapter"]], values[adapter], studio
         )
+        updates |= beneath(named(values), spec)
         if not open_settings(own):
             values = {**values, adapted["method_settings"]: ""}
         if values[described] != spec.name:
@@ -326,6 +328,9 @@ def build(studio: Studio) -> dict[str, Any]:
         except UserInputError as error:
             return updates | {command: "", plan_line: hint(f"No estimate yet: {error}")}
         return updates | {command: same_command(run), plan_line: hint(line), **memory.offer(run)}
+
+    def beneath(of: Mapping[str, Any], spec: BackboneSpec, *, put: bool = False) -> Updates:
+        return offer_loras(loras, of, spec.name, of["adapter"], studio, put=put)
 
     def on_way(values: Mapping[Any, Any]) -> Updates:
         return memory.take(form({**values, **memory.plain()}), str(values[memory.ways]))
@@ -344,6 +349,7 @@ def build(studio: Studio) -> dict[str, Any]:
             **filled,
             adapter: picked,
             **beside,
+            **beneath(old.values, spec, put=True),
             described: spec.name,
             **memory.describe(spec, filled),
         }
@@ -385,6 +391,7 @@ def build(studio: Studio) -> dict[str, Any]:
         plan_line,
         described,
         blend["blend_adapter"],
+        *(part for part in loras.values() if isinstance(part, gr.Dropdown)),
         *adapted.values(),
         *guiding.values(),
         *memory.parts,

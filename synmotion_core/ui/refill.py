@@ -15,6 +15,7 @@ from synmotion_core.ui.blend_fields import NONE
 from synmotion_core.ui.chosen import ClipChoice, run_name
 from synmotion_core.ui.dataset_fields import as_choices
 from synmotion_core.ui.forms import default_rank, train_run
+from synmotion_core.ui.lora_fields import lora_values, too_many
 from synmotion_core.ui.noise_fields import FRESH, mark
 from synmotion_core.ui.prior_fields import kept_left_out
 
@@ -60,10 +61,13 @@ def refill(run: GenerateRun, studio: Studio, clips: Sequence[ClipChoice]) -> Ref
         "blend_adapter": _adapter_id(blend.adapter, studio) if blend else NONE,
         "blend_share": blend.share if blend else 0.5,
         "blend_over": blend.over if blend else "mixed",
+        **lora_values({i: (_adapter_id(one.adapter, studio), one.strength) for i, one in enumerate(run.loras)}),
         "noise_clip": FRESH,
         "noise_prior": "",
         **memory_values(run),
     }
+    if too_many(run):
+        said.append("It had more LoRAs beneath it than the form has fields: the command line takes up to four.")
     if run.noise_clip is not None:
         found = _clip_mark(run.noise_clip, clips, studio.library)
         if found is None:

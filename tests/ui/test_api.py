@@ -48,7 +48,7 @@ def test_what_is_there_says_how_it_is_called(client: Client) -> None:
     assert {"/adapters", "/generate", "/train", "/job", "/stop"} == set(found["named_endpoints"]), "and nothing private"
     about = found["named_endpoints"]["/generate"]
     assert [one["parameter_name"] for one in about["parameters"]] == [
-        "subjects", "adapter", "motion", "seeds", "settings", "blend", "ignore_memory",
+        "subjects", "adapter", "motion", "seeds", "settings", "blend", "loras", "ignore_memory",
     ]  # fmt: skip
     taken = [one["parameter_name"] for one in found["named_endpoints"]["/train"]["parameters"]]
     assert taken == ["clips", "motion", "subject", "name", "settings", "cuts", "ignore_memory"]
@@ -196,6 +196,14 @@ def test_what_cannot_be_is_said_in_its_own_words(client: Client, site: Site, tmp
         ),
         ("/generate", (["a cat"],), {"motion": "walks", "blend": {"adapter": "/etc/passwd"}}, "is not there any more"),
         ("/generate", (["a cat"],), {"motion": "walks", "blend": {"share": 0.5}}, "needs another adapter by its id"),
+        ("/generate", (["a cat"],), {"motion": "walks", "loras": [{"adapter": "/etc"}]}, "is not there any more"),
+        ("/generate", (["a cat"],), {"motion": "walks", "loras": ["x"]}, "each of loras is an adapter by its id"),
+        (
+            "/generate",
+            (["a cat"],),
+            {"motion": "walks", "settings": {"loras": [{"adapter": "/etc/passwd"}]}},
+            "loras is no setting",
+        ),
         ("/generate", (["a cat"],), {"motion": "walks", "settings": {"strenght": 1}}, "did you mean 'strength'"),
         ("/generate", (["a cat"],), {"motion": "walks", "settings": {"strength": 9}}, "between 0 and 2, got 9"),
         ("/train", ([], "claps"), {}, "a training needs at least one clip"),
@@ -216,23 +224,28 @@ def test_what_cannot_be_is_said_in_its_own_words(client: Client, site: Site, tmp
     assert not site.runner.runs
 
 
-def test_two_motions_in_one_video(client: Client, site: Site) -> None:
+def test_two_motions_in_one_video_over_a_lora(client: Client, site: Site) -> None:
     clap = next(one["id"] for one in client.predict(api_name="/adapters") if one["id"].startswith("ready/"))
-    write_adapter(site.workspace.adapters / "hop.safetensors", subject="a person", motion="hops", steps=1, clips=1)
+    added = [site.workspace.adapters / f"{name}.safetensors" for name in ("hop", "pencil")]
+    for path in added:
+        write_adapter(path, subject="a person", motion="hops", steps=1, clips=1)
     try:
         blend = {"adapter": "mine/hop.safetensors", "share": 0.25, "over": "sequence"}
-        named: dict[str, Any] = {"blend": blend, "api_name": "/generate"}
+        loras = [{"adapter": "mine/pencil.safetensors", "strength": 0.75}]
+        named: dict[str, Any] = {"blend": blend, "loras": loras, "api_name": "/generate"}
         id = client.predict(["a red cat"], clap, **named)
         assert ended(client, id)["status"] == "finished"
     finally:
-        (site.workspace.adapters / "hop.safetensors").unlink()
+        for path in added:
+            path.unlink()
     (run,) = site.runner.runs
     assert (run.blend.adapter.name, run.blend.share, run.blend.over) == ("hop.safetensors", 0.25, "sequence")
+    assert [(one.adapter.name, one.strength) for one in run.loras] == [("pencil.safetensors", 0.75)]
 
 
 def test_no_setting_that_names_a_file_is_taken_from_elsewhere() -> None:
     """A new field with a path in it is refused without a word here; this list is to be looked at then."""
-    assert names_files(GenerateRun) == {"adapter", "blend", "images", "noise_clip"}
+    assert names_files(GenerateRun) == {"adapter", "blend", "images", "loras", "noise_clip"}
     assert names_files(TrainRun) == {"clips", "train.sample_images"}
 
 

@@ -1,4 +1,4 @@
-"""Earlier generations on the page: shown, fetched, used again, deleted; and a second motion in the form."""
+"""Earlier generations on the page: shown, fetched, used again, deleted; a second motion, and LoRAs, in the form."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 from synmotion_core.clips import video
-from synmotion_core.config import BlendWith, Footage, GenerateRun
+from synmotion_core.config import BlendWith, Footage, GenerateRun, LoraWith
 from synmotion_core.errors import MissingError
 from synmotion_core.precision import Precision
 from synmotion_core.ui.adapters import find_adapters
 from synmotion_core.ui.blend_fields import blend_fields, blend_of
 from synmotion_core.ui.chosen import Library
 from synmotion_core.ui.forms import generate_run
+from synmotion_core.ui.lora_fields import loras_of
 from synmotion_core.ui.noise_fields import noise_clip
 from synmotion_core.ui.pictures import Pictures
 from synmotion_core.ui.refill import refill
 from synmotion_core.workspace import Workspace
 from tests.ui.studio import PUPPETS, Site, example, write_adapter
-from tests.ui.test_page import SLOW, rested, status, tab, unfolded
+from tests.ui.test_page import SLOW, choose, rested, status, tab, unfolded
 
 
 @pytest.fixture(autouse=True)
@@ -204,6 +205,46 @@ def test_a_second_motion_that_the_list_no_longer_has_is_told_in_our_words(worksp
         blend_of({"blend_adapter": "field"}, {"field": "mine/wave.safetensors"}, desk)
 
 
+# ------------------------------------------------------------------------------------------------ LoRAs beneath
+
+
+def test_a_lora_beneath_goes_into_the_run_and_back_into_the_form(open_page: Any, site: Site) -> None:
+    words = {"subject": "a person", "steps": 1, "clips": 1}
+    write_adapter(site.workspace.adapters / "pencil.safetensors", **words, motion="in pencil", method="lora")
+    write_adapter(site.workspace.adapters / "wave.safetensors", **words, motion="waves", method="synmotion")
+    write_adapter(
+        site.workspace.adapters / "key.safetensors", **words, motion="x", method="lora", backbone="puppet-unet3d"
+    )
+    page = open_page()
+    tab(page, "3 · Generate")
+    page.locator("#gen-loras button").first.click()
+    page.get_by_text("The same as this command").last.click()
+    unfolded(page, "#gen-lora-1")
+    unfolded(page, "#gen-command")
+    page.locator("#gen-adapter input").click()
+    page.get_by_role("option", name="ready-made").click()
+    command = page.locator("#gen-command")
+    expect(command).to_contain_text("clap.safetensors", timeout=SLOW)
+    expect(page.locator("#gen-lora-1 input")).to_be_enabled(timeout=SLOW)
+    rested(page)
+    page.locator("#gen-lora-1 input").click()
+    expect(page.get_by_role("option", name="pencil")).to_be_visible()
+    offered = page.get_by_role("option").all_inner_texts()
+    assert not any(name in one for one in offered for name in ("key", "wave", "ready-made")), offered
+    page.get_by_role("option", name="pencil").click()
+    expect(command).to_contain_text("--lora", timeout=SLOW)
+    page.locator("#gen-lora-1-strength input[type=number]").fill("-0.5")
+    page.locator("#gen-lora-1-strength input[type=number]").press("Tab")
+    expect(command).to_contain_text("pencil.safetensors:-0.5", timeout=SLOW)
+    page.locator("#gen-start").click()
+    status(page, "#gen-status", "finished")
+    pencil = site.workspace.adapters / "pencil.safetensors"
+    assert site.runner.runs[-1].loras == (LoraWith(adapter=pencil, strength=-0.5),)
+    expect(page.locator("#gen-results")).to_contain_text("clap, strength 1, over pencil at -0.5")
+    choose(page, "#gen-lora-1", "none")
+    expect(command).not_to_contain_text("--lora", timeout=SLOW)
+
+
 # ------------------------------------------------------------------------------------------------ there and back
 
 
@@ -219,8 +260,8 @@ class Desk:
 
 def test_the_form_of_a_run_makes_that_run(workspace: Workspace, assets: Path, library: Library) -> None:
     desk: Any = Desk(workspace, assets, library, Pictures(workspace, assets))
-    mine, other = (workspace.adapters / f"{name}.safetensors" for name in ("mine", "other"))
-    for path in (mine, other):
+    mine, other, third = (workspace.adapters / f"{name}.safetensors" for name in ("mine", "other", "third"))
+    for path in (mine, other, third):
         write_adapter(path, subject="a person", motion="waves", steps=1, clips=1)
     clip = example(library)
     noise = Footage(path=library.path(clip.source))
@@ -230,6 +271,7 @@ def test_the_form_of_a_run_makes_that_run(workspace: Workspace, assets: Path, li
         plain,
         dataclasses.replace(plain, adapter=mine, compare=True, strength=0.35, adapter_until=0.25, num_frames=13),
         dataclasses.replace(plain, adapter=mine, blend=BlendWith(adapter=other, share=0.3, over="sequence")),
+        dataclasses.replace(plain, loras=(LoraWith(adapter=other, strength=-0.5), LoraWith(adapter=mine))),
         dataclasses.replace(plain, images=(picture, picture), precision=Precision(vae_tiling=True), eta=0.5),
         dataclasses.replace(plain, noise_clip=noise, noise_prior=0.25, guidance_scale=3.0, guidance_until=0.125),
         dataclasses.replace(plain, negative_prompt="dark", flow_shift=2.0, step_cache="taylorseer:3", setting="at sea"),
@@ -245,11 +287,16 @@ def test_the_form_of_a_run_makes_that_run(workspace: Workspace, assets: Path, li
             tuple(desk.pictures.path(one) for one in old.pictures),
             noise_clip(old.values["noise_clip"], [clip], library, PUPPETS),
             blend_of({name: name for name in old.values}, old.values, desk),
+            loras_of({name: name for name in old.values}, old.values, desk),
         )
         assert again == run
-    assert "is not among the chosen clips" in refill(runs[4], desk, []).said[0]
+    assert "is not among the chosen clips" in refill(runs[5], desk, []).said[0]
     gone = dataclasses.replace(plain, images=(picture, workspace.pictures / "gone.png"))
     assert "gone.png" in refill(gone, desk, []).said[0]
+    three = dataclasses.replace(plain, loras=tuple(LoraWith(adapter=path) for path in (mine, other, third)))
+    assert refill(three, desk, []).said == (
+        "It had more LoRAs beneath it than the form has fields: the command line takes up to four.",
+    )
     mine.unlink()
     with pytest.raises(MissingError, match="made with the adapter 'mine', which is not there any more"):
         refill(runs[1], desk, [])
