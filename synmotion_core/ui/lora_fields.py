@@ -35,11 +35,11 @@ def lora_fields() -> dict[str, Any]:
                 # looked up when it is used, as in blend_fields.py
                 fields[f"lora_{number}"] = gr.Dropdown(
                     _NONE, value=NONE, label=f"LoRA {number}", elem_id=f"gen-lora-{number}", allow_custom_value=True,
-                    min_width=140, scale=3,
+                    min_width=180, scale=3,
                 )  # fmt: skip
                 fields[f"lora_{number}_strength"] = gr.Slider(
                     -2, 2, 1, step=0.05, label="Strength", elem_id=f"gen-lora-{number}-strength", buttons=[],
-                    min_width=110, scale=2,
+                    min_width=150, scale=2,
                 )  # fmt: skip
     return fields
 
