@@ -44,6 +44,10 @@ def _methods(*, motions: Sequence[str] | None, seeds: Sequence[int] | None, **op
     from synmotion_core.evaluation.suite import check_train_setting
     from synmotion_core.training.settings import TrainConfig
 
+    for key in {"configs", "train", "sampling"} & options.keys():
+        raise ConfigError(
+            f"{key} is set value by value: {'synmotion.alpha=1' if key == 'configs' else f'{key}.KEY=VALUE'}"
+        )
     nested: dict[str, dict[str, Any]] = {}
     for key in [k for k in options if "." in k]:
         owner, _, name = key.partition(".")

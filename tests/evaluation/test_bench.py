@@ -583,6 +583,8 @@ def test_settings_of_one_method_side_by_side(tmp_path: Path, monkeypatch: pytest
         ("small.rnk", "rnk"),
         ("small.sampling.eat", "eat"),
         ("other.rank", r"other\.rank has no effect: methods are small, lora"),
+        ("configs", r"configs is set value by value: synmotion\.alpha=1"),
+        ("train", r"train is set value by value: train\.KEY=VALUE"),
     ):
         with pytest.raises(ConfigError, match=said):
             list(bench.run("methods", motions=["squat"], seeds=[0], **{**given, wrong: 3}))
