@@ -82,6 +82,7 @@ def build(desks: Desks) -> gr.Blocks:
         remote["use"].click(*third["take_from"](remote["fetched"]), **quietly)
         for shown_anew in (first["shown_anew"], first["load"][1]):
             second["put"].change(*shown_anew, **in_turn)
+        third["learnt"].change(*first["shown_anew"], **in_turn)
         second["made"].change(*third["show_from"](second["made"]), **quietly)
         second["to_generate"].click(*third["take"], **quietly)
         for event in page.fns.values():

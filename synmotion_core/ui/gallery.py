@@ -1,6 +1,6 @@
 """Earlier generations of this person, newest first: videos, what they were made with, what can be done with them.
 
-    press in the list ──"use | delete | sheet | gif | all" job number──> handler
+    press in the list ──"use | delete | sheet | gif | learn | all" job number──> handler
 
 A press names a job by its id and a video by its number in it; both are looked up again. GIF and contact sheet are made
 when they are asked for, of the decoded frames, in <cache>/exports/<job>/; they go with the job.
@@ -19,11 +19,12 @@ import gradio as gr
 
 from synmotion_core.command import same_command
 from synmotion_core.config import GenerateRun, motion_name
-from synmotion_core.errors import MissingError
+from synmotion_core.errors import ConfigError, MissingError
 from synmotion_core.ui import media, progress
 from synmotion_core.ui.asked import Asked, answered
 from synmotion_core.ui.blend_fields import drawn_with
-from synmotion_core.ui.context import Studio
+from synmotion_core.ui.chosen import MOST_CLIPS, ClipChoice, current, to_memory
+from synmotion_core.ui.context import IN_TURN, Studio
 from synmotion_core.ui.notices import Updates, empty, guarded, hint, notice, notices, quiet
 from synmotion_core.ui.results import results_html
 
@@ -52,10 +53,11 @@ def build(
     inputs: set[Any],
     outputs: Sequence[Any],
     changed: gr.State,
-) -> None:
-    """Lay it out below the form and wire it. again: the form's updates for a run, of `outputs`, from `inputs`.
+) -> gr.State:
+    """Lay it out below the form and wire it. again: the form's updates for a run, of `outputs`, from `inputs`, which
+    hold the chosen clips.
 
-    changed: a state that says when the list may be another.
+    changed: a state that says when the list may be another. Returns one that says when a video became a clip.
     """
     with gr.Accordion("Earlier videos", open=False, elem_id="gallery") as whole:
         message = gr.HTML("", elem_id="gallery-message", apply_default_css=False)
@@ -69,6 +71,7 @@ def build(
             place = gr.HTML("", elem_id="gallery-place", elem_classes="sm-place", apply_default_css=False)
             older = gr.Button("Older", size="md", scale=0, min_width=90, interactive=False, elem_id="gallery-older")
     opened, start, doomed, unfolded = gr.State(False), gr.State(0), gr.State(None), gr.State("")
+    learnt = gr.State("")
 
     def look(begin: int, all_of: str = "") -> Updates:
         found = [view for view in studio.jobs.list() if view.kind == "generate" and view.status not in progress.LIVE]
@@ -110,6 +113,11 @@ def build(
             films = "its video" if count == 1 else f"its {count} videos"
             asked = notice("warning", f"Delete the generation of {when(view)} with {films}?")
             return {sure: gr.Row(visible=True), doomed: Asked(view.id, asked), message: asked, file: ""}
+        if what == "learn":
+            clips = with_video(studio, view, number, current(values, studio))
+            said = f"{clips[-1].name} is clip {len(clips)}: “{clips[-1].words}”. The next training learns from it, too."
+            kept = {studio.clips: clips, studio.chosen: to_memory(clips), learnt: clips[-1].key}
+            return {**calm, **kept, message: notice("info", said)}
         made, said = export(studio.workspace, view, number) if what == "gif" else sheet(studio.workspace, view)
         return {**calm, file: link(file, made), message: notices("info", [said] if said else [])}
 
@@ -127,12 +135,15 @@ def build(
     changed.change(quiet(on_change), states, listed, **calm)
     newer.click(guarded(message, on_newer), states, [*listed, message], **calm)
     older.click(guarded(message, on_older), states, [*listed, message], **calm)
-    everything = [*listed, sure, doomed, file, message, *outputs]
-    pressed = shown.select(guarded(message, on_press), {*inputs, *states}, everything, **calm)
+    everything = [*listed, sure, doomed, file, message, learnt, studio.clips, studio.chosen, *outputs]
+    pressed = shown.select(
+        guarded(message, on_press), {*inputs, *states}, everything, **{**calm, **IN_TURN, "trigger_mode": "once"}
+    )
     pressed.then(None, None, None, js=_AFTER)
     told = [*listed, sure, doomed, file, message]
     really.click(guarded(message, on_really), {doomed, message, *states}, told, **calm)
     keep.click(lambda: (gr.Row(visible=False), ""), None, [sure, message], **calm)
+    return learnt
 
 
 def generation(studio: Studio, job: str) -> JobView:
@@ -158,7 +169,13 @@ def card(area: gr.HTML, view: JobView, *, whole: bool) -> str:
     facts = [drawn_with(run), f"seeds {', '.join(map(str, run.seeds))}", f"in {progress.duration(view.seconds)}"]
     numbers = {id(sample): number for number, sample in enumerate(view.samples)}
     some = view if whole else dataclasses.replace(view, samples=first_videos(view))
-    players = results_html(area, some, lambda s: button("gif", view, "GIF", f" {numbers[id(s)]}")) if count else ""
+
+    def presses(sample: Sampled) -> str:
+        number = f" {numbers[id(sample)]}"
+        learn = button("learn", view, "Add to the clips", number) if sample.adapted else ""
+        return button("gif", view, "GIF", number) + learn
+
+    players = results_html(area, some, presses) if count else ""
     actions = [button("use", view, "Use these settings again")]
     if count:
         actions.append(button("sheet", view, "Contact sheet"))
@@ -197,9 +214,7 @@ def export(workspace: Workspace, view: JobView, number: str) -> tuple[Path, str 
     from synmotion_core.clips import video
     from synmotion_core.clips.gif import gif, rounding
 
-    if not number.isdecimal() or int(number) >= len(view.samples):
-        raise MissingError(f"this generation has no video {number[:20]!r}")
-    sample = view.samples[int(number)]
+    sample = video_of(view, number)
     frames, fps = video.read(present(sample))
     path = workspace.exports(view.id) / f"{sample.path.stem}.gif"
     return write(path, gif(frames, fps)), rounding(len(frames), fps)
@@ -219,6 +234,28 @@ def sheet(workspace: Workspace, view: JobView) -> tuple[Path, str | None]:
     left = len(view.samples) - len(some)
     said = f"The sheet has the first {MOST_ROWS} videos, {left} are left out." if left else None
     return write(workspace.exports(view.id) / "contact-sheet.png", png(picture)), said
+
+
+def with_video(studio: Studio, view: JobView, number: str, clips: Sequence[ClipChoice]) -> tuple[ClipChoice, ...]:
+    """The clips and one more: a video in which a subject does the motion well can teach how others do it.
+
+    Raises MissingError for a number that there is not, ConfigError for one too many or twice the same.
+    """
+    sample = video_of(view, number)
+    source = studio.library.source_of(present(sample))
+    if any(clip.source == source for clip in clips):
+        raise ConfigError(f"{sample.path.name} is among the clips already")
+    if len(clips) >= MOST_CLIPS:
+        raise ConfigError(f"{sample.path.name} was not added: a training takes at most {MOST_CLIPS} clips")
+    said = sample.prompt
+    return (*clips, ClipChoice(source=source, subject=said.subject, motion=said.motion, setting=said.setting))
+
+
+def video_of(view: JobView, number: str) -> Sampled:
+    """Raises MissingError for a number that a generation has not."""
+    if not number.isdecimal() or int(number) >= len(view.samples):
+        raise MissingError(f"this generation has no video {number[:20]!r}")
+    return view.samples[int(number)]
 
 
 def present(sample: Sampled) -> Path:

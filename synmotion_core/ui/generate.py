@@ -401,13 +401,14 @@ def build(studio: Studio) -> dict[str, Any]:
     gr.on(changes, *anew, trigger_mode="always_last", **calm)
     memory.ways.input(guarded(message, on_way), everything, [*memory.parts, message], **calm)
     refilled = [*fields.values(), info, *pictures.parts, described, offered_last, message]
-    gallery.build(studio, again, everything, refilled, seen)
+    learnt = gallery.build(studio, again, everything, refilled, seen)
     return {
         "load": [
             (quiet(fill), {adapter, offered_last, *clips_here}, [*offered, noise["noise_clip"]]),
             (quiet(on_load), watched, [*shown, studio.tabs]),
         ],
         "anew": anew,
+        "learnt": learnt,
         "take_from": take_from,
         "show_from": show_from,
         "take": (guarded(message, take), {studio.train_job, described, guidance}, taken_over),

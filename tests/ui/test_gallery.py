@@ -28,7 +28,7 @@ from synmotion_core.ui.pictures import Pictures
 from synmotion_core.ui.refill import refill
 from synmotion_core.workspace import Workspace
 from tests.ui.studio import PUPPETS, Site, example, write_adapter
-from tests.ui.test_page import SLOW, choose, rested, status, tab, unfolded
+from tests.ui.test_page import CLIPS_A_SET, SLOW, choose, rested, status, tab, take_examples, unfolded
 
 
 @pytest.fixture(autouse=True)
@@ -111,6 +111,31 @@ def test_settings_are_used_again_and_a_new_video_joins_the_list(open_page: Any, 
     status(page, "#gen-status", "finished")
     assert site.runner.runs[-1] == site.jobs.snapshot(job).config
     expect(cards).to_have_count(2, timeout=SLOW)
+
+
+def test_a_video_that_is_good_becomes_a_clip(open_page: Any, site: Site) -> None:
+    job = made(site, subjects=("a blue robot", "a red cat"), motion="claps", setting="at sea", compare=True)
+    samples = site.jobs.snapshot(job).samples
+    page = open_page()
+    take_examples(page)
+    cards = opened(page)
+    learn = cards.first.get_by_role("button", name="Add to the clips")
+    expect(learn).to_have_count(2)  # what the backbone drew alone shows no motion to learn
+    learn.nth(1).click()
+    message = page.locator("#gallery-message")
+    expect(message).to_contain_text("“a red cat claps at sea”. The next training learns from it", timeout=SLOW)
+    rested(page)
+    learn.nth(1).click()
+    expect(message.locator(".sm-error")).to_contain_text("is among the clips already", timeout=SLOW)
+    tab(page, "1 · Clips")
+    expect(page.locator("#clips-grid .sm-card")).to_have_count(CLIPS_A_SET + 1, timeout=SLOW)
+    expect(page.locator("#clips-grid .sm-card").last).to_contain_text("a red cat claps", timeout=SLOW)
+    tab(page, "2 · Train")
+    cat = next(s.path for s in samples if s.adapted and s.prompt.subject == "a red cat")
+    kept = [path for path in site.workspace.clips.iterdir() if path.read_bytes() == cat.read_bytes()]
+    assert len(kept) == 1, "a copy: it outlives the generation"
+    page.get_by_text("The same as this command").first.click()
+    expect(page.locator("#train-command")).to_contain_text(kept[0].name, timeout=SLOW)
 
 
 def test_an_adapter_that_is_gone_is_named_and_nothing_is_changed(open_page: Any, site: Site) -> None:
