@@ -258,6 +258,28 @@ class Backbone(Protocol):
         """
         ...
 
+    def text_layers(self, projections: str = "qkv") -> TextLayers:
+        """Of these projections, those that make something of the text's tokens."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextLayers:
+    """Where a denoiser makes something of its text: anchored regular expressions over its projections.
+
+    alone: layers that see the text's tokens and nothing else. shared: layers that see the video's tokens and behind
+    them the text's, in an attention that is given these as `encoder_hidden_states`; None where there are none. An
+    expression may match no layer: the queries of a look at the text are the video's.
+    """
+
+    alone: str
+    shared: str | None = None
+
+    @property
+    def everywhere(self) -> str:
+        """Both in one."""
+        return self.alone if self.shared is None else f"({self.alone}|{self.shared})"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skip:

@@ -30,7 +30,7 @@ from synmotion_core.adapters.file import AdapterInfo, load_adapter, read_info
 from synmotion_core.adapters.foreign import EXPERTS, import_lora
 from synmotion_core.adapters.foreign_names import Layer, original_layers, to_comfy
 from synmotion_core.adapters.model_spec import model_spec
-from synmotion_core.backbones import find_spec
+from synmotion_core.backbones import family, find_spec
 from synmotion_core.backbones.weightless import weightless_denoiser
 from synmotion_core.errors import AdapterError, ConfigError
 from synmotion_core.interfaces import BackboneSpec
@@ -152,9 +152,17 @@ def usual_formats(adapter: Path) -> tuple[Format, ...]:
     """What goes beside an adapter that is shared where nobody says: the LoRA that its base's pipeline loads."""
     info = read_info(adapter)
     spec = find_spec(info.backbone)
-    if not loads_by_name(spec):
+    if not loads_by_name(spec) or _of_text_beside_video(info, spec):
         return ()
     return ("diffusers",) if any(".lora_A." in key for key in load_adapter(adapter, spec)[0]) else ()
+
+
+def _of_text_beside_video(info: AdapterInfo, spec: BackboneSpec) -> bool:
+    """Whether an adapter changes what is made of the text's tokens in layers that see the video's as well."""
+    stream, projections = (
+        info.method_config.get(key, given) for key, given in (("stream", "all"), ("projections", ""))
+    )
+    return stream == "text" and family(spec).text_layers(None, str(projections) or "qkv").shared is not None
 
 
 def _loras(adapter: Path, tensors: Mapping[str, Tensor], info: AdapterInfo) -> dict[str, Lora]:
@@ -162,6 +170,11 @@ def _loras(adapter: Path, tensors: Mapping[str, Tensor], info: AdapterInfo) -> d
         settings = find_method(info.method).config(**info.method_config)
     except TypeError as error:
         raise AdapterError(f"{adapter.name} has settings that {info.method} does not know: {error}") from error
+    if _of_text_beside_video(info, find_spec(info.backbone)):
+        raise AdapterError(
+            f"{adapter.name} works on the text's tokens alone (stream text), on {info.backbone} in layers that see the "
+            "video's as well: no LoRA file can say so; train one with stream all to export it"
+        )
     own: Any = getattr(settings, "modules", {})
     out = {}
     for key, a in sorted(tensors.items()):  # the same header each time

@@ -24,7 +24,7 @@ from synmotion_core.adapters.file import load_adapter, read_layout
 from synmotion_core.backbones import family
 from synmotion_core.backbones.weightless import text_width, transformer_config, weightless_denoiser
 from synmotion_core.errors import AdapterError
-from synmotion_core.interfaces import Backbone, BackboneSpec, Highway
+from synmotion_core.interfaces import Backbone, BackboneSpec, Highway, TextLayers
 from synmotion_core.storage import check_seal
 from synmotion_core.types import Prompt, TextCondition
 
@@ -79,7 +79,8 @@ def _check_size(
         made = sum(rank * width([name]) for name, (rank, _) in modules.items())
         config, all_of_them = dataclasses.replace(config, modules={}, rank=1), 0
     else:
-        targets = re.compile(backbone.attention_targets("qkv"))
+        of_text = getattr(config, "stream", "all") == "text"
+        targets = re.compile(backbone.text_layers().everywhere if of_text else backbone.attention_targets("qkv"))
         all_of_them = width(filter(targets.fullmatch, linear))
     made += entry.num_parameters(config, backbone.text_width, all_of_them)
     if made > _SLACK * held:
@@ -101,6 +102,10 @@ class Weightless:
     def attention_targets(self, projections: str = "qkv") -> str:
         """The family's own."""
         return family(self.spec).attention_targets(None, projections)
+
+    def text_layers(self, projections: str = "qkv") -> TextLayers:
+        """The family's own."""
+        return family(self.spec).text_layers(None, projections)
 
     def layer_targets(self, where: str, layers: str) -> str:
         """The family's own, of one with temporal layers."""

@@ -42,6 +42,9 @@ def attention_for(device: torch.device, *, everywhere: bool = False, masked: boo
         torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(before)
 
 
+_OF_TEXT = {"q": "add_q_proj", "k": "add_k_proj", "v": "add_v_proj", "o": "to_add_out"}
+
+
 def dual_stream_targets(projections: str) -> str:
     """A regular expression over the attention projections, of video and of text, in the blocks `transformer_blocks`.
 
@@ -49,6 +52,19 @@ def dual_stream_targets(projections: str) -> str:
     """
     check_projections(projections)
     video = {"q": "to_q", "k": "to_k", "v": "to_v", "o": r"to_out\.0"}
-    text = {"q": "add_q_proj", "k": "add_k_proj", "v": "add_v_proj", "o": "to_add_out"}
-    names = "|".join([video[p] for p in projections] + [text[p] for p in projections])
+    names = "|".join([video[p] for p in projections] + [_OF_TEXT[p] for p in projections])
     return rf"transformer_blocks\.\d+\.attn\.({names})"
+
+
+def of_cross_attention(projections: str) -> str:
+    """Of an attention from the video to the text, what is computed from the text: keys and values.
+
+    Queries and outputs are the video's; the expression matches nothing where no others are asked for.
+    """
+    return f"({'|'.join(f'to_{p}' for p in projections if p in 'kv') or '(?!)'})"
+
+
+def dual_stream_text(projections: str) -> str:
+    """The same of the text alone."""
+    check_projections(projections)
+    return rf"transformer_blocks\.\d+\.attn\.({'|'.join(_OF_TEXT[p] for p in projections)})"

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
-from synmotion_core.backbones.attention import attention_for, dual_stream_targets
+from synmotion_core.backbones.attention import attention_for, dual_stream_targets, dual_stream_text
 from synmotion_core.backbones.checks import (
     check_images,
     check_length,
@@ -38,7 +38,7 @@ from synmotion_core.backbones.token_replace import share_again, start_from, toke
 from synmotion_core.backbones.words import FirstEncoder, Tokens, lifted, with_word
 from synmotion_core.diffusion import FlowMatching, velocity_from_clean
 from synmotion_core.errors import ConfigError
-from synmotion_core.interfaces import BackboneSpec, Feature
+from synmotion_core.interfaces import BackboneSpec, Feature, TextLayers
 from synmotion_core.types import Condition, Mode, Prompt, TextCondition, VideoShape
 
 if TYPE_CHECKING:
@@ -367,6 +367,14 @@ class HunyuanVideo(FirstEncoder):
         return FlowSolver(self.pipe.scheduler, num_inference_steps, eta, flow_shift)
 
     def attention_targets(self, projections: str = "qkv") -> str:
-        own = {"q": "to_q", "k": "to_k", "v": "to_v"}  # a single-stream block has no output projection of its own
-        dual, single = dual_stream_targets(projections), "|".join(own[p] for p in projections if p != "o")
-        return f"({dual}" + (rf"|single_transformer_blocks\.\d+\.attn\.({single})" if single else "") + ")"
+        dual, single = dual_stream_targets(projections), _single_stream(projections)
+        return f"({dual}|{single})" if single else f"({dual})"
+
+    def text_layers(self, projections: str = "qkv") -> TextLayers:
+        return TextLayers(alone=dual_stream_text(projections), shared=_single_stream(projections))
+
+
+def _single_stream(projections: str) -> str | None:
+    own = {"q": "to_q", "k": "to_k", "v": "to_v"}  # a single-stream block has no output projection of its own
+    names = "|".join(own[p] for p in projections if p != "o")
+    return rf"single_transformer_blocks\.\d+\.attn\.({names})" if names else None

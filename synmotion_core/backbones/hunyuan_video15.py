@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from synmotion_core.backbones.attention import attention_for, dual_stream_targets
+from synmotion_core.backbones.attention import attention_for, dual_stream_targets, dual_stream_text
 from synmotion_core.backbones.checks import check_images, check_length, check_marks, check_video, latent_shape
 from synmotion_core.backbones.pictures import as_pictures
 from synmotion_core.backbones.real_world import KNOWS_TENCENT, PRIORS
@@ -32,7 +32,7 @@ from synmotion_core.backbones.roles import NO_ROLES, Spans, spans_of, token_role
 from synmotion_core.backbones.solver import FlowSolver
 from synmotion_core.diffusion import FlowMatching
 from synmotion_core.errors import ConfigError
-from synmotion_core.interfaces import BackboneSpec, Feature
+from synmotion_core.interfaces import BackboneSpec, Feature, TextLayers
 from synmotion_core.types import Condition, Mode, Prompt, TextCondition, VideoShape, longest
 
 if TYPE_CHECKING:
@@ -286,6 +286,9 @@ class HunyuanVideo15:
 
     def attention_targets(self, projections: str = "qkv") -> str:
         return dual_stream_targets(projections)
+
+    def text_layers(self, projections: str = "qkv") -> TextLayers:
+        return TextLayers(alone=dual_stream_text(projections))
 
 
 def _check_weights(spec: BackboneSpec, pipe: Any) -> None:

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from synmotion_core.backbones.attention import attention_for
+from synmotion_core.backbones.attention import attention_for, of_cross_attention
 from synmotion_core.backbones.checks import check_length, check_marks, check_projections, check_video, latent_shape
 from synmotion_core.backbones.ddim import KINDS, DDIMSolver, velocity_of
 from synmotion_core.backbones.puppet_world import KNOWS_PUPPETS, PUPPETS
@@ -26,7 +26,7 @@ from synmotion_core.backbones.real_world import KNOWS, PRIORS
 from synmotion_core.backbones.roles import NO_ROLES, Spans, spans_of, token_roles
 from synmotion_core.diffusion import CleanPrediction, EpsilonPrediction, FlowMatching, expand, variance_scale
 from synmotion_core.errors import ConfigError, IncompatibleError, ShapeError
-from synmotion_core.interfaces import BackboneSpec, Highway, Skip, SkipScale
+from synmotion_core.interfaces import BackboneSpec, Highway, Skip, SkipScale, TextLayers
 from synmotion_core.types import Condition, Mode, Prompt, TextCondition, VideoShape
 
 TEXT_TOKENS = 77  # CLIP's, its marks of beginning and end among them
@@ -233,6 +233,11 @@ class UNet3D:
         names = "|".join(_PROJECTIONS[p] for p in projections)
         where = rf"transformer_in|{_BLOCKS}\.(temp_)?attentions\.\d+"
         return rf"({where})\.transformer_blocks\.\d+\.attn[12]\.({names})"
+
+    def text_layers(self, projections: str = "qkv") -> TextLayers:
+        check_projections(projections)
+        where = rf"{_BLOCKS}\.attentions\.\d+\.transformer_blocks\.\d+\.attn2"
+        return TextLayers(alone=rf"{where}\.{of_cross_attention(projections)}")
 
     def layer_targets(self, where: Literal["spatial", "text", "temporal"], layers: str) -> str:
         known = "qkvo" if where == "text" else "qkvof"

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from synmotion_core.backbones.attention import attention_for
+from synmotion_core.backbones.attention import attention_for, of_cross_attention
 from synmotion_core.backbones.checks import check_images, check_length, check_projections, check_video, latent_shape
 from synmotion_core.backbones.pictures import as_pictures
 from synmotion_core.backbones.real_world import KNOWS, PRIORS
@@ -29,7 +29,7 @@ from synmotion_core.backbones.solver import FlowSolver
 from synmotion_core.backbones.words import FirstEncoder, Tokens, with_word
 from synmotion_core.diffusion import FlowMatching
 from synmotion_core.errors import ConfigError
-from synmotion_core.interfaces import BackboneSpec, Feature
+from synmotion_core.interfaces import BackboneSpec, Feature, TextLayers
 from synmotion_core.types import Condition, Mode, Prompt, TextCondition, VideoShape
 
 if TYPE_CHECKING:
@@ -377,3 +377,7 @@ class Wan(FirstEncoder):
         own = {"q": "to_q", "k": "to_k", "v": "to_v", "o": r"to_out\.0"}
         check_projections(projections)
         return rf"((high|low)_noise\.)?blocks\.\d+\.attn[12]\.({'|'.join(own[p] for p in projections)})"
+
+    def text_layers(self, projections: str = "qkv") -> TextLayers:
+        check_projections(projections)
+        return TextLayers(alone=rf"((high|low)_noise\.)?blocks\.\d+\.attn2\.{of_cross_attention(projections)}")

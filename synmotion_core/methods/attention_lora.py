@@ -36,7 +36,8 @@ class AttentionLora:
 
     targets: a regular expression; every layer that it matches gets rank and alpha. Or named layers with their own.
     device: where they work; None is where the layers lie that they sit on, which offloading keeps elsewhere. On meta
-    they have names and sizes only, as a denoiser without its weights has.
+    they have names and sizes only, as a denoiser without its weights has. text_tokens: an expression; layers that it
+    matches change what they make of the text's tokens alone, the last ones of what they see (TextLayers.shared).
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class AttentionLora:
         seed: int,
         device: torch.device | None = None,
         name: str = "motion",
+        text_tokens: str | None = None,
     ) -> None:
         from peft import LoraConfig, inject_adapter_in_model
         from peft.tuners.lora import LoraLayer
@@ -84,6 +86,7 @@ class AttentionLora:
         for p in self._named.values():
             p.data = p.data.to(device, torch.float32)
         self.parameters: list[nn.Parameter] = list(self._named.values())
+        self._hooks = [] if text_tokens is None else list(self._to_text(re.compile(text_tokens)))
 
     def set_strength(self, strength: float) -> None:
         """0 switches the layers off, so that the base answers bit for bit: with what lies beneath, which works on."""
@@ -91,6 +94,24 @@ class AttentionLora:
             if strength != 0:
                 layer.set_scale(self.name, float(strength))
             _work(layer, self.name if strength != 0 else None)
+
+    def _to_text(self, shared: re.Pattern[str]) -> Iterator[Any]:
+        """Hooks that leave the video's tokens as the base makes them."""
+        for name, layer in self.layers.items():
+            if not shared.fullmatch(name):
+                continue
+            length: list[int] = []  # of the text that the attention around it is given now
+
+            def note(_: Any, args: Any, given: dict[str, Any], length: list[int] = length) -> None:
+                length[:] = [given["encoder_hidden_states"].shape[1]]
+
+            def keep(_: Any, args: Any, update: Tensor, length: list[int] = length) -> Tensor:
+                video = update.shape[1] - length[0]
+                return torch.cat([torch.zeros_like(update[:, :video]), update[:, video:]], dim=1)
+
+            attention = self.model.get_submodule(name.rpartition(".")[0])
+            yield attention.register_forward_pre_hook(note, with_kwargs=True)
+            yield layer.lora_B[self.name].register_forward_hook(keep)
 
     def state_dict(self) -> dict[str, Tensor]:
         """`<module>.lora_A.weight` and `.lora_B.weight`, float32 on the CPU."""
@@ -105,6 +126,8 @@ class AttentionLora:
 
     def remove(self) -> None:
         """Take the layers out again; where others are in the same places, they stay."""
+        for hook in self._hooks:
+            hook.remove()
         for name, layer in self.layers.items():
             if len(layer.lora_A) > 1:
                 with _several():

@@ -60,7 +60,8 @@ class SynMotionConfig:
     """Settings of SynMotion. alpha is the probability of a reference step; rank 0 = no adapters, refiner_layers 0 =
     no R.
 
-    embedding_lr scales the learning rate of everything but the adapters. modules: instead of projections, layers by
+    embedding_lr scales the learning rate of everything but the adapters. stream "text": adapters change what is made of
+    the text's tokens alone, never the video's; "all" is the paper's. modules: instead of projections, layers by
     name with their own (rank, alpha), as adapters made elsewhere have them.
     """
 
@@ -73,6 +74,7 @@ class SynMotionConfig:
     rank: int = 16
     lora_alpha: float = 16.0
     projections: str = "qkv"
+    stream: Literal["all", "text"] = "all"
     modules: Modules = field(default_factory=dict)
     prior_updates: tuple[str, ...] = ("subject_embedding", "subject_zero", "refiner", "adapters")
     prior_target: Literal["base", "data"] = "base"
@@ -87,6 +89,8 @@ class SynMotionConfig:
         check_alpha(self.lora_alpha)
         check_modules(self.modules)
         check_projections(self.projections)
+        if self.stream == "text" and self.modules:
+            raise ConfigError("stream text chooses layers itself, and modules names some: leave one of them out")
         if self.refiner_width > MAX_REFINER_WIDTH:
             raise ConfigError(
                 f"refiner_width must be at most {MAX_REFINER_WIDTH}, got {self.refiner_width}: use {MAX_REFINER_WIDTH}"
@@ -131,13 +135,16 @@ class SynMotion:
         ).to(backbone.device)
         self.lora = None
         if config.rank or config.modules:
+            text = backbone.text_layers(config.projections) if config.stream == "text" else None
+            everywhere = backbone.attention_targets(config.projections) if text is None else text.everywhere
             self.lora = AttentionLora(
                 backbone.denoiser,
-                config.modules or backbone.attention_targets(config.projections),
+                config.modules or everywhere,
                 rank=config.rank,
                 alpha=config.lora_alpha,
                 seed=config.seed,
                 device=backbone.device,
+                text_tokens=None if text is None else text.shared,
             )
         self._groups = self.embedding.groups() | ({"adapters": self.lora.parameters} if self.lora else {})
 
